@@ -1,0 +1,186 @@
+//! Alarms: what an operator should hear of. Logged, counted, rate-limited, and handed to the host.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::clock::MonoMs;
+
+/// The same kind is told again after this; what comes between is counted.
+const REPEAT_MS: MonoMs = 60_000;
+const MAX_MESSAGE_CHARS: usize = 600;
+
+macro_rules! alarm_kinds {
+    ($($(#[$doc:meta])+ $variant:ident = $name:literal,)+) => {
+        /// What an alarm is about, as a stable name.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum AlarmKind { $($(#[$doc])+ $variant,)+ }
+
+        impl AlarmKind {
+            /// The kind's stable name, the same in every language.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+        }
+    };
+}
+
+alarm_kinds! {
+    /// The environment was not chosen: nothing is billed live.
+    TestMode = "test_mode",
+    /// Accepted calls live in memory only.
+    MemoryOnly = "memory_only",
+    /// The API key is not taken. Calls are kept.
+    Authentication = "authentication",
+    /// The address is wrong, or something stands between. Calls are kept.
+    Address = "address",
+    /// Requests fail in a row. Calls are kept.
+    Unreachable = "unreachable",
+    /// A call was refused and set aside.
+    DeadLettered = "dead_lettered",
+    /// Calls were too old for their own time and billed with a later one.
+    Restamped = "restamped",
+    /// A call was not accepted, because the spool is full.
+    Overflow = "overflow",
+    /// A call of a batch was not accepted, because it breaks a limit.
+    Invalid = "invalid",
+    /// The disk failed.
+    Storage = "storage",
+    /// Bytes of a spool could not be read, and were set aside.
+    Quarantined = "quarantined",
+    /// A spool was written by a newer version, and is left to it.
+    NewerFormat = "newer_format",
+}
+
+impl AlarmKind {
+    fn holds_up_delivery(self) -> bool {
+        matches!(self, Self::Authentication | Self::Address | Self::Unreachable | Self::Storage)
+    }
+}
+
+/// Something that an operator should hear of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Alarm {
+    /// What it is about.
+    pub kind: AlarmKind,
+    /// What happened and what to do, on one line. Never holds the API key.
+    pub message: String,
+    /// How often the kind occurred since it was last told, this time included.
+    pub occurrences: u64,
+}
+
+impl fmt::Display for Alarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.kind.as_str(), self.message)?;
+        if self.occurrences > 1 {
+            write!(f, " (the latest of {})", self.occurrences)?;
+        }
+        Ok(())
+    }
+}
+
+pub(crate) type AlarmCallback = Arc<dyn Fn(&Alarm) + Send + Sync>;
+
+/// Counts alarms and passes on those that are not repetitions.
+#[derive(Default)]
+pub(crate) struct Alarms {
+    raised: AtomicU64,
+    by_kind: Mutex<HashMap<AlarmKind, Repetition>>,
+    callbacks: Mutex<Vec<AlarmCallback>>,
+    latest_trouble: Mutex<Option<String>>,
+}
+
+#[derive(Default)]
+struct Repetition {
+    told_at: Option<MonoMs>,
+    since: u64,
+}
+
+impl fmt::Debug for Alarms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Alarms").field("raised", &self.raised).finish_non_exhaustive()
+    }
+}
+
+impl Alarms {
+    pub(crate) fn add_callback(&self, callback: AlarmCallback) {
+        self.callbacks.lock().unwrap_or_else(PoisonError::into_inner).push(callback);
+    }
+
+    /// How many were raised, repetitions included.
+    pub(crate) fn raised(&self) -> u64 {
+        self.raised.load(Ordering::Relaxed)
+    }
+
+    /// What most recently kept calls from being billed.
+    pub(crate) fn latest_trouble(&self) -> Option<String> {
+        self.latest_trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn raise(&self, kind: AlarmKind, message: &str, now: MonoMs) {
+        self.raised.fetch_add(1, Ordering::Relaxed);
+        if kind.holds_up_delivery() {
+            let mut latest = self.latest_trouble.lock().unwrap_or_else(PoisonError::into_inner);
+            *latest = Some(one_line(message));
+        }
+        let occurrences = {
+            let mut by_kind = self.by_kind.lock().unwrap_or_else(PoisonError::into_inner);
+            let repetition = by_kind.entry(kind).or_default();
+            repetition.since += 1;
+            if repetition.told_at.is_some_and(|told_at| now < told_at + REPEAT_MS) {
+                return;
+            }
+            repetition.told_at = Some(now);
+            std::mem::take(&mut repetition.since)
+        };
+        let alarm = Alarm { kind, message: one_line(message), occurrences };
+        tracing::warn!(target: "dodo_ingestion", kind = kind.as_str(), "{alarm}");
+        let callbacks = self.callbacks.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for callback in callbacks {
+            // A callback that panics is the host's own; delivery goes on.
+            let called = std::panic::AssertUnwindSafe(|| callback(&alarm));
+            if std::panic::catch_unwind(called).is_err() {
+                tracing::error!(target: "dodo_ingestion", "the on_alarm callback panicked");
+            }
+        }
+    }
+}
+
+/// Control characters escaped, and bounded: a server's or caller's text cannot forge a log line.
+fn one_line(message: &str) -> String {
+    let bounded: String = message.chars().take(MAX_MESSAGE_CHARS).collect();
+    let mut line = String::with_capacity(bounded.len());
+    for c in bounded.chars() {
+        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repetitions_are_counted_and_told_once_a_minute() {
+        let told: Arc<Mutex<Vec<Alarm>>> = Arc::default();
+        let alarms = Alarms::default();
+        let sink = told.clone();
+        alarms.add_callback(Arc::new(|_| panic!("the host's own")));
+        alarms.add_callback(Arc::new(move |alarm| sink.lock().unwrap().push(alarm.clone())));
+        for now in [0, 1, 59_999, 60_000] {
+            alarms.raise(AlarmKind::Overflow, "full\nof\u{1b}it", now);
+        }
+        alarms.raise(AlarmKind::Storage, "broken", 1);
+        let told = told.lock().unwrap();
+        let seen: Vec<_> = told.iter().map(|alarm| (alarm.kind, alarm.occurrences)).collect();
+        assert_eq!(
+            seen,
+            [(AlarmKind::Overflow, 1), (AlarmKind::Overflow, 3), (AlarmKind::Storage, 1)]
+        );
+        assert_eq!(told[0].message, "full\\nof\\u{1b}it");
+        assert_eq!(alarms.raised(), 5);
+    }
+}

@@ -1,0 +1,146 @@
+//! Batches: calls that are due together.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::config::milliseconds_hint;
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::ingestion::Ingestion;
+use crate::validate::limits::EVENTS_PER_REQUEST;
+
+const MAX_FLUSH_INTERVAL: Duration = Duration::from_secs(300);
+
+/// When the calls of a batch are due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchConfig {
+    /// When it holds so many: 1 to 1000. By default 100.
+    pub max_size: usize,
+    /// When its oldest call is so old: at most 300 s. By default 5 s.
+    pub flush_interval: Duration,
+}
+
+impl Default for BatchConfig {
+    fn default() -> Self {
+        Self { max_size: 100, flush_interval: Duration::from_secs(5) }
+    }
+}
+
+impl BatchConfig {
+    fn check(self) -> Result<Self> {
+        if !(1..=EVENTS_PER_REQUEST).contains(&self.max_size) {
+            return Err(Error::configuration(
+                "max_size",
+                format!("must be 1 to {EVENTS_PER_REQUEST}, not {}", self.max_size),
+            ));
+        }
+        if self.flush_interval > MAX_FLUSH_INTERVAL {
+            let (given, max) =
+                (self.flush_interval.as_secs_f64(), MAX_FLUSH_INTERVAL.as_secs_f64());
+            let hint = milliseconds_hint(Some(given), max);
+            return Err(Error::configuration(
+                "flush_interval",
+                format!("must be 0 to {max} seconds, not {given}{hint}"),
+            ));
+        }
+        Ok(self)
+    }
+}
+
+/// Calls that are due together. Cheap to clone; all clones are one batch.
+///
+/// A call that was added is accepted: it survives what a tracked one survives, and nothing is lost
+/// when the batch is dropped.
+#[derive(Clone)]
+pub struct Batch(Arc<Inner>);
+
+struct Inner {
+    ingestion: Ingestion,
+    config: BatchConfig,
+    pending: Mutex<Pending>,
+}
+
+/// The calls that were added and are not due yet.
+#[derive(Debug, Default)]
+struct Pending {
+    count: usize,
+    oldest: Option<Instant>,
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch").field("config", &self.0.config).finish_non_exhaustive()
+    }
+}
+
+impl Batch {
+    pub(crate) fn new(ingestion: Ingestion, config: BatchConfig) -> Result<Self> {
+        let pending = Mutex::default();
+        Ok(Self(Arc::new(Inner { ingestion, config: config.check()?, pending })))
+    }
+
+    /// Accepts a call. It is billed when the batch is full, or its oldest call old enough, or
+    /// something else is due and there is room in the request.
+    ///
+    /// # Errors
+    /// As [`Ingestion::track`]; an invalid call is also counted and alarmed.
+    pub fn add(&self, event: impl Into<Event>) -> Result<()> {
+        let Inner { ingestion, config, pending } = &*self.0;
+        let fills = {
+            let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = Instant::now();
+            let due = pending.oldest.is_some_and(|oldest| now - oldest >= config.flush_interval);
+            if due || pending.oldest.is_none() {
+                *pending = Pending { count: 0, oldest: Some(now) };
+            }
+            pending.count += 1;
+            let fills = pending.count >= config.max_size;
+            if fills {
+                *pending = Pending::default();
+            }
+            fills
+        };
+        let delay = if fills { Duration::ZERO } else { config.flush_interval };
+        let accepted = ingestion.accept(event.into(), delay);
+        accepted.map(drop).inspect_err(|error| ingestion.alarm_invalid(error))
+    }
+
+    fn empty(&self) {
+        *self.0.pending.lock().unwrap_or_else(PoisonError::into_inner) = Pending::default();
+    }
+
+    /// Makes the batch due and waits until it is billed. See [`Ingestion::flush`].
+    ///
+    /// # Errors
+    /// As [`Ingestion::flush`].
+    pub async fn flush(&self, timeout: impl Into<Option<Duration>>) -> Result<()> {
+        self.empty();
+        self.0.ingestion.flush(timeout).await
+    }
+
+    /// [`flush`](Self::flush), blocking this thread.
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush).
+    pub fn blocking_flush(&self, timeout: impl Into<Option<Duration>>) -> Result<()> {
+        self.empty();
+        self.0.ingestion.blocking_flush(timeout)
+    }
+
+    /// The batch's last flush. There is nothing else to release.
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush).
+    pub async fn cleanup(&self, timeout: impl Into<Option<Duration>>) -> Result<()> {
+        self.flush(timeout).await
+    }
+
+    /// [`cleanup`](Self::cleanup), blocking this thread.
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush).
+    pub fn blocking_cleanup(&self, timeout: impl Into<Option<Duration>>) -> Result<()> {
+        self.blocking_flush(timeout)
+    }
+}

@@ -1,0 +1,409 @@
+//! From arguments, environment variables and defaults to a checked configuration.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{
+    ApiKey, BaseUrl, Config, Durability, Environment, LatePolicy, NamespaceConfig, OptionKind,
+    OptionSpec, OptionValue, options::did_you_mean,
+};
+use crate::alarm::{Alarm, AlarmCallback};
+use crate::error::{Error, Result};
+use crate::ingestion::Ingestion;
+use crate::validate;
+
+/// Collects options and builds an [`Ingestion`]. Every option of [`OPTIONS`] has a method here.
+#[derive(Clone, Default)]
+pub struct Builder {
+    values: BTreeMap<&'static str, OptionValue>,
+    on_alarm: Option<AlarmCallback>,
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut map = f.debug_map();
+        for (name, value) in &self.values {
+            match OptionSpec::find(name).map(|spec| spec.kind) {
+                Ok(OptionKind::Secret) => map.entry(name, &"•••"),
+                _ => map.entry(name, value),
+            };
+        }
+        map.finish()
+    }
+}
+
+macro_rules! typed_options {
+    ($($(#[$doc:meta])+ $name:ident: $type:ty,)+) => {$(
+        $(#[$doc])+
+        pub fn $name(mut self, value: impl Into<$type>) -> Self {
+            self.values.insert(stringify!($name), OptionValue::from(value.into()));
+            self
+        }
+    )+};
+}
+
+impl Builder {
+    /// A builder with nothing set: the environment and the defaults decide.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    typed_options! {
+        /// The billing API's secret key.
+        api_key: String,
+        /// Which of the provider's two environments is billed.
+        environment: Environment,
+        /// Where the billing API is; wins over the environment's own address.
+        base_url: String,
+        /// The event name of calls that do not bring their own.
+        event_name: String,
+        /// A name for the business that is billed.
+        account: String,
+        /// What an accepted call survives.
+        durability: Durability,
+        /// How long a single call may wait for others to share its request.
+        linger: Duration,
+        /// Whether `base_url` may be plain http to another host.
+        allow_http: bool,
+        /// At most this many requests start in any 60 seconds.
+        requests_per_minute: u32,
+        /// At most this many requests start in any second.
+        requests_per_second: u32,
+        /// How long one request may take.
+        request_timeout: Duration,
+        /// What becomes of a call that is older than the billing API takes.
+        late: LatePolicy,
+        /// How long the natural end of the host program may wait for calls to be billed.
+        exit_timeout: Duration,
+    }
+
+    /// The directory under which accepted calls are kept until they are billed.
+    pub fn spool_dir(mut self, directory: impl Into<PathBuf>) -> Self {
+        let text = directory.into().to_string_lossy().into_owned();
+        self.values.insert("spool_dir", OptionValue::Text(text));
+        self
+    }
+
+    /// How much disk the calls of one account may take, in bytes.
+    pub fn max_spool_bytes(mut self, bytes: u64) -> Self {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.values.insert("max_spool_bytes", OptionValue::Integer(bytes));
+        self
+    }
+
+    /// Sets an option by its name, for language bindings and configuration files.
+    ///
+    /// # Errors
+    /// `configuration` when there is no such option; the message names the nearest.
+    pub fn set(&mut self, name: &str, value: impl Into<OptionValue>) -> Result<&mut Self> {
+        self.values.insert(OptionSpec::find(name)?.name, value.into());
+        Ok(self)
+    }
+
+    /// Called, on the engine's thread, for each [`Alarm`]. It must not block.
+    pub fn on_alarm(mut self, callback: impl Fn(&Alarm) + Send + Sync + 'static) -> Self {
+        self.on_alarm = Some(Arc::new(callback));
+        self
+    }
+
+    /// Checks the options and opens the client.
+    ///
+    /// # Errors
+    /// `configuration` when an option is missing or wrong, or conflicts with another client of the
+    /// same account in this process; `storage` when the spool directory cannot be used.
+    pub fn build(self) -> Result<Ingestion> {
+        let config = self.config(|name| std::env::var(name).ok())?;
+        Ingestion::open(config, self.on_alarm)
+    }
+
+    pub(crate) fn config(&self, env: impl Fn(&str) -> Option<String>) -> Result<Config> {
+        let given = Given { arguments: &self.values, env: &env };
+        let api_key = given.required("api_key")?;
+        if api_key.trim() != api_key || api_key.chars().any(char::is_control) {
+            return Err(Error::configuration(
+                "api_key",
+                "holds white space at an end or a control character; copy the key again",
+            ));
+        }
+        let environment = given.choice("environment", Environment::from_word)?;
+        let allow_http = given.flag("allow_http")?;
+        let address = given.text("base_url")?;
+        let environment_by_default = address.is_none() && !given.is_given("environment")?;
+        let base_url = match address {
+            Some(text) => BaseUrl::parse(&text, environment, allow_http)?,
+            None => BaseUrl::of(environment)?,
+        };
+        let event_name = given.required("event_name")?;
+        validate::event_name(&event_name)
+            .map_err(|error| Error::configuration("event_name", error.message()))?;
+        let account = match given.text("account")? {
+            Some(name) => check_account(name)?,
+            None => digest(&api_key),
+        };
+        Ok(Config {
+            event_name,
+            environment_by_default,
+            linger: given.duration("linger")?,
+            exit_timeout: given.duration("exit_timeout")?,
+            namespace: NamespaceConfig {
+                environment,
+                base_url,
+                account,
+                spool_dir: given.text("spool_dir")?.map(PathBuf::from),
+                durability: given.choice("durability", Durability::from_word)?,
+                max_spool_bytes: given.count("max_spool_bytes")?,
+                requests_per_minute: given.count("requests_per_minute")? as u32,
+                requests_per_second: given.count("requests_per_second")? as u32,
+                request_timeout: given.duration("request_timeout")?,
+                late: given.choice("late", LatePolicy::from_word)?,
+            },
+            api_key: ApiKey(api_key),
+        })
+    }
+}
+
+/// Twelve hexadecimal digits of the SHA-256 of a text.
+pub(crate) fn digest(text: &str) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    digest.as_ref()[..6].iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
+}
+
+fn check_account(name: String) -> Result<String> {
+    let fits = (1..=40).contains(&name.len())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+    if fits {
+        return Ok(name);
+    }
+    Err(Error::configuration("account", format!("{name:?} is not 1 to 40 letters, digits, - or _")))
+}
+
+/// Looks values up: argument, then environment, then default; and checks them against the table.
+struct Given<'a, E> {
+    arguments: &'a BTreeMap<&'static str, OptionValue>,
+    env: &'a E,
+}
+
+impl<E: Fn(&str) -> Option<String>> Given<'_, E> {
+    fn value(&self, name: &str) -> Result<(&'static OptionSpec, Option<OptionValue>, String)> {
+        let spec = OptionSpec::find(name)?;
+        if let Some(value) = self.arguments.get(name) {
+            return Ok((spec, Some(value.clone()), name.to_owned()));
+        }
+        if let Some(text) = (self.env)(spec.env).filter(|text| !text.is_empty()) {
+            return Ok((
+                spec,
+                Some(OptionValue::Text(text)),
+                format!("{name} (from {})", spec.env),
+            ));
+        }
+        let default = Some(spec.default).filter(|default| !default.is_empty());
+        Ok((spec, default.map(OptionValue::from), name.to_owned()))
+    }
+
+    fn is_given(&self, name: &str) -> Result<bool> {
+        let env = (self.env)(OptionSpec::find(name)?.env).filter(|text| !text.is_empty());
+        Ok(self.arguments.contains_key(name) || env.is_some())
+    }
+
+    fn text(&self, name: &str) -> Result<Option<String>> {
+        match self.value(name)? {
+            (_, None, _) => Ok(None),
+            (_, Some(OptionValue::Text(text)), _) => Ok(Some(text).filter(|t| !t.is_empty())),
+            (_, Some(_), shown) => Err(wrong(name, &shown, "must be text")),
+        }
+    }
+
+    fn required(&self, name: &str) -> Result<String> {
+        self.text(name)?.ok_or_else(|| {
+            let env = OptionSpec::find(name).map_or("", |spec| spec.env);
+            Error::configuration(name, format!("is required; pass it, or set {env}"))
+        })
+    }
+
+    fn choice<T>(&self, name: &str, from_word: impl Fn(&str) -> Option<T>) -> Result<T> {
+        let (spec, value, shown) = self.value(name)?;
+        let OptionKind::Choice(words) = spec.kind else {
+            return Err(wrong(name, &shown, "is not a choice"));
+        };
+        let given = match value {
+            Some(OptionValue::Text(word)) => word,
+            other => format!("{other:?}"),
+        };
+        from_word(&given).ok_or_else(|| {
+            let hint = did_you_mean(&given, words.iter().copied());
+            wrong(name, &shown, &format!("unknown value {given:?}{hint}"))
+        })
+    }
+
+    fn flag(&self, name: &str) -> Result<bool> {
+        let (_, value, shown) = self.value(name)?;
+        match value {
+            Some(OptionValue::Flag(flag)) => Ok(flag),
+            Some(OptionValue::Text(word)) if matches!(word.as_str(), "true" | "1" | "yes") => {
+                Ok(true)
+            }
+            Some(OptionValue::Text(word)) if matches!(word.as_str(), "false" | "0" | "no") => {
+                Ok(false)
+            }
+            _ => Err(wrong(name, &shown, "must be true or false")),
+        }
+    }
+
+    fn count(&self, name: &str) -> Result<u64> {
+        let (spec, value, shown) = self.value(name)?;
+        let (OptionKind::Count { min, max } | OptionKind::Bytes { min, max }) = spec.kind else {
+            return Err(wrong(name, &shown, "is not a number"));
+        };
+        let number = match &value {
+            Some(OptionValue::Integer(number)) => u64::try_from(*number).ok(),
+            Some(OptionValue::Number(number)) if number.fract() == 0.0 && *number >= 0.0 => {
+                Some(*number as u64)
+            }
+            Some(OptionValue::Text(text)) => text.trim().parse().ok(),
+            _ => None,
+        };
+        number.filter(|number| (min..=max).contains(number)).ok_or_else(|| {
+            let given = shown_value(value.as_ref());
+            let message = format!("must be a whole number from {min} to {max}, not {given}");
+            wrong(name, &shown, &message)
+        })
+    }
+
+    fn duration(&self, name: &str) -> Result<Duration> {
+        let (spec, value, shown) = self.value(name)?;
+        let OptionKind::Seconds { min, max } = spec.kind else {
+            return Err(wrong(name, &shown, "is not a duration"));
+        };
+        let seconds = match &value {
+            Some(OptionValue::Duration(duration)) => Some(duration.as_secs_f64()),
+            Some(OptionValue::Number(seconds)) => Some(*seconds),
+            Some(OptionValue::Integer(seconds)) => Some(*seconds as f64),
+            Some(OptionValue::Text(text)) => text.trim().parse().ok(),
+            _ => None,
+        };
+        if let Some(seconds) = seconds.filter(|seconds| (min..=max).contains(seconds)) {
+            return Ok(Duration::from_secs_f64(seconds));
+        }
+        let given = shown_value(value.as_ref());
+        let hint = milliseconds_hint(seconds, max);
+        let message = format!("must be {min} to {max} seconds, not {given}{hint}");
+        Err(wrong(name, &shown, &message))
+    }
+}
+
+/// An error about the option `name`, which is shown with where its value came from.
+fn wrong(name: &str, shown: &str, message: &str) -> Error {
+    Error::configuration(shown, message).with_field(name)
+}
+
+/// A number of seconds that is too large looks like milliseconds: `; 5000? use 5`.
+pub(crate) fn milliseconds_hint(seconds: Option<f64>, max: f64) -> String {
+    match seconds {
+        Some(given) if given > max && given / 1000.0 <= max => {
+            format!("; durations are in seconds: for {given} milliseconds use {:?}", given / 1000.0)
+        }
+        _ => String::new(),
+    }
+}
+
+fn shown_value(value: Option<&OptionValue>) -> String {
+    match value {
+        None => "nothing".into(),
+        Some(OptionValue::Text(text)) => format!("{text:?}"),
+        Some(OptionValue::Integer(number)) => number.to_string(),
+        Some(OptionValue::Number(number)) => number.to_string(),
+        Some(OptionValue::Flag(flag)) => flag.to_string(),
+        Some(OptionValue::Duration(duration)) => format!("{} seconds", duration.as_secs_f64()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn builder() -> Builder {
+        Builder::new().api_key("sk_secret_canary").event_name("api_call")
+    }
+
+    fn no_env(_: &str) -> Option<String> {
+        None
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_table_and_all_are_valid() {
+        let config = builder().config(no_env).unwrap();
+        assert_eq!(config.namespace.environment, Environment::TestMode);
+        assert_eq!(config.namespace.base_url.to_string(), "https://test.dodopayments.com");
+        assert_eq!(config.namespace.requests_per_minute, 95);
+        assert_eq!(config.namespace.requests_per_second, 9);
+        assert_eq!(config.namespace.max_spool_bytes, 1 << 30);
+        assert_eq!(config.linger, Duration::from_secs(1));
+        assert_eq!(config.namespace.account.len(), 12);
+    }
+
+    #[test]
+    fn the_argument_wins_over_the_environment_and_that_over_the_default() {
+        let env = |name: &str| match name {
+            "DODO_INGESTION_LINGER" => Some("0.25".to_owned()),
+            "DODO_PAYMENTS_API_KEY" => Some("from_env".to_owned()),
+            "DODO_INGESTION_EVENT_NAME" => Some(String::new()),
+            _ => None,
+        };
+        assert_eq!(builder().config(env).unwrap().linger, Duration::from_millis(250));
+        let argument = builder().linger(Duration::from_secs(2));
+        assert_eq!(argument.config(env).unwrap().linger, Duration::from_secs(2));
+        let from_env = Builder::new().event_name("x").config(env).unwrap();
+        assert_eq!(from_env.api_key.expose(), "from_env");
+        let error = Builder::new().config(env).err().unwrap();
+        assert_eq!(error.field(), Some("event_name"));
+        assert!(error.message().contains("DODO_INGESTION_EVENT_NAME"), "{error}");
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_the_nearest_right_one() {
+        for (name, value, expected) in [
+            ("environment", OptionValue::from("live"), "did you mean \"live_mode\"?"),
+            ("environment", OptionValue::from(3_i64), "unknown value"),
+            ("durability", "dsk".into(), "did you mean \"disk\"?"),
+            ("linger", 5000_i64.into(), "for 5000 milliseconds use 5.0"),
+            ("linger", f64::NAN.into(), "0 to 300 seconds, not NaN"),
+            ("linger", (-1.0).into(), "not -1"),
+            ("linger", "soon".into(), "not \"soon\""),
+            ("max_spool_bytes", 5_i64.into(), "from 1048576 to"),
+            ("requests_per_minute", 0_i64.into(), "from 1 to"),
+            ("allow_http", "maybe".into(), "true or false"),
+            ("account", "a/b".into(), "letters, digits"),
+            ("api_key", " sk".into(), "white space"),
+            ("api_key", "".into(), "is required"),
+            ("event_name", "".into(), "is required"),
+            ("base_url", true.into(), "must be text"),
+        ] {
+            let mut builder = builder();
+            builder.set(name, value.clone()).unwrap();
+            let error = builder.config(no_env).err().unwrap_or_else(|| panic!("{name}={value:?}"));
+            assert!(error.message().contains(expected), "{name}={value:?}: {error}");
+            assert_eq!(error.field(), Some(name));
+            assert_eq!(error.kind(), crate::ErrorKind::Configuration);
+        }
+    }
+
+    #[test]
+    fn a_value_from_the_environment_names_its_variable() {
+        let env = |name: &str| (name == "DODO_INGESTION_LATE").then(|| "drop".to_owned());
+        let error = builder().config(env).err().unwrap();
+        assert!(error.message().contains("DODO_INGESTION_LATE"), "{error}");
+        assert_eq!(error.field(), Some("late"));
+    }
+
+    #[test]
+    fn the_key_is_not_shown() {
+        let builder = builder();
+        assert!(!format!("{builder:?}").contains("canary"));
+        let config = builder.config(no_env).unwrap();
+        assert!(!format!("{:?}", config.api_key).contains("canary"));
+        assert!(!config.namespace.account.contains("canary"));
+    }
+}

@@ -1,0 +1,285 @@
+//! The state machine against a made-up disk, network and clock.
+
+use super::super::answer::{Failure, Response, ResponseHeaders};
+use super::*;
+use proptest::prelude::*;
+
+const WALL: WallMs = 1_767_323_045_000;
+
+/// Carries out actions as an engine with a perfect disk would, and keeps the requests.
+struct World {
+    delivery: Delivery,
+    now: Now,
+    appended: u64,
+    given: u64,
+    sent: Vec<(Token, Vec<u64>)>,
+    attempted: u64,
+    settled: Vec<u64>,
+    aside: Vec<(u64, Cause)>,
+    alarms: Vec<AlarmKind>,
+    disk_full: bool,
+}
+
+impl World {
+    fn new(late: LatePolicy) -> Self {
+        let settings = Settings { requests_per_minute: 95, requests_per_second: 9, late, seed: 7 };
+        let now = Now { wall: WALL, mono: 1_000_000 };
+        let mut world = Self {
+            delivery: Delivery::new(settings, &[], now),
+            now,
+            appended: 0,
+            given: 0,
+            sent: Vec::new(),
+            attempted: 0,
+            settled: Vec::new(),
+            aside: Vec::new(),
+            alarms: Vec::new(),
+            disk_full: false,
+        };
+        world.handle(Input::Available { spool: 0, metas: Vec::new() });
+        world
+    }
+
+    fn handle(&mut self, input: Input) {
+        let mut inputs = vec![input];
+        while let Some(input) = inputs.pop() {
+            let mut actions = Vec::new();
+            self.delivery.handle(input, self.now, &mut actions);
+            for action in actions {
+                match action {
+                    Action::Read { spool, records } => {
+                        let end = self.appended.min(self.given + records as u64);
+                        let metas = (self.given..end).map(|seq| meta(seq, 1_000)).collect();
+                        self.given = end;
+                        inputs.push(Input::Available { spool, metas });
+                    }
+                    Action::RecordAttempt { token, ends } => {
+                        if !self.disk_full {
+                            self.attempted = ends[0].seq;
+                        }
+                        inputs.push(Input::Stored { token, ok: !self.disk_full });
+                    }
+                    Action::Send { request, records, .. } => {
+                        let seqs: Vec<u64> = records.iter().map(|at| at.seq).collect();
+                        assert!(seqs.iter().all(|seq| *seq < self.attempted));
+                        assert!(seqs.len() <= EVENTS_PER_REQUEST);
+                        self.sent.push((request, seqs));
+                    }
+                    Action::Settle { records } => {
+                        self.settled.extend(records.iter().map(|at| at.seq));
+                    }
+                    Action::SetAside { token, record, cause } => {
+                        if !self.disk_full {
+                            self.aside.push((record.seq, cause));
+                        }
+                        inputs.push(Input::Stored { token, ok: !self.disk_full });
+                    }
+                    Action::Alarm { kind, .. } => self.alarms.push(kind),
+                }
+            }
+        }
+    }
+
+    fn append(&mut self, records: u64) {
+        self.appended += records;
+        self.handle(Input::Tick);
+    }
+
+    fn pass(&mut self, ms: u64) {
+        self.now.mono += ms;
+        self.now.wall += ms as i64;
+        self.handle(Input::Tick);
+    }
+
+    fn answer(&mut self, answer: Answer) {
+        let request = self.sent.last().expect("a request").0;
+        self.handle(Input::Answer { request, answer });
+    }
+
+    fn last(&self) -> &[u64] {
+        &self.sent.last().expect("a request").1
+    }
+}
+
+fn meta(seq: u64, delay_ms: u32) -> Meta {
+    Meta {
+        seq,
+        json_bytes: 200,
+        accepted_at: WALL,
+        occurred_at: WALL,
+        delay_ms,
+        id_hash: seq,
+        flush: false,
+        attempted: false,
+    }
+}
+
+fn response(status: u16, body: &str) -> Answer {
+    let body = body.as_bytes().to_vec();
+    Answer::Response(Response { status, headers: ResponseHeaders::default(), body })
+}
+
+fn ok() -> Answer {
+    response(200, r#"{"ingested_count":0}"#)
+}
+
+fn refused() -> Answer {
+    response(400, r#"{"code":"INVALID_REQUEST_BODY","message":"no"}"#)
+}
+
+#[test]
+fn a_call_waits_for_its_delay_and_a_full_request_does_not() {
+    let mut world = World::new(LatePolicy::Restamp);
+    world.append(3);
+    assert!(world.sent.is_empty());
+    assert_eq!(world.delivery.wake_at(), Some(world.now.mono + 1_000));
+    world.pass(999);
+    assert!(world.sent.is_empty());
+    world.pass(1);
+    assert_eq!(world.last(), [0, 1, 2]);
+    world.append(5_000);
+    assert_eq!(world.sent.len(), 1, "one request at a time");
+    world.answer(ok());
+    assert_eq!(world.settled, [0, 1, 2]);
+    assert_eq!(world.last().len(), 1_000);
+}
+
+#[test]
+fn a_clock_that_was_set_back_delays_nothing_beyond_the_delay() {
+    let mut world = World::new(LatePolicy::Restamp);
+    world.now.wall -= 3_600_000;
+    world.append(1);
+    assert_eq!(world.delivery.wake_at(), Some(world.now.mono + 1_000));
+}
+
+#[test]
+fn a_flush_makes_everything_before_it_due() {
+    let mut world = World::new(LatePolicy::Restamp);
+    world.append(2);
+    let flush = Meta { flush: true, ..meta(2, 0) };
+    world.handle(Input::Available { spool: 0, metas: vec![flush] });
+    assert_eq!(world.last(), [0, 1]);
+    assert_eq!(world.settled, [2], "the flush itself is no event");
+}
+
+#[test]
+fn requests_are_filled_in_turn_from_all_spools() {
+    let mut world = World::new(LatePolicy::Restamp);
+    for spool in 1..4 {
+        let metas = (0..2_000)
+            .map(|seq| Meta { id_hash: u64::from(spool) << 32 | seq, ..meta(seq, 0) })
+            .collect();
+        world.handle(Input::Available { spool, metas });
+    }
+    world.answer(ok());
+    let mut shares = std::collections::BTreeMap::new();
+    let request = world.delivery.under_way.as_ref().unwrap();
+    for sent in &request.records {
+        *shares.entry(sent.spool).or_insert(0) += 1;
+    }
+    assert_eq!(request.records.len(), 1_000);
+    assert!(shares.values().all(|share| *share >= 333), "{shares:?}");
+}
+
+#[test]
+fn what_cannot_be_written_down_is_not_sent_until_it_can() {
+    let mut world = World::new(LatePolicy::Restamp);
+    world.disk_full = true;
+    world.append(1_000);
+    assert!(world.sent.is_empty());
+    world.disk_full = false;
+    world.pass(4_999);
+    assert!(world.sent.is_empty());
+    world.pass(1);
+    assert_eq!(world.last().len(), 1_000);
+}
+
+#[test]
+fn a_dead_letter_that_cannot_be_written_is_not_forgotten() {
+    let mut world = World::new(LatePolicy::Restamp);
+    world.append(1);
+    world.pass(1_000);
+    world.disk_full = true;
+    world.answer(refused());
+    assert_eq!((world.aside.len(), world.settled.len()), (0, 0));
+    world.disk_full = false;
+    world.pass(5_000);
+    world.answer(refused());
+    assert_eq!(world.aside.len(), 1);
+}
+
+#[test]
+fn a_record_that_went_unanswered_before_it_was_refused_is_uncertain() {
+    let mut world = World::new(LatePolicy::Restamp);
+    world.append(1);
+    world.pass(1_000);
+    world.answer(Answer::Failed(Failure::Lost("reset".into())));
+    world.pass(60_000);
+    world.answer(refused());
+    let (seq, cause) = &world.aside[0];
+    assert_eq!((*seq, cause.uncertain, cause.attempts), (0, true, 2));
+}
+
+#[test]
+fn an_answer_to_another_request_is_ignored() {
+    let mut world = World::new(LatePolicy::Restamp);
+    world.append(1_000);
+    world.handle(Input::Answer { request: 999, answer: ok() });
+    assert!(world.settled.is_empty());
+    world.answer(ok());
+    world.handle(Input::Answer { request: world.sent[0].0, answer: refused() });
+    assert_eq!((world.settled.len(), world.aside.len()), (1_000, 0));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    /// Whatever the server answers, each record is settled or set aside once, the bad ones and no
+    /// others are set aside, and the budget holds.
+    #[test]
+    fn every_record_ends_where_it_belongs(
+        records in 1_u64..3_000,
+        bad in proptest::collection::btree_set(0_u64..3_000, 0..4),
+        answers in proptest::collection::vec(0_u8..8, 0..60),
+    ) {
+        let mut world = World::new(LatePolicy::Restamp);
+        world.append(records);
+        let mut answers = answers.into_iter();
+        let mut starts = Vec::new();
+        let mut answered = 0;
+        while world.settled.len() + world.aside.len() < records as usize {
+            prop_assert!(starts.len() < 2_000, "no progress");
+            if world.sent.len() == answered {
+                let wake_at = world.delivery.wake_at().expect("something to wait for");
+                world.pass(wake_at.saturating_sub(world.now.mono).max(1));
+                continue;
+            }
+            answered = world.sent.len();
+            starts.push(world.now.mono);
+            let holds_bad = world.last().iter().any(|seq| bad.contains(seq));
+            let answer = match answers.next().unwrap_or(0) {
+                1 => Answer::Failed(Failure::Lost("timeout".into())),
+                2 => Answer::Failed(Failure::Connect("refused".into())),
+                3 => response(503, ""),
+                4 => response(429, ""),
+                5 => response(200, "<html>"),
+                6 => response(401, ""),
+                7 if world.last().len() > 1 => response(413, ""),
+                _ if holds_bad => refused(),
+                _ => ok(),
+            };
+            world.answer(answer);
+        }
+        let mut done: Vec<u64> = world.settled.clone();
+        done.extend(world.aside.iter().map(|(seq, _)| *seq));
+        done.sort_unstable();
+        prop_assert_eq!(done, (0..records).collect::<Vec<_>>());
+        let aside: Vec<u64> = world.aside.iter().map(|(seq, _)| *seq).collect();
+        prop_assert!(aside.iter().all(|seq| bad.contains(seq)));
+        let expected = bad.iter().filter(|seq| **seq < records).count();
+        prop_assert_eq!(aside.len(), expected);
+        for (i, start) in starts.iter().enumerate() {
+            let within = |ms| starts[..=i].iter().filter(|s| **s + ms > *start).count();
+            prop_assert!(within(60_000) <= 95 && within(1_000) <= 9);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The records of one spool that wait to be sent, and when they are due.
+
+use std::collections::{HashSet, VecDeque};
+
+use super::Meta;
+use crate::clock::{MonoMs, Now};
+use crate::spool::Seq;
+
+/// So many waiting records make a full request and are due at once.
+const FULL: usize = crate::validate::limits::EVENTS_PER_REQUEST;
+
+/// A record on its way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Item {
+    pub(crate) meta: Meta,
+    pub(crate) due: MonoMs,
+    pub(crate) attempts: u32,
+    /// A request with it went unanswered: it may be billed.
+    pub(crate) uncertain: bool,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    waiting: VecDeque<Item>,
+    /// The earliest due time among the waiting.
+    due: Option<MonoMs>,
+    /// Records below it are wanted by a flush.
+    flush_below: Seq,
+    /// Records below it were written down as attempted.
+    pub(crate) attempted: Seq,
+}
+
+impl Queue {
+    /// Adds the spool's next record.
+    pub(crate) fn push(&mut self, meta: Meta, now: Now) {
+        if meta.attempted {
+            self.attempted = self.attempted.max(meta.seq + 1);
+        }
+        // By the wall clock, so that what waited through a restart is due; but never longer than
+        // the delay from now on, should the clock have been set back.
+        let delay = i64::from(meta.delay_ms);
+        let left = meta.accepted_at.saturating_add(delay).saturating_sub(now.wall);
+        let due = now.mono + left.clamp(0, delay) as u64;
+        self.due = Some(self.due.map_or(due, |earliest| earliest.min(due)));
+        self.waiting.push_back(Item { meta, due, attempts: 0, uncertain: meta.attempted });
+    }
+
+    /// Everything below `seq` is due now.
+    pub(crate) fn flush(&mut self, seq: Seq, now: Now) {
+        self.flush_below = self.flush_below.max(seq);
+        if !self.waiting.is_empty() {
+            self.due = Some(now.mono);
+        }
+    }
+
+    /// Puts records back that were taken, in order.
+    pub(crate) fn put_back(&mut self, items: impl DoubleEndedIterator<Item = Item>, now: Now) {
+        for item in items.rev() {
+            self.waiting.push_front(Item { due: now.mono, ..item });
+            self.due = Some(now.mono);
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// When something here is due; what is due takes along all that waits.
+    pub(crate) fn due(&self) -> Option<MonoMs> {
+        if self.waiting.len() >= FULL { Some(0) } else { self.due }
+    }
+
+    /// Whether a flush waits for something here.
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.waiting.front().is_some_and(|item| item.meta.seq < self.flush_below)
+    }
+
+    /// Takes up to so many records and bytes; those whose id is in `ids` already stay.
+    pub(crate) fn take(
+        &mut self,
+        records: usize,
+        bytes: &mut usize,
+        cost: impl Fn(&Meta) -> usize,
+        ids: &mut HashSet<u64>,
+    ) -> Vec<Item> {
+        let mut taken = Vec::new();
+        let mut passed = Vec::new();
+        while taken.len() < records {
+            let Some(item) = self.waiting.front() else { break };
+            let cost = cost(&item.meta);
+            // A record alone goes, however large: only the server can say that it is too large.
+            if cost > *bytes && !ids.is_empty() {
+                break;
+            }
+            let Some(item) = self.waiting.pop_front() else { break };
+            if ids.insert(item.meta.id_hash) {
+                *bytes = bytes.saturating_sub(cost);
+                taken.push(item);
+            } else {
+                passed.push(item);
+            }
+        }
+        for item in passed.into_iter().rev() {
+            self.waiting.push_front(item);
+        }
+        self.due = self.waiting.iter().map(|item| item.due).min();
+        taken
+    }
+}

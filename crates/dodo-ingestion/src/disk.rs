@@ -1,0 +1,84 @@
+//! The few file operations that the spool is built on, as a trait: the machine's file system, the
+//! memory of a host without a disk, and the simulated disks of the tests all look the same.
+//!
+//! Nothing here knows what a record is.
+
+mod memory;
+mod system;
+
+pub(crate) use memory::MemoryDisk;
+pub(crate) use system::SystemDisk;
+
+use std::fmt::Debug;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Open {
+    /// For reading; it must exist.
+    Read,
+    /// For appending and reading; it must not exist yet.
+    CreateToAppend,
+    /// For appending and reading; created if need be.
+    Append,
+    /// For writing in place and reading; created if need be.
+    Update,
+}
+
+/// A file system. Directories and files that it makes are readable by their owner only.
+pub(crate) trait Disk: Debug + Send + Sync + 'static {
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
+    /// The names in a directory, in no order; none when there is no such directory.
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>>;
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file; no error when there is none.
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+    /// Removes an empty directory; no error when there is none.
+    fn remove_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Makes the names in a directory survive a power loss.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// The bytes of all files at and below a directory.
+    fn usage(&self, dir: &Path) -> io::Result<u64>;
+}
+
+/// An open file.
+pub(crate) trait DiskFile: Debug + Send + Sync {
+    /// One write at the end. Fewer bytes than given may be taken.
+    fn append(&self, bytes: &[u8]) -> io::Result<usize>;
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    fn len(&self) -> io::Result<u64>;
+    fn truncate(&self, len: u64) -> io::Result<()>;
+    /// Makes the contents survive a power loss.
+    fn sync(&self) -> io::Result<()>;
+    /// Takes the file's exclusive lock, held until the file is dropped; false when another holds it.
+    fn try_lock(&self) -> io::Result<bool>;
+}
+
+/// The whole of a file, up to `limit` bytes.
+pub(crate) fn read_to_end(file: &dyn DiskFile, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; file.len()?.min(limit) as usize];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match file.read_at(&mut bytes[filled..], filled as u64)? {
+            0 => break,
+            read => filled += read,
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
+}
+
+/// Appends all bytes, in as many writes as it takes.
+pub(crate) fn append_all(file: &dyn DiskFile, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match file.append(bytes)? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            written => bytes = &bytes[written..],
+        }
+    }
+    Ok(())
+}

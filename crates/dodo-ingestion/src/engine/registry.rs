@@ -1,0 +1,186 @@
+//! Which namespaces this process has open, and where they are on disk.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+
+use super::{Job, serve};
+use crate::alarm::{AlarmCallback, AlarmKind};
+use crate::clock::{Clock as _, SystemClock};
+use crate::config::{Config, Durability, NamespaceConfig, digest};
+use crate::disk::{Disk, MemoryDisk, SystemDisk};
+use crate::error::{Error, Result};
+use crate::id::IdSource;
+use crate::shared::Shared;
+use crate::spool::{Namespace, Owned, SpoolName, Writer, WriterSettings};
+
+/// What the memory of a host without a disk may hold.
+const MEMORY_MAX_BYTES: u64 = 16 << 20;
+/// Another process may mistake a spool that is just being made for one left by the dead.
+const CREATE_ATTEMPTS: usize = 3;
+
+/// Opens the namespace that the configuration names, or joins it where this process has it open.
+pub(crate) fn open(config: &Config, on_alarm: Option<AlarmCallback>) -> Result<Arc<Shared>> {
+    static OPEN: OnceLock<Mutex<HashMap<String, Weak<Shared>>>> = OnceLock::new();
+    let mut open = OPEN.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    open.retain(|_, shared| shared.strong_count() > 0);
+    let wanted = &config.namespace;
+    let (name, parent) = (namespace_name(wanted), parent_dir(wanted));
+    let place = format!("{name} {parent:?} {}", wanted.durability == Durability::Memory);
+    if let Some(shared) = open.get(&place).and_then(Weak::upgrade)
+        && shared.join(same_settings(&shared.config, wanted))?
+    {
+        if let Some(callback) = on_alarm {
+            shared.alarms.add_callback(callback);
+        }
+        shared.set_key(config.api_key.clone());
+        return Ok(shared);
+    }
+
+    let ids = IdSource::new().map_err(|error| {
+        Error::storage("the kernel gives no random numbers", io::Error::other(error.to_string()))
+    })?;
+    let (namespace, owned, fallback) = create(wanted, &name, parent, &ids)?;
+    let memory = fallback.is_some() || wanted.durability == Durability::Memory;
+    let max_bytes = wanted.max_spool_bytes;
+    let settings = WriterSettings {
+        max_bytes: if memory { max_bytes.min(MEMORY_MAX_BYTES) } else { max_bytes },
+        sync: wanted.durability == Durability::Disk,
+    };
+    let writer = Writer::new(namespace.disk().clone(), owned, settings);
+    let shared = Arc::new(Shared::new(wanted.clone(), writer, ids, config.api_key.clone()));
+    if let Some(callback) = on_alarm {
+        shared.alarms.add_callback(callback);
+    }
+    let now = SystemClock.now().mono;
+    if memory {
+        let why = fallback.unwrap_or_else(|| "durability is \"memory\"".into());
+        let message = format!("accepted calls are kept in memory only and die with it: {why}");
+        shared.alarms.raise(AlarmKind::MemoryOnly, &message, now);
+    }
+    serve(Job { shared: shared.clone(), namespace })?;
+    open.insert(place, Arc::downgrade(&shared));
+    Ok(shared)
+}
+
+/// Opens the namespace with a spool of this process's own; in memory where that is wanted, or where
+/// there is no directory that can be written and the calls need not survive the machine. The text
+/// says why it is in memory against the caller's wish.
+fn create(
+    config: &NamespaceConfig,
+    name: &str,
+    parent: Option<PathBuf>,
+    ids: &IdSource,
+) -> Result<(Namespace, Owned, Option<String>)> {
+    let on = |disk: Arc<dyn Disk>, parent: &Path| {
+        let namespace = Namespace::open(disk, parent.join("dodo-ingestion").join(name))?;
+        let spool_name = || SpoolName(ids.next(SystemClock.now().wall));
+        let mut owned = namespace.create_spool(spool_name());
+        for _ in 1..CREATE_ATTEMPTS {
+            if owned.is_err() {
+                owned = namespace.create_spool(spool_name());
+            }
+        }
+        Ok::<_, io::Error>((namespace, owned?))
+    };
+    let in_memory = |why: Option<String>| {
+        let (namespace, owned) = on(Arc::new(MemoryDisk::default()), Path::new("memory"))
+            .map_err(|error| Error::storage("the spool cannot be made in memory", error))?;
+        Ok((namespace, owned, why))
+    };
+    if config.durability == Durability::Memory {
+        return in_memory(None);
+    }
+    let Some(parent) = parent else {
+        return match config.durability {
+            Durability::Disk => Err(Error::configuration(
+                "spool_dir",
+                "this account has no directory for state; name one",
+            )),
+            _ => in_memory(Some("this account has no directory for state; set spool_dir".into())),
+        };
+    };
+    match on(Arc::new(SystemDisk), &parent) {
+        Ok((namespace, owned)) => Ok((namespace, owned, None)),
+        Err(error) if config.durability == Durability::Disk => {
+            Err(Error::storage(format!("spool_dir: {} cannot be used", parent.display()), error)
+                .with_field("spool_dir"))
+        }
+        Err(error) => {
+            in_memory(Some(format!("spool_dir {} cannot be used: {error}", parent.display())))
+        }
+    }
+}
+
+/// `<environment>-<hash of scheme, host and port>-<account>`.
+fn namespace_name(config: &NamespaceConfig) -> String {
+    let origin = &digest(&config.base_url.origin())[..8];
+    format!("{}-{origin}-{}", config.environment.as_str(), config.account)
+}
+
+fn parent_dir(config: &NamespaceConfig) -> Option<PathBuf> {
+    config.spool_dir.clone().or_else(|| state_dir(|name| std::env::var_os(name).map(PathBuf::from)))
+}
+
+/// The platform's directory for an account's state. Never a shared one such as /tmp.
+fn state_dir(env: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
+    let env = |name: &str| env(name).filter(|path| path.is_absolute());
+    // systemd gives a service its own; the first, where it gives several.
+    let systemd = env("STATE_DIRECTORY").map(|paths| {
+        let paths = paths.to_string_lossy().into_owned();
+        PathBuf::from(paths.split(':').next().unwrap_or_default())
+    });
+    if cfg!(target_os = "windows") {
+        env("LOCALAPPDATA")
+    } else if cfg!(any(target_os = "macos", target_os = "ios")) {
+        env("HOME").map(|home| home.join("Library/Application Support"))
+    } else {
+        systemd
+            .or_else(|| env("XDG_STATE_HOME"))
+            .or_else(|| env("HOME").map(|home| home.join(".local/state")))
+    }
+}
+
+/// Two clients of one account in a process share its spool and sender, and so these settings.
+fn same_settings(open: &NamespaceConfig, wanted: &NamespaceConfig) -> Result<()> {
+    let conflicts = [
+        ("base_url", open.base_url != wanted.base_url),
+        ("durability", open.durability != wanted.durability),
+        ("max_spool_bytes", open.max_spool_bytes != wanted.max_spool_bytes),
+        ("requests_per_minute", open.requests_per_minute != wanted.requests_per_minute),
+        ("requests_per_second", open.requests_per_second != wanted.requests_per_second),
+        ("request_timeout", open.request_timeout != wanted.request_timeout),
+        ("late", open.late != wanted.late),
+    ];
+    match conflicts.into_iter().find(|(_, differs)| *differs) {
+        None => Ok(()),
+        Some((field, _)) => Err(Error::configuration(
+            field,
+            "differs from that of another client of this account in this process; use the same, \
+             share the client, or give this one another account",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_state_directory_is_the_accounts_own() {
+        let with = |set: &[(&str, &str)]| {
+            state_dir(|name| {
+                let found = set.iter().find(|(known, _)| *known == name);
+                found.map(|(_, value)| PathBuf::from(value))
+            })
+        };
+        let home = ("HOME", "/home/a");
+        assert_eq!(with(&[home]), Some("/home/a/.local/state".into()));
+        assert_eq!(with(&[home, ("XDG_STATE_HOME", "/x")]), Some("/x".into()));
+        assert_eq!(with(&[home, ("XDG_STATE_HOME", "relative")]), with(&[home]));
+        assert_eq!(with(&[home, ("STATE_DIRECTORY", "/s:/t")]), Some("/s".into()));
+        assert_eq!(with(&[]), None);
+    }
+}

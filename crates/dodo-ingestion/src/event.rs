@@ -1,0 +1,391 @@
+//! What a caller hands over: a call of a customer, with metadata.
+//!
+//! These types hold whatever they are given; [`crate::validate`] judges it when it is tracked.
+
+use std::time::{Duration, SystemTime};
+
+use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::clock;
+use crate::error::{Error, Result};
+
+/// The metadata keys that this library writes, the same in every language.
+pub mod keys {
+    /// The route template of the call, such as `/v1/users/{id}`.
+    pub const ENDPOINT: &str = "endpoint";
+    /// The HTTP method.
+    pub const METHOD: &str = "method";
+    /// The HTTP status of the response.
+    pub const STATUS_CODE: &str = "status_code";
+    /// Milliseconds from the request to the end of the response.
+    pub const RESPONSE_TIME_MS: &str = "response_time_ms";
+    /// Milliseconds from the request to the first byte of the response.
+    pub const TTFB_MS: &str = "ttfb_ms";
+    /// The response body's size.
+    pub const RESPONSE_BYTES: &str = "response_bytes";
+    /// Whether the client went away before the response ended.
+    pub const ABORTED: &str = "aborted";
+    /// How much this call counts, where calls cost unequally.
+    pub const UNITS: &str = "units";
+    /// The call's own time, where it had to be billed at another.
+    pub const ORIGINAL_TIMESTAMP: &str = "original_timestamp";
+    /// Bytes stored or streamed.
+    pub const BYTES: &str = "bytes";
+    /// A time range's length in milliseconds.
+    pub const DURATION_MS: &str = "durationMs";
+    /// A time range's length in seconds.
+    pub const DURATION_SECONDS: &str = "durationSeconds";
+    /// A time range's length in minutes.
+    pub const DURATION_MINUTES: &str = "durationMinutes";
+}
+
+/// A metadata value. The billing API takes text, 64-bit integers, doubles and booleans.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum MetadataValue {
+    /// Text of at most 500 characters.
+    String(String),
+    /// An integer; refused when it does not fit 64 bits.
+    Integer(i128),
+    /// A number; refused when it is not finite.
+    Double(f64),
+    /// True or false.
+    Boolean(bool),
+    /// Something that the billing API does not take, by the name of its type. Always refused.
+    Unsupported(String),
+}
+
+macro_rules! metadata_value_from {
+    ($($from:ty => $variant:ident,)+) => {$(
+        impl From<$from> for MetadataValue {
+            fn from(value: $from) -> Self { Self::$variant(value.into()) }
+        }
+    )+};
+}
+metadata_value_from! {
+    &str => String, String => String, bool => Boolean, f32 => Double, f64 => Double,
+    i8 => Integer, i16 => Integer, i32 => Integer, i64 => Integer, i128 => Integer,
+    u8 => Integer, u16 => Integer, u32 => Integer, u64 => Integer,
+}
+
+impl MetadataValue {
+    /// A JSON value as it was written, so that an integer is told from a double and none loses
+    /// digits; `None` for null.
+    fn from_json(json: &RawValue) -> serde_json::Result<Option<Self>> {
+        let text = json.get();
+        Ok(Some(match text.as_bytes().first() {
+            Some(b'n') => return Ok(None),
+            Some(b'"') => Self::String(serde_json::from_str(text)?),
+            Some(b't' | b'f') => Self::Boolean(serde_json::from_str(text)?),
+            Some(b'[') => Self::Unsupported("array".into()),
+            Some(b'{') => Self::Unsupported("object".into()),
+            _ if text.contains(['.', 'e', 'E']) => Self::Double(serde_json::from_str(text)?),
+            _ => match text.parse() {
+                Ok(integer) => Self::Integer(integer),
+                Err(_) => Self::Unsupported(format!("integer of {} characters", text.len())),
+            },
+        }))
+    }
+}
+
+/// Metadata pairs in the order in which they were first set; a key that is set again takes the
+/// new value.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Metadata(Vec<(String, MetadataValue)>);
+
+impl Metadata {
+    pub(crate) fn set(&mut self, key: String, value: MetadataValue) {
+        match self.0.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, old)) => *old = value,
+            None => self.0.push((key, value)),
+        }
+    }
+
+    pub(crate) fn pairs(&self) -> &[(String, MetadataValue)] {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Metadata {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Pairs;
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Metadata;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object of metadata")
+            }
+            fn visit_map<A: MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> std::result::Result<Metadata, A::Error> {
+                let mut metadata = Metadata::default();
+                while let Some((key, json)) = map.next_entry::<String, &RawValue>()? {
+                    if let Some(value) =
+                        MetadataValue::from_json(json).map_err(de::Error::custom)?
+                    {
+                        metadata.set(key, value);
+                    }
+                }
+                Ok(metadata)
+            }
+        }
+        deserializer.deserialize_map(Pairs)
+    }
+}
+
+/// One billable event: a customer, what happened, when, and metadata.
+#[expect(clippy::struct_field_names, reason = "the names of the billing API's own fields")]
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    pub(crate) customer_id: String,
+    pub(crate) event_id: Option<String>,
+    pub(crate) event_name: Option<String>,
+    pub(crate) timestamp: Option<SystemTime>,
+    pub(crate) metadata: Metadata,
+}
+
+impl Event {
+    /// An event of this customer, now, by the client's event name.
+    pub fn new(customer_id: impl Into<String>) -> Self {
+        Self {
+            customer_id: customer_id.into(),
+            event_id: None,
+            event_name: None,
+            timestamp: None,
+            metadata: Metadata::default(),
+        }
+    }
+
+    /// The caller's own idempotency key: the billing API counts an id once, however often it comes.
+    pub fn event_id(mut self, id: impl Into<String>) -> Self {
+        self.event_id = Some(id.into());
+        self
+    }
+
+    /// Another event name than the client's.
+    pub fn event_name(mut self, name: impl Into<String>) -> Self {
+        self.event_name = Some(name.into());
+        self
+    }
+
+    /// When it happened: at most an hour ago, at most five minutes ahead.
+    pub fn timestamp(mut self, time: SystemTime) -> Self {
+        self.timestamp = Some(time);
+        self
+    }
+
+    /// Sets one metadata pair.
+    pub fn metadata(mut self, key: impl Into<String>, value: impl Into<MetadataValue>) -> Self {
+        self.metadata.set(key.into(), value.into());
+        self
+    }
+
+    /// Reads `{"customer_id", "event_id"?, "event_name"?, "timestamp"?, "metadata"?}`. The
+    /// timestamp is RFC 3339. Null counts as absent, also as a metadata value.
+    ///
+    /// # Errors
+    /// `validation` when the text is not JSON of this form or holds another key.
+    pub fn from_json(text: &str) -> Result<Self> {
+        #[derive(serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Fields {
+            customer_id: String,
+            event_id: Option<String>,
+            event_name: Option<String>,
+            timestamp: Option<String>,
+            metadata: Option<Metadata>,
+        }
+        let fields: Fields = serde_json::from_str(text)
+            .map_err(|error| Error::validation("event", format!("not an event: {error}")))?;
+        let timestamp = fields.timestamp.map(|text| {
+            clock::parse_rfc3339(&text).map(system_time).ok_or_else(|| {
+                Error::validation(
+                    "timestamp",
+                    format!("{text:?} is not an RFC 3339 time such as 2026-01-02T03:04:05Z"),
+                )
+            })
+        });
+        Ok(Self {
+            customer_id: fields.customer_id,
+            event_id: fields.event_id,
+            event_name: fields.event_name,
+            timestamp: timestamp.transpose()?,
+            metadata: fields.metadata.unwrap_or_default(),
+        })
+    }
+}
+
+fn system_time(wall: clock::WallMs) -> SystemTime {
+    let distance = Duration::from_millis(wall.unsigned_abs());
+    let time = if wall < 0 {
+        SystemTime::UNIX_EPOCH.checked_sub(distance)
+    } else {
+        SystemTime::UNIX_EPOCH.checked_add(distance)
+    };
+    // A time that the platform cannot hold is far outside of the hour that is taken.
+    time.unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+/// Defines a kind of call: an [`Event`] with setters for the metadata that the kind is about.
+macro_rules! event_kind {
+    ($(#[$doc:meta])+ $name:ident { $($(#[$setter_doc:meta])+ $setter:ident: $type:ty => $key:expr, $convert:path;)* }) => {
+        $(#[$doc])+
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct $name(Event);
+
+        impl $name {
+            /// One of this customer's, now.
+            pub fn new(customer_id: impl Into<String>) -> Self {
+                Self(Event::new(customer_id))
+            }
+
+            $($(#[$setter_doc])+
+            pub fn $setter(self, value: $type) -> Self {
+                Self(self.0.metadata($key, $convert(value)))
+            })*
+
+            /// The caller's own idempotency key. See [`Event::event_id`].
+            pub fn event_id(self, id: impl Into<String>) -> Self {
+                Self(self.0.event_id(id))
+            }
+
+            /// Another event name than the client's.
+            pub fn event_name(self, name: impl Into<String>) -> Self {
+                Self(self.0.event_name(name))
+            }
+
+            /// When it happened. See [`Event::timestamp`].
+            pub fn timestamp(self, time: SystemTime) -> Self {
+                Self(self.0.timestamp(time))
+            }
+
+            /// Sets one metadata pair of the caller's own.
+            pub fn metadata(self, key: impl Into<String>, value: impl Into<MetadataValue>) -> Self {
+                Self(self.0.metadata(key, value))
+            }
+        }
+
+        impl From<$name> for Event {
+            fn from(kind: $name) -> Self { kind.0 }
+        }
+    };
+}
+
+fn text(text: impl Into<String>) -> MetadataValue {
+    MetadataValue::String(text.into())
+}
+
+fn milliseconds(duration: Duration) -> MetadataValue {
+    // Microseconds are as fine as any gateway measures; more digits would only be noise.
+    ((duration.as_secs_f64() * 1e6).round() / 1e3).into()
+}
+
+event_kind! {
+    /// One API call.
+    ApiCall {
+        /// The route template, such as `/v1/users/{id}`, not the raw path.
+        endpoint: impl Into<String> => keys::ENDPOINT, text;
+        /// The HTTP method.
+        method: impl Into<String> => keys::METHOD, text;
+        /// The HTTP status of the response.
+        status_code: u16 => keys::STATUS_CODE, MetadataValue::from;
+        /// From the request to the end of the response.
+        response_time: Duration => keys::RESPONSE_TIME_MS, milliseconds;
+        /// From the request to the first byte of the response.
+        ttfb: Duration => keys::TTFB_MS, milliseconds;
+        /// The response body's size in bytes.
+        response_bytes: u64 => keys::RESPONSE_BYTES, MetadataValue::from;
+        /// Whether the client went away before the response ended.
+        aborted: bool => keys::ABORTED, MetadataValue::from;
+        /// How much this call counts, where calls cost unequally.
+        units: f64 => keys::UNITS, MetadataValue::from;
+    }
+}
+
+event_kind! {
+    /// Bytes put into or held in an object store.
+    ObjectStorage {
+        /// How many bytes.
+        bytes: u64 => keys::BYTES, MetadataValue::from;
+    }
+}
+
+event_kind! {
+    /// Bytes streamed to a customer.
+    StreamBytes {
+        /// How many bytes.
+        bytes: u64 => keys::BYTES, MetadataValue::from;
+    }
+}
+
+event_kind! {
+    /// A length of time that a customer used something.
+    TimeRange {
+        /// The length in milliseconds.
+        duration_ms: f64 => keys::DURATION_MS, MetadataValue::from;
+        /// The length in seconds.
+        duration_seconds: f64 => keys::DURATION_SECONDS, MetadataValue::from;
+        /// The length in minutes.
+        duration_minutes: f64 => keys::DURATION_MINUTES, MetadataValue::from;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_api_call_is_an_event_with_the_documented_keys() {
+        let call = ApiCall::new("cus_1")
+            .endpoint("/v1/users/{id}")
+            .method("GET")
+            .status_code(200)
+            .response_time(Duration::from_micros(12_345))
+            .units(2.0)
+            .metadata("region", "eu")
+            .metadata("region", "us");
+        let expected = Event::new("cus_1")
+            .metadata("endpoint", "/v1/users/{id}")
+            .metadata("method", "GET")
+            .metadata("status_code", 200)
+            .metadata("response_time_ms", 12.345)
+            .metadata("units", 2.0)
+            .metadata("region", "us");
+        assert_eq!(Event::from(call), expected);
+    }
+
+    #[test]
+    fn json_that_is_no_event_is_a_validation_error() {
+        for text in [
+            "",
+            "{}",
+            "[]",
+            r#"{"customer_id": 1}"#,
+            r#"{"customer_id": "c", "customer": "c"}"#,
+            r#"{"customer_id": "c", "metadata": []}"#,
+            r#"{"customer_id": "c", "timestamp": "yesterday"}"#,
+        ] {
+            let error = Event::from_json(text).unwrap_err();
+            assert_eq!(error.kind(), crate::ErrorKind::Validation, "{text}");
+        }
+    }
+
+    #[test]
+    fn json_values_keep_their_types() {
+        let event = Event::from_json(
+            r#"{"customer_id":"c","event_id":null,"metadata":
+                {"a":1,"b":1.0,"c":"x","d":true,"e":null,"f":[1,{}],"g":{"h":1},"i":18446744073709551615}}"#,
+        )
+        .unwrap();
+        let expected = Event::new("c")
+            .metadata("a", 1)
+            .metadata("b", 1.0)
+            .metadata("c", "x")
+            .metadata("d", true)
+            .metadata("f", MetadataValue::Unsupported("array".into()))
+            .metadata("g", MetadataValue::Unsupported("object".into()))
+            .metadata("i", u64::MAX);
+        assert_eq!(event, expected);
+    }
+}

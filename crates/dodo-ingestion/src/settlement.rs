@@ -1,0 +1,151 @@
+//! What became of this process's calls, for those who wait for it.
+//!
+//! Written by the engine, which knows it from its own requests or, where another process sends,
+//! from the cursor and the outcomes that the sender writes. Read by receipts, flush and stats.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use event_listener::{Event, Listener as _};
+
+use crate::error::Error;
+use crate::spool::{Rejection, Seq};
+
+/// So many rejections are remembered for receipts. Older ones are among the dead letters only.
+const MAX_REJECTIONS: usize = 10_000;
+
+#[derive(Debug, Default)]
+pub(crate) struct Settlement {
+    settled: AtomicU64,
+    dead_lettered: AtomicU64,
+    waiters: AtomicUsize,
+    changed: Event,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    rejections: BTreeMap<Seq, Rejection>,
+    /// Flush records that are not settled: they are no calls.
+    flushes: VecDeque<Seq>,
+}
+
+impl Settlement {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing that can panic happens under it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every record below it is settled.
+    pub(crate) fn settled(&self) -> Seq {
+        self.settled.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn dead_lettered(&self) -> u64 {
+        self.dead_lettered.load(Ordering::Relaxed)
+    }
+
+    /// How many of the records up to `next_seq` are calls that are not settled.
+    pub(crate) fn unsettled_calls(&self, next_seq: Seq) -> u64 {
+        let mut state = self.state();
+        let settled = self.settled();
+        while state.flushes.front().is_some_and(|flush| *flush < settled) {
+            state.flushes.pop_front();
+        }
+        next_seq.saturating_sub(settled).saturating_sub(state.flushes.len() as u64)
+    }
+
+    pub(crate) fn flush_appended(&self, seq: Seq) {
+        self.state().flushes.push_back(seq);
+    }
+
+    /// Notes why a record was not billed; before [`Settlement::advance`] passes it.
+    pub(crate) fn reject(&self, rejection: Rejection) {
+        let mut state = self.state();
+        if state.rejections.insert(rejection.seq, rejection).is_none() {
+            self.dead_lettered.fetch_add(1, Ordering::Relaxed);
+        }
+        if state.rejections.len() > MAX_REJECTIONS {
+            state.rejections.pop_first();
+        }
+    }
+
+    /// Everything below `settled` is settled.
+    pub(crate) fn advance(&self, settled: Seq) {
+        if self.settled.fetch_max(settled, Ordering::AcqRel) < settled {
+            self.changed.notify(usize::MAX);
+        }
+    }
+
+    /// Lets everyone who waits look at the clock.
+    pub(crate) fn tick(&self) {
+        self.changed.notify(usize::MAX);
+    }
+
+    pub(crate) fn has_waiters(&self) -> bool {
+        self.waiters.load(Ordering::Relaxed) > 0
+    }
+
+    /// Counts the caller as waiting until the guard is dropped.
+    pub(crate) fn wait(&self) -> Waiting<'_> {
+        self.waiters.fetch_add(1, Ordering::Relaxed);
+        Waiting(self)
+    }
+
+    fn outcome(&self, seq: Seq) -> Result<(), Error> {
+        self.state().rejections.get(&seq).map_or(Ok(()), |rejection| Err(rejection.to_error()))
+    }
+}
+
+/// Someone who waits. While there are any, the engine ticks often enough for their deadlines.
+#[derive(Debug)]
+pub(crate) struct Waiting<'a>(&'a Settlement);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiters.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Waiting<'_> {
+    fn is_over(&self, seq: Seq, deadline: Instant) -> bool {
+        self.0.settled() > seq || Instant::now() >= deadline
+    }
+
+    /// The record's outcome; `None` when it has none yet.
+    fn outcome(&self, seq: Seq) -> Option<Result<(), Error>> {
+        (self.0.settled() > seq).then(|| self.0.outcome(seq))
+    }
+
+    /// The record's outcome; `None` when the deadline came first. Needs no particular executor.
+    pub(crate) async fn until_settled(
+        &self,
+        seq: Seq,
+        deadline: Instant,
+    ) -> Option<Result<(), Error>> {
+        loop {
+            let listener = self.0.changed.listen();
+            if self.is_over(seq, deadline) {
+                return self.outcome(seq);
+            }
+            listener.await;
+        }
+    }
+
+    /// The same, blocking this thread.
+    pub(crate) fn block_until_settled(
+        &self,
+        seq: Seq,
+        deadline: Instant,
+    ) -> Option<Result<(), Error>> {
+        loop {
+            let listener = self.0.changed.listen();
+            if self.is_over(seq, deadline) {
+                return self.outcome(seq);
+            }
+            listener.wait_deadline(deadline);
+        }
+    }
+}

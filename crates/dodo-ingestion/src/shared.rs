@@ -1,0 +1,164 @@
+//! What the handles of one namespace and its engine task share.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::alarm::{AlarmKind, Alarms};
+use crate::clock::{MonoMs, Now};
+use crate::config::{ApiKey, NamespaceConfig};
+use crate::error::{ErrorKind, Result};
+use crate::id::IdSource;
+use crate::settlement::Settlement;
+use crate::spool::{Draft, Seq, Writer};
+
+/// One per namespace in a process.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: NamespaceConfig,
+    pub(crate) writer: Writer,
+    pub(crate) settlement: Settlement,
+    pub(crate) ids: IdSource,
+    pub(crate) alarms: Alarms,
+    pub(crate) wake: Wake,
+    pub(crate) counters: Counters,
+    key: Mutex<ApiKey>,
+    use_: Mutex<Use>,
+}
+
+/// What this process counted.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) accepted: AtomicU64,
+    pub(crate) invalid: AtomicU64,
+    pub(crate) overflowed: AtomicU64,
+    pub(crate) quarantined: AtomicU64,
+    pub(crate) requests: AtomicU64,
+    pub(crate) retries: AtomicU64,
+    pub(crate) restamped: AtomicU64,
+}
+
+/// How many clients there are, and whether the engine still serves them.
+#[derive(Debug)]
+struct Use {
+    clients: usize,
+    /// The last client was closed, not just dropped: what is left is not waited for.
+    closed: bool,
+    ended: bool,
+}
+
+impl Shared {
+    /// With one client.
+    pub(crate) fn new(config: NamespaceConfig, writer: Writer, ids: IdSource, key: ApiKey) -> Self {
+        Self {
+            config,
+            writer,
+            settlement: Settlement::default(),
+            ids,
+            alarms: Alarms::default(),
+            wake: Wake::default(),
+            counters: Counters::default(),
+            key: Mutex::new(key),
+            use_: Mutex::new(Use { clients: 1, closed: false, ended: false }),
+        }
+    }
+
+    fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+        // Nothing that can panic happens under these.
+        mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn key(&self) -> ApiKey {
+        Self::lock(&self.key).clone()
+    }
+
+    /// The newest client's key is the one that counts.
+    pub(crate) fn set_key(&self, key: ApiKey) {
+        *Self::lock(&self.key) = key;
+        self.wake.now();
+    }
+
+    /// Counts one more client. False when this namespace serves none any more, and a new one is
+    /// needed; an error when its clients have other settings than the one that joins.
+    pub(crate) fn join(&self, same_settings: Result<()>) -> Result<bool> {
+        let mut state = Self::lock(&self.use_);
+        if state.clients == 0 && same_settings.is_err() {
+            state.closed = true;
+        }
+        if state.ended || (state.clients == 0 && state.closed) {
+            return Ok(false);
+        }
+        same_settings?;
+        state.clients += 1;
+        Ok(true)
+    }
+
+    pub(crate) fn leave(&self, closed: bool) {
+        let mut state = Self::lock(&self.use_);
+        state.clients = state.clients.saturating_sub(1);
+        state.closed |= closed;
+        drop(state);
+        self.wake.now();
+    }
+
+    /// Ends the engine's service if no client is left that could want it.
+    pub(crate) fn end_if_unused(&self) -> bool {
+        let mut state = Self::lock(&self.use_);
+        let settled = || self.settlement.settled() >= self.writer.next_seq();
+        if state.clients == 0 && (state.closed || settled()) {
+            state.ended = true;
+        }
+        state.ended
+    }
+
+    /// Appends a record and wakes the engine if it would sleep past the record's due time.
+    pub(crate) fn append(&self, draft: &mut Draft, now: Now) -> Result<Seq> {
+        let result = self.writer.append(draft, now.wall);
+        match &result {
+            Ok(_) => self.wake.if_asleep_at(now.mono + u64::from(draft.delay_ms)),
+            Err(error) => self.refused(error.kind(), error.message(), now),
+        }
+        result
+    }
+
+    fn refused(&self, kind: ErrorKind, message: &str, now: Now) {
+        if kind == ErrorKind::Overflow {
+            self.counters.overflowed.fetch_add(1, Ordering::Relaxed);
+            self.alarms.raise(AlarmKind::Overflow, message, now.mono);
+        } else if kind == ErrorKind::Storage {
+            self.alarms.raise(AlarmKind::Storage, message, now.mono);
+        }
+    }
+}
+
+/// Wakes the engine, and only when it would otherwise sleep too long.
+#[derive(Debug, Default)]
+pub(crate) struct Wake {
+    notify: tokio::sync::Notify,
+    /// When the engine means to wake by itself. While it is awake: never, so that a record which it
+    /// may just have missed wakes it once more.
+    asleep_until: AtomicU64,
+}
+
+impl Wake {
+    pub(crate) fn now(&self) {
+        self.notify.notify_one();
+    }
+
+    pub(crate) fn if_asleep_at(&self, due: MonoMs) {
+        if due < self.asleep_until.load(Ordering::SeqCst) {
+            self.notify.notify_one();
+        }
+    }
+
+    pub(crate) fn awake(&self) {
+        self.asleep_until.store(MonoMs::MAX, Ordering::SeqCst);
+    }
+
+    pub(crate) fn asleep_until(&self, at: MonoMs) {
+        self.asleep_until.store(at, Ordering::SeqCst);
+    }
+
+    pub(crate) async fn woken(&self) {
+        self.notify.notified().await;
+    }
+}

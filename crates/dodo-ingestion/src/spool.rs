@@ -1,0 +1,70 @@
+//! The spool: accepted calls on disk, from the moment a track verb returns until they are settled.
+//!
+//! # Layout
+//!
+//! ```text
+//! <state dir>/dodo-ingestion/<environment>-<hash of origin>-<account>/     a namespace
+//!     sender.lock                the one sender's lock
+//!     starts                     when recent requests started: the request budget's memory
+//!     dead-letters.jsonl         what was refused, and why
+//!     quarantine/                byte ranges that could not be read
+//!     spools/<name>/             one process's spool
+//!         owner                  locked for as long as the owning process lives
+//!         segment-<first seq>    records, in order; the highest is the one being written
+//!         cursor                 up to where everything is settled, and what was attempted
+//!         outcomes               which records were not billed, and why
+//! ```
+//!
+//! # Who may write what
+//!
+//! The owner appends to segments and creates them. Everything else is written by the sender. The
+//! sender unlinks segments below the highest; the highest and the spool itself only while it holds
+//! `owner`.
+//!
+//! # Invariants
+//!
+//! * A record that was appended whole is read back unchanged, or is quarantined and counted.
+//! * Sequence numbers count up by one within a spool and are never used twice.
+//! * The cursor only goes forward. A segment that is missing counts as settled.
+//! * A record counts as settled only after its outcome is on disk: dead letter, then `outcomes`,
+//!   then the cursor, then unlinking.
+//!
+//! # What it must not know
+//!
+//! What a request is, when to send one, or what an answer means.
+
+use std::io;
+use std::path::Path;
+
+use crate::disk::Disk;
+
+mod cursor;
+mod drain;
+mod format;
+mod namespace;
+mod outcomes;
+mod reader;
+mod writer;
+
+pub(crate) use drain::{Drain, remove_spool};
+pub(crate) use format::{Draft, Kind};
+pub(crate) use namespace::{DeadLetter, Namespace, SpoolName};
+pub(crate) use outcomes::Rejection;
+pub(crate) use reader::{Damage, Record};
+pub(crate) use writer::{Owned, Writer, WriterSettings};
+
+/// What the sender wrote of a spool's progress, for its owner to read.
+pub(crate) fn read_cursor(disk: &dyn Disk, dir: &Path) -> io::Result<cursor::Cursor> {
+    cursor::CursorFile::read(disk, &dir.join("cursor"))
+}
+
+/// What the sender wrote of a spool's refused records, for its owner to read.
+pub(crate) fn outcomes_of(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<Rejection>> {
+    outcomes::read(disk, &dir.join("outcomes"))
+}
+
+/// A record's place in its spool, counted from zero.
+pub(crate) type Seq = u64;
+
+#[cfg(test)]
+mod tests;

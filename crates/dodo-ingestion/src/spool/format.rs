@@ -1,0 +1,304 @@
+//! Bytes on disk: the segment header and the record frame. All numbers are little-endian.
+//!
+//! ```text
+//! segment header, 32 bytes            record, 44 bytes and a body
+//!   0  magic "DODOSPL\n"                0  body length         u32
+//!   8  format version       u16         4  CRC-32C             u32  of salt, all after it, length
+//!  10  oldest reader        u16         8  sequence number     u64
+//!  12  salt                 u32        16  accepted at         i64  ms since 1970
+//!  16  first sequence       u64        24  occurred at         i64  ms since 1970
+//!  24  zero                 u32        32  delay               u32  ms until it is due
+//!  28  CRC-32C of 0..28     u32        36  group               u32
+//!                                      40  kind                u8
+//!                                      41  metadata pairs      u8
+//!                                      42  length of the id    u16
+//!                                      44  event id, then the event's JSON without a timestamp
+//! ```
+//!
+//! The salt is a random number of the segment's own, so that a stale block of another segment,
+//! brought back by a crashed file system, does not pass for a record of this one.
+
+use crate::clock::WallMs;
+
+use super::Seq;
+
+const MAGIC: &[u8; 8] = b"DODOSPL\n";
+/// The version that this code writes, and the newest whose segments it can read.
+pub(crate) const VERSION: u16 = 1;
+/// The oldest version whose code can read what this code writes.
+const OLDEST_READER: u16 = 1;
+
+pub(crate) const SEGMENT_HEADER_BYTES: usize = 32;
+pub(crate) const RECORD_HEADER_BYTES: usize = 44;
+/// No event that passes validation comes near it; a length beyond it is damage.
+pub(crate) const MAX_BODY_BYTES: usize = 1 << 20;
+
+/// What a record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    /// An event to be billed.
+    Event = 1,
+    /// Everything before it is due now.
+    Flush = 2,
+}
+
+impl Kind {
+    fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            1 => Some(Self::Event),
+            2 => Some(Self::Flush),
+            _ => None,
+        }
+    }
+}
+
+/// A record without its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) body_len: u32,
+    pub(crate) seq: Seq,
+    pub(crate) accepted_at: WallMs,
+    pub(crate) occurred_at: WallMs,
+    pub(crate) delay_ms: u32,
+    pub(crate) group: u32,
+    pub(crate) kind: Kind,
+    pub(crate) metadata_pairs: u8,
+    pub(crate) id_len: u16,
+}
+
+impl Header {
+    pub(crate) fn frame_len(&self) -> usize {
+        RECORD_HEADER_BYTES + self.body_len as usize
+    }
+}
+
+/// A record being made: everything but its sequence number and the time of acceptance, which it
+/// gets when it is appended.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    frame: Vec<u8>,
+    pub(crate) occurred_at: WallMs,
+    pub(crate) delay_ms: u32,
+    pub(crate) group: u32,
+    pub(crate) kind: Kind,
+    pub(crate) metadata_pairs: u8,
+    id_len: u16,
+}
+
+impl Draft {
+    /// A draft of an event; its JSON is to be appended to [`Draft::json`].
+    pub(crate) fn event(event_id: &str) -> Self {
+        let mut frame = Vec::with_capacity(512);
+        frame.resize(RECORD_HEADER_BYTES, 0);
+        frame.extend_from_slice(event_id.as_bytes());
+        Self {
+            frame,
+            occurred_at: 0,
+            delay_ms: 0,
+            group: 0,
+            kind: Kind::Event,
+            metadata_pairs: 0,
+            id_len: event_id.len() as u16, // checked by `validate` before it is appended
+        }
+    }
+
+    /// A record that makes all before it due.
+    pub(crate) fn flush() -> Self {
+        Self { kind: Kind::Flush, ..Self::event("") }
+    }
+
+    pub(crate) fn json(&mut self) -> &mut Vec<u8> {
+        &mut self.frame
+    }
+
+    pub(crate) fn frame_len(&self) -> usize {
+        self.frame.len()
+    }
+
+    /// Fills in the header and returns the frame as it is written.
+    pub(crate) fn seal(&mut self, seq: Seq, accepted_at: WallMs, salt: u32) -> &[u8] {
+        let body_len = (self.frame.len() - RECORD_HEADER_BYTES) as u32;
+        let frame = &mut self.frame;
+        frame[0..4].copy_from_slice(&body_len.to_le_bytes());
+        frame[8..16].copy_from_slice(&seq.to_le_bytes());
+        frame[16..24].copy_from_slice(&accepted_at.to_le_bytes());
+        frame[24..32].copy_from_slice(&self.occurred_at.to_le_bytes());
+        frame[32..36].copy_from_slice(&self.delay_ms.to_le_bytes());
+        frame[36..40].copy_from_slice(&self.group.to_le_bytes());
+        frame[40] = self.kind as u8;
+        frame[41] = self.metadata_pairs;
+        frame[42..44].copy_from_slice(&self.id_len.to_le_bytes());
+        let crc = record_crc(salt, frame);
+        frame[4..8].copy_from_slice(&crc.to_le_bytes());
+        frame
+    }
+}
+
+fn record_crc(salt: u32, frame: &[u8]) -> u32 {
+    let crc = crc32c::crc32c(&salt.to_le_bytes());
+    crc32c::crc32c_append(crc32c::crc32c_append(crc, &frame[8..]), &frame[0..4])
+}
+
+/// What stands at the start of some bytes of a segment.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Parsed {
+    Whole(Header),
+    /// The bytes end before the record does.
+    Incomplete,
+    /// No record that was written whole begins like this.
+    Bad,
+}
+
+pub(crate) fn parse_record(bytes: &[u8], salt: u32) -> Parsed {
+    if bytes.len() < RECORD_HEADER_BYTES {
+        return Parsed::Incomplete;
+    }
+    let body_len = u32_at(bytes, 0);
+    let id_len = u16::from_le_bytes([bytes[42], bytes[43]]);
+    let Some(kind) = Kind::from_byte(bytes[40]) else { return Parsed::Bad };
+    if body_len as usize > MAX_BODY_BYTES || u32::from(id_len) > body_len {
+        return Parsed::Bad;
+    }
+    let header = Header {
+        body_len,
+        seq: u64_at(bytes, 8),
+        accepted_at: u64_at(bytes, 16).cast_signed(),
+        occurred_at: u64_at(bytes, 24).cast_signed(),
+        delay_ms: u32_at(bytes, 32),
+        group: u32_at(bytes, 36),
+        kind,
+        metadata_pairs: bytes[41],
+        id_len,
+    };
+    match bytes.get(..header.frame_len()) {
+        None => Parsed::Incomplete,
+        Some(frame) if record_crc(salt, frame) == u32_at(bytes, 4) => Parsed::Whole(header),
+        Some(_) => Parsed::Bad,
+    }
+}
+
+/// What a segment's first bytes say.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum SegmentHeader {
+    Readable {
+        first_seq: Seq,
+        salt: u32,
+    },
+    /// Written by a version whose records this one cannot read.
+    Newer {
+        version: u16,
+    },
+    Incomplete,
+    Bad,
+}
+
+pub(crate) fn segment_header(first_seq: Seq, salt: u32) -> [u8; SEGMENT_HEADER_BYTES] {
+    let mut header = [0; SEGMENT_HEADER_BYTES];
+    header[0..8].copy_from_slice(MAGIC);
+    header[8..10].copy_from_slice(&VERSION.to_le_bytes());
+    header[10..12].copy_from_slice(&OLDEST_READER.to_le_bytes());
+    header[12..16].copy_from_slice(&salt.to_le_bytes());
+    header[16..24].copy_from_slice(&first_seq.to_le_bytes());
+    let crc = crc32c::crc32c(&header[..28]);
+    header[28..32].copy_from_slice(&crc.to_le_bytes());
+    header
+}
+
+pub(crate) fn parse_segment_header(bytes: &[u8]) -> SegmentHeader {
+    let Some(header) = bytes.get(..SEGMENT_HEADER_BYTES) else { return SegmentHeader::Incomplete };
+    if &header[0..8] != MAGIC || crc32c::crc32c(&header[..28]) != u32_at(header, 28) {
+        return SegmentHeader::Bad;
+    }
+    let oldest_reader = u16::from_le_bytes([header[10], header[11]]);
+    if oldest_reader > VERSION {
+        return SegmentHeader::Newer { version: u16::from_le_bytes([header[8], header[9]]) };
+    }
+    SegmentHeader::Readable { first_seq: u64_at(header, 16), salt: u32_at(header, 12) }
+}
+
+/// The caller has checked that the bytes are there.
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+/// The caller has checked that the bytes are there.
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sealed(json: &[u8], seq: Seq, salt: u32) -> Vec<u8> {
+        let mut draft = Draft::event("id-1");
+        draft.json().extend_from_slice(json);
+        draft.occurred_at = -5;
+        draft.delay_ms = 1000;
+        draft.group = 77;
+        draft.metadata_pairs = 3;
+        draft.seal(seq, 1_767_323_045_678, salt).to_vec()
+    }
+
+    #[test]
+    fn a_record_reads_back_as_it_was_written() {
+        let frame = sealed(b"{}", 9, 42);
+        let Parsed::Whole(header) = parse_record(&frame, 42) else { panic!("not whole") };
+        assert_eq!(
+            header,
+            Header {
+                body_len: 6,
+                seq: 9,
+                accepted_at: 1_767_323_045_678,
+                occurred_at: -5,
+                delay_ms: 1000,
+                group: 77,
+                kind: Kind::Event,
+                metadata_pairs: 3,
+                id_len: 4,
+            }
+        );
+        assert_eq!(header.frame_len(), frame.len());
+        assert_eq!(parse_record(&frame, 43), Parsed::Bad);
+    }
+
+    #[test]
+    fn every_cut_is_incomplete_and_every_flipped_bit_is_seen() {
+        let frame = sealed(b"{\"event_id\":\"id-1\"}", 9, 42);
+        for cut in 0..frame.len() {
+            assert_eq!(parse_record(&frame[..cut], 42), Parsed::Incomplete, "cut at {cut}");
+        }
+        for bit in 0..frame.len() * 8 {
+            let mut damaged = frame.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            // A longer length can look like a record that goes on; never like a whole one.
+            assert!(!matches!(parse_record(&damaged, 42), Parsed::Whole(_)), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_segment_header_tells_versions_and_damage_apart() {
+        let header = segment_header(5, 6);
+        let readable = SegmentHeader::Readable { first_seq: 5, salt: 6 };
+        assert_eq!(parse_segment_header(&header), readable);
+        assert_eq!(parse_segment_header(&header[..31]), SegmentHeader::Incomplete);
+        let mut newer = header;
+        newer[8] = 3;
+        newer[10] = 2;
+        let crc = crc32c::crc32c(&newer[..28]);
+        newer[28..].copy_from_slice(&crc.to_le_bytes());
+        assert_eq!(parse_segment_header(&newer), SegmentHeader::Newer { version: 3 });
+        newer[0] = 0;
+        assert_eq!(parse_segment_header(&newer), SegmentHeader::Bad);
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse_record(&bytes, 0);
+            let _ = parse_segment_header(&bytes);
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! A namespace: all that one account's processes on this host share.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::drain::remove_spool;
+use super::writer::Owned;
+use super::{Damage, Seq};
+use crate::clock::WallMs;
+use crate::disk::{Disk, DiskFile, Open, append_all, read_to_end};
+
+/// The name of a spool's directory. Not a process id: no decision uses one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct SpoolName(pub(crate) String);
+
+/// Directories that are being made begin with this, and do not count as spools yet.
+const UNFINISHED: &str = ".new-";
+const START_BYTES: usize = size_of::<WallMs>();
+
+/// One call that was set aside, as it is kept: a line of JSON.
+#[derive(Debug, Serialize)]
+pub(crate) struct DeadLetter<'a> {
+    /// When it was set aside, RFC 3339.
+    pub(crate) at: String,
+    /// The event in the API's form, with the time at which it happened.
+    pub(crate) event: &'a serde_json::value::RawValue,
+    pub(crate) occurred_at: String,
+    /// The error kind.
+    pub(crate) reason: &'a str,
+    pub(crate) status: Option<u16>,
+    /// The server's words.
+    pub(crate) message: &'a str,
+    pub(crate) attempts: u32,
+    /// Whether the call may have been billed all the same.
+    pub(crate) uncertain: bool,
+    pub(crate) spool: &'a str,
+    pub(crate) seq: Seq,
+}
+
+/// The directory of a namespace.
+#[derive(Clone, Debug)]
+pub(crate) struct Namespace {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+}
+
+impl Namespace {
+    /// Opens a namespace, creating its directories if need be.
+    pub(crate) fn open(disk: Arc<dyn Disk>, dir: PathBuf) -> io::Result<Self> {
+        disk.create_dir_all(&dir.join("spools"))?;
+        Ok(Self { disk, dir })
+    }
+
+    pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(crate) fn spool_dir(&self, name: &SpoolName) -> PathBuf {
+        self.dir.join("spools").join(&name.0)
+    }
+
+    /// Makes a spool whose owner is the caller: locked first, and only then visible to a sender.
+    pub(crate) fn create_spool(&self, name: SpoolName) -> io::Result<Owned> {
+        let unfinished = self.dir.join("spools").join(format!("{UNFINISHED}{}", name.0));
+        self.disk.create_dir_all(&unfinished)?;
+        let owner = self.disk.open(&unfinished.join("owner"), Open::Update)?;
+        if !owner.try_lock()? {
+            return Err(io::Error::other("another process holds the new spool's lock"));
+        }
+        let dir = self.spool_dir(&name);
+        self.disk.rename(&unfinished, &dir)?;
+        self.disk.sync_dir(&self.dir.join("spools"))?;
+        Ok(Owned { name, dir, _lock: owner })
+    }
+
+    /// The spools of all processes, living and dead, oldest name first.
+    pub(crate) fn spools(&self) -> io::Result<Vec<SpoolName>> {
+        let mut names = self.disk.list(&self.dir.join("spools"))?;
+        names.retain(|name| !name.starts_with('.'));
+        names.sort_unstable();
+        Ok(names.into_iter().map(SpoolName).collect())
+    }
+
+    /// Removes what processes left that died while they made their spool.
+    pub(crate) fn remove_unfinished(&self) -> io::Result<()> {
+        let spools = self.dir.join("spools");
+        for name in self.disk.list(&spools)?.iter().filter(|name| name.starts_with(UNFINISHED)) {
+            let dir = spools.join(name);
+            let owner = match self.disk.open(&dir.join("owner"), Open::Read) {
+                Ok(owner) => owner,
+                // Just being made, or removed meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            if owner.try_lock()? {
+                remove_spool(&*self.disk, &dir)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Becomes the namespace's sender, until the file is dropped; `None` while another is.
+    pub(crate) fn try_lock_sender(&self) -> io::Result<Option<Arc<dyn DiskFile>>> {
+        let file = self.disk.open(&self.dir.join("sender.lock"), Open::Update)?;
+        Ok(file.try_lock()?.then_some(file))
+    }
+
+    /// Appends lines to the dead letters and syncs them.
+    pub(crate) fn append_dead_letters(&self, letters: &[DeadLetter<'_>]) -> io::Result<()> {
+        let mut lines = Vec::new();
+        for letter in letters {
+            serde_json::to_writer(&mut lines, letter)?;
+            lines.push(b'\n');
+        }
+        let file = self.disk.open(&self.dir.join("dead-letters.jsonl"), Open::Append)?;
+        append_all(&*file, &lines)?;
+        file.sync()
+    }
+
+    /// Keeps bytes of a spool that could not be read.
+    pub(crate) fn quarantine(&self, spool: &SpoolName, damage: &Damage) -> io::Result<()> {
+        let dir = self.dir.join("quarantine");
+        self.disk.create_dir_all(&dir)?;
+        let name = format!("{}-{:016x}-{}", spool.0, damage.segment, damage.offset);
+        let file = self.disk.open(&dir.join(name), Open::Update)?;
+        file.truncate(0)?;
+        file.write_all_at(&damage.bytes, 0)
+    }
+
+    /// When recent requests started, by the wall clock, in no order.
+    pub(crate) fn starts(&self, slots: usize) -> io::Result<Vec<WallMs>> {
+        let file = self.disk.open(&self.dir.join("starts"), Open::Update)?;
+        let bytes = read_to_end(&*file, (slots * START_BYTES) as u64)?;
+        let starts = bytes.chunks_exact(START_BYTES).map(|chunk| super::format::u64_at(chunk, 0));
+        Ok(starts.map(u64::cast_signed).filter(|start| *start > 0).collect())
+    }
+
+    /// Notes the start of a request in one of the slots.
+    pub(crate) fn record_start(&self, slot: usize, start: WallMs) -> io::Result<()> {
+        let file = self.disk.open(&self.dir.join("starts"), Open::Update)?;
+        file.write_all_at(&start.to_le_bytes(), (slot * START_BYTES) as u64)
+    }
+
+    /// The bytes of all files of the namespace.
+    pub(crate) fn usage(&self) -> io::Result<u64> {
+        self.disk.usage(&self.dir)
+    }
+}

@@ -1,0 +1,83 @@
+//! Which records of a spool were set aside instead of billed, for those who wait on a receipt.
+//!
+//! One JSON line each, appended by the sender after the dead letter and before the cursor.
+
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::Seq;
+use crate::disk::{Disk, Open, append_all, read_to_end};
+use crate::error::{Error, ErrorKind};
+
+/// The most of the file that is read; what is set aside beyond it can be found in the dead letters.
+const MAX_BYTES: u64 = 4 << 20;
+
+/// Why one record was set aside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Rejection {
+    pub(crate) seq: Seq,
+    /// `rejected` or `too_large`.
+    pub(crate) kind: String,
+    pub(crate) status: Option<u16>,
+    pub(crate) message: String,
+    pub(crate) uncertain: bool,
+}
+
+impl Rejection {
+    pub(crate) fn to_error(&self) -> Error {
+        let kind = ErrorKind::ALL.into_iter().find(|kind| kind.as_str() == self.kind);
+        let error = Error::new(kind.unwrap_or(ErrorKind::Rejected), self.message.clone())
+            .with_status(self.status);
+        if self.uncertain { error.and_may_be_billed() } else { error }
+    }
+}
+
+pub(crate) fn append(disk: &dyn Disk, path: &Path, rejections: &[Rejection]) -> io::Result<()> {
+    let mut lines = Vec::new();
+    for rejection in rejections {
+        serde_json::to_writer(&mut lines, rejection)?;
+        lines.push(b'\n');
+    }
+    append_all(&*disk.open(path, Open::Append)?, &lines)
+}
+
+/// Every whole line; a line that is torn or not ours is passed over.
+pub(crate) fn read(disk: &dyn Disk, path: &Path) -> io::Result<Vec<Rejection>> {
+    let file = match disk.open(path, Open::Read) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let bytes = read_to_end(&*file, MAX_BYTES)?;
+    Ok(bytes
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| serde_json::from_slice(line).ok())
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::MemoryDisk;
+
+    #[test]
+    fn a_torn_line_is_passed_over() {
+        let disk = MemoryDisk::default();
+        let path = Path::new("outcomes");
+        assert_eq!(read(&disk, path).unwrap(), []);
+        let rejection = Rejection {
+            seq: 3,
+            kind: "too_large".into(),
+            status: Some(413),
+            message: "no\nroom".into(),
+            uncertain: true,
+        };
+        append(&disk, path, std::slice::from_ref(&rejection)).unwrap();
+        disk.open(path, Open::Append).unwrap().append(b"{\"seq\":4,").unwrap();
+        assert_eq!(read(&disk, path).unwrap(), std::slice::from_ref(&rejection));
+        let error = rejection.to_error();
+        assert_eq!(error.kind(), ErrorKind::TooLarge);
+        assert!(error.may_be_billed());
+    }
+}

@@ -1,0 +1,315 @@
+//! The spool as a whole: what its owner writes, its sender reads, whatever happened in between.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::format::{RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES};
+use super::reader::{Found, Reader, segment_name, segments};
+use super::*;
+use crate::disk::{Disk, MemoryDisk, Open, SystemDisk};
+use crate::error::ErrorKind;
+
+const SMALL: WriterSettings = WriterSettings { max_bytes: 4 << 20, sync: false };
+
+fn namespace(disk: impl Disk, dir: &Path) -> Namespace {
+    Namespace::open(Arc::new(disk), dir.to_owned()).unwrap()
+}
+
+fn in_memory() -> Namespace {
+    namespace(MemoryDisk::default(), Path::new("ns"))
+}
+
+fn writer(namespace: &Namespace, settings: WriterSettings) -> Writer {
+    let owned = namespace.create_spool(SpoolName("one".into())).unwrap();
+    Writer::new(namespace.disk().clone(), owned, settings)
+}
+
+fn draft(text: &str) -> Draft {
+    let mut draft = Draft::event("id");
+    draft.json().extend_from_slice(text.as_bytes());
+    draft
+}
+
+fn append(writer: &Writer, text: &str) -> Seq {
+    writer.append(&mut draft(text), 1_000).unwrap()
+}
+
+fn texts(found: &Found) -> Vec<String> {
+    found.records.iter().map(|r| String::from_utf8_lossy(r.json()).into_owned()).collect()
+}
+
+fn read_all(namespace: &Namespace, from: Seq, alive: bool) -> Found {
+    let dir = namespace.spool_dir(&SpoolName("one".into()));
+    let mut reader = Reader::new(namespace.disk().clone(), dir, from);
+    reader.read(usize::MAX, usize::MAX, alive).unwrap()
+}
+
+fn segment_path(namespace: &Namespace, first: Seq) -> PathBuf {
+    namespace.spool_dir(&SpoolName("one".into())).join(segment_name(first))
+}
+
+#[test]
+fn records_come_back_in_order_across_segments() {
+    let namespace = in_memory();
+    let writer = writer(&namespace, SMALL);
+    let large = "x".repeat(50_000);
+    let mut expected = Vec::new();
+    for i in 0..20 {
+        let text = format!("{i}{large}");
+        assert_eq!(append(&writer, &text), i);
+        expected.push(text);
+    }
+    let disk = namespace.disk();
+    assert!(segments(&**disk, writer.dir()).unwrap().len() >= 4, "256 KiB each");
+    assert_eq!(texts(&read_all(&namespace, 0, true)), expected);
+    assert_eq!(texts(&read_all(&namespace, 7, true)), expected[7..]);
+    assert!(read_all(&namespace, 20, false).exhausted);
+}
+
+#[test]
+fn a_record_that_is_not_whole_is_not_yet_there_and_then_it_is() {
+    let namespace = in_memory();
+    let writer = writer(&namespace, SMALL);
+    append(&writer, "first");
+    let mut second = draft("second");
+    let frame = second.seal(1, 0, salt_of(&namespace)).to_vec();
+    let file = namespace.disk().open(&segment_path(&namespace, 0), Open::Append).unwrap();
+    let dir = namespace.spool_dir(&SpoolName("one".into()));
+    let mut reader = Reader::new(namespace.disk().clone(), dir, 0);
+    let mut seen = Vec::new();
+    for byte in frame.chunks(1) {
+        seen.extend(texts(&reader.read(10, 1 << 20, true).unwrap()));
+        assert_eq!(seen, ["first"]);
+        file.append(byte).unwrap();
+    }
+    seen.extend(texts(&reader.read(10, 1 << 20, true).unwrap()));
+    assert_eq!(seen, ["first", "second"]);
+}
+
+fn salt_of(namespace: &Namespace) -> u32 {
+    let file = namespace.disk().open(&segment_path(namespace, 0), Open::Read).unwrap();
+    let mut header = [0; SEGMENT_HEADER_BYTES];
+    file.read_at(&mut header, 0).unwrap();
+    super::format::u32_at(&header, 12)
+}
+
+#[test]
+fn a_torn_tail_of_the_dead_is_the_end_and_no_damage() {
+    let namespace = in_memory();
+    let writer = writer(&namespace, SMALL);
+    append(&writer, "first");
+    append(&writer, "second");
+    let file = namespace.disk().open(&segment_path(&namespace, 0), Open::Update).unwrap();
+    let whole = file.len().unwrap();
+    let second = (RECORD_HEADER_BYTES + "idsecond".len()) as u64;
+    for cut in 1..second {
+        file.truncate(whole - cut).unwrap();
+        let found = read_all(&namespace, 0, false);
+        assert_eq!(texts(&found), ["first"], "cut by {cut}");
+        assert!(found.damage.is_empty() && found.exhausted, "cut by {cut}: {found:?}");
+    }
+}
+
+#[test]
+fn damage_is_handed_out_and_what_follows_is_read() {
+    let namespace = in_memory();
+    let writer = writer(&namespace, SMALL);
+    for text in ["zero", "one!", "two!", "three"] {
+        append(&writer, text);
+    }
+    let frame = RECORD_HEADER_BYTES + "idzero".len();
+    let file = namespace.disk().open(&segment_path(&namespace, 0), Open::Update).unwrap();
+    // In the body of record 1, and then in its length as well, so that it seems to go on and on.
+    for (at, bytes) in [(RECORD_HEADER_BYTES + 3, &b"?"[..]), (0, &[0xff, 0xff, 0x0f, 0][..])] {
+        let at = SEGMENT_HEADER_BYTES + frame + at;
+        file.write_all_at(bytes, at as u64).unwrap();
+        for alive in [true, false] {
+            let found = read_all(&namespace, 0, alive);
+            assert_eq!(texts(&found), ["zero", "two!", "three"]);
+            let [damage] = &found.damage[..] else { panic!("{found:?}") };
+            assert_eq!((damage.records, damage.bytes.len()), (1, frame));
+            assert_eq!(damage.offset, (SEGMENT_HEADER_BYTES + frame) as u64);
+        }
+    }
+}
+
+#[test]
+fn a_segment_of_a_newer_version_is_left_alone() {
+    let namespace = in_memory();
+    let writer = writer(&namespace, SMALL);
+    append(&writer, "first");
+    let file = namespace.disk().open(&segment_path(&namespace, 0), Open::Update).unwrap();
+    let mut header = [0; SEGMENT_HEADER_BYTES];
+    file.read_at(&mut header, 0).unwrap();
+    header[8..12].copy_from_slice(&[9, 0, 9, 0]);
+    let crc = crc32c::crc32c(&header[..28]);
+    header[28..].copy_from_slice(&crc.to_le_bytes());
+    file.write_all_at(&header, 0).unwrap();
+    let found = read_all(&namespace, 0, false);
+    assert_eq!((found.newer, found.exhausted), (Some(9), false));
+}
+
+#[test]
+fn when_the_spool_is_full_the_newest_is_refused_and_room_brings_it_back() {
+    let namespace = in_memory();
+    let writer = writer(&namespace, WriterSettings { max_bytes: 1 << 20, sync: false });
+    let text = "x".repeat(10_000);
+    let mut accepted = 0;
+    let error = loop {
+        match writer.append(&mut draft(&text), 0) {
+            Ok(_) => accepted += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::Overflow);
+    assert_eq!(error.field(), Some("max_spool_bytes"));
+    assert!((100..105).contains(&accepted), "{accepted}");
+    assert!(namespace.usage().unwrap() <= 1 << 20);
+    writer.set_namespace_bytes(0);
+    append(&writer, &text);
+}
+
+#[test]
+fn settled_segments_are_unlinked_and_a_finished_spool_of_the_dead_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let namespace = namespace(SystemDisk, dir.path());
+    let name = SpoolName("one".into());
+    let writer = writer(&namespace, SMALL);
+    for _ in 0..20 {
+        append(&writer, &"x".repeat(50_000));
+    }
+    let mut drain = Drain::open(&namespace, name.clone(), false).unwrap();
+    drain.read(1000, usize::MAX).unwrap();
+    // Out of order: the cursor waits for the gap.
+    (1..12).for_each(|seq| drain.settle(seq));
+    drain.commit().unwrap();
+    assert_eq!(drain.cursor().settled, 0);
+    drain.settle(0);
+    drain.commit().unwrap();
+    assert_eq!(drain.cursor().settled, 12);
+    let left = segments(&SystemDisk, writer.dir()).unwrap();
+    assert!(left[0] > 0 && left[0] <= 12, "{left:?}");
+
+    // A new sender goes on where the cursor stands.
+    let mut drain = Drain::open(&namespace, name, false).unwrap();
+    assert_eq!(drain.read(1000, usize::MAX).unwrap().from, 12);
+    assert_eq!(drain.records_from(0).next().unwrap().header.seq, 12);
+    (12..20).for_each(|seq| drain.settle(seq));
+    drain.commit().unwrap();
+    assert!(!drain.is_finished(), "its owner lives");
+    drop(writer);
+    drain.read(1000, usize::MAX).unwrap();
+    assert!(drain.is_finished());
+    drain.remove().unwrap();
+    assert_eq!(namespace.spools().unwrap(), []);
+}
+
+#[test]
+fn an_unfinished_spool_is_removed_only_when_its_maker_is_dead() {
+    let dir = tempfile::tempdir().unwrap();
+    let namespace = namespace(SystemDisk, dir.path());
+    let unfinished = dir.path().join("spools/.new-x");
+    SystemDisk.create_dir_all(&unfinished).unwrap();
+    let owner = SystemDisk.open(&unfinished.join("owner"), Open::Update).unwrap();
+    assert!(owner.try_lock().unwrap());
+    namespace.remove_unfinished().unwrap();
+    assert!(unfinished.exists());
+    drop(owner);
+    namespace.remove_unfinished().unwrap();
+    assert!(!unfinished.exists());
+}
+
+#[test]
+#[cfg(unix)]
+fn everything_is_readable_by_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let namespace = namespace(SystemDisk, &dir.path().join("ns"));
+    let writer = writer(&namespace, SMALL);
+    append(&writer, "x");
+    let mut drain = Drain::open(&namespace, SpoolName("one".into()), true).unwrap();
+    drain.record_attempt(1, 0).unwrap();
+    let mut seen = 0;
+    let mut look_at = vec![dir.path().join("ns")];
+    while let Some(path) = look_at.pop() {
+        let metadata = path.metadata().unwrap();
+        let expected = if metadata.is_dir() { 0o700 } else { 0o600 };
+        assert_eq!(metadata.permissions().mode() & 0o777, expected, "{}", path.display());
+        if metadata.is_dir() {
+            look_at.extend(path.read_dir().unwrap().map(|entry| entry.unwrap().path()));
+        }
+        seen += 1;
+    }
+    assert!(seen >= 6, "{seen}");
+}
+
+/// What may happen to a spool, against a model that is a list.
+#[derive(Clone, Debug)]
+enum Step {
+    Append(usize),
+    Read(usize),
+    Settle(usize),
+    Commit,
+    /// The sender dies and another takes over.
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        (0_usize..60_000).prop_map(Step::Append),
+        (1_usize..20).prop_map(Step::Read),
+        (0_usize..20).prop_map(Step::Settle),
+        Just(Step::Commit),
+        Just(Step::Restart),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn nothing_is_lost_or_changed_or_settled_that_was_not(
+        steps in proptest::collection::vec(step(), 1..80),
+    ) {
+        let namespace = in_memory();
+        let writer = writer(&namespace, WriterSettings { max_bytes: 1 << 30, sync: true });
+        let name = SpoolName("one".into());
+        let open = || Drain::open(&namespace, name.clone(), true).unwrap();
+        let mut drain = open();
+        let (mut appended, mut settled) = (Vec::new(), Vec::new());
+        for step in steps {
+            match step {
+                Step::Append(len) => {
+                    let text = format!("{}{}", appended.len(), "x".repeat(len));
+                    prop_assert_eq!(append(&writer, &text), appended.len() as Seq);
+                    appended.push(text);
+                    settled.push(false);
+                }
+                Step::Read(records) => {
+                    let found = drain.read(records, 1 << 20).unwrap();
+                    prop_assert!(found.damage.is_empty());
+                }
+                Step::Settle(nth) => {
+                    let seq = drain.records_from(0).nth(nth).map(|record| record.header.seq);
+                    if let Some(seq) = seq {
+                        drain.settle(seq);
+                        settled[seq as usize] = true;
+                    }
+                }
+                Step::Commit => drain.commit().unwrap(),
+                Step::Restart => drain = open(),
+            }
+            let cursor = drain.cursor().settled as usize;
+            prop_assert!(settled[..cursor].iter().all(|settled| *settled));
+        }
+        drain = open();
+        let from = drain.cursor().settled as usize;
+        drain.read(usize::MAX, usize::MAX).unwrap();
+        let read: Vec<_> = drain
+            .records_from(0)
+            .map(|record| String::from_utf8_lossy(record.json()).into_owned())
+            .collect();
+        prop_assert_eq!(&read[..], &appended[from..]);
+    }
+}

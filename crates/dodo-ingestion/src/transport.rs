@@ -1,0 +1,142 @@
+//! HTTP to the billing API: one request in, one [`Answer`] out. No retry, no policy, no redirect.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+
+use crate::config::{ApiKey, BaseUrl};
+use crate::delivery::{Answer, Failure, Response, ResponseHeaders};
+use crate::error::{Error, Result};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const MAX_RESPONSE_BYTES: usize = 64 << 10;
+
+pub(crate) type AnswerFuture = Pin<Box<dyn Future<Output = Answer>>>;
+
+/// Carries requests to the billing API.
+pub(crate) trait Transport: Send {
+    /// Posts a body to `/events/ingest`.
+    fn ingest(&self, body: Vec<u8>) -> AnswerFuture;
+}
+
+/// The real one.
+pub(crate) struct HttpTransport {
+    client: reqwest::Client,
+    ingest_url: reqwest::Url,
+}
+
+impl fmt::Debug for HttpTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpTransport")
+            .field("url", &self.ingest_url.as_str())
+            .finish_non_exhaustive()
+    }
+}
+
+impl HttpTransport {
+    pub(crate) fn new(base_url: &BaseUrl, key: &ApiKey, timeout: Duration) -> Result<Self> {
+        let mut authorization = HeaderValue::from_str(&format!("Bearer {}", key.expose()))
+            .map_err(|_| Error::configuration("api_key", "holds a character that HTTP forbids"))?;
+        authorization.set_sensitive(true);
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, authorization);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let mut builder = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls()?)
+            .default_headers(headers)
+            .user_agent(concat!("dodo-ingestion/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT.min(timeout))
+            .timeout(timeout)
+            .pool_max_idle_per_host(1)
+            .tcp_nodelay(true);
+        if base_url.is_loopback() {
+            builder = builder.no_proxy();
+        }
+        let client = builder.build().map_err(|error| {
+            Error::configuration("base_url", "the HTTP client cannot be made").with_source(error)
+        })?;
+        Ok(Self { client, ingest_url: base_url.join("/events/ingest") })
+    }
+}
+
+/// The system's certificates, or the bundled ones where a machine has none.
+fn tls() -> Result<rustls::ClientConfig> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Error::configuration("base_url", format!("TLS: {error}")))?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+impl Transport for HttpTransport {
+    fn ingest(&self, body: Vec<u8>) -> AnswerFuture {
+        let request = self.client.post(self.ingest_url.clone()).body(body);
+        Box::pin(async move {
+            match request.send().await {
+                Ok(response) => read(response).await,
+                Err(error) => Answer::Failed(failure(&error)),
+            }
+        })
+    }
+}
+
+async fn read(mut response: reqwest::Response) -> Answer {
+    let header = |name: &str| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
+    let headers = ResponseHeaders {
+        date: header("date"),
+        retry_after: header("retry-after"),
+        retry_after_ms: header("retry-after-ms"),
+        should_retry: header("x-should-retry"),
+        rate_limit_remaining: header("x-ratelimit-remaining"),
+    };
+    let status = response.status().as_u16();
+    let mut body = Vec::new();
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) => {
+                let room = MAX_RESPONSE_BYTES - body.len();
+                body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+                // The connection is dropped with what is left of an answer this long.
+                if body.len() == MAX_RESPONSE_BYTES {
+                    break;
+                }
+            }
+            Ok(None) => break,
+            Err(error) => return Answer::Failed(failure(&error)),
+        }
+    }
+    Answer::Response(Response { status, headers, body })
+}
+
+fn failure(error: &reqwest::Error) -> Failure {
+    use std::error::Error as _;
+    let mut words = error.to_string();
+    let mut is_tls = false;
+    let mut source = error.source();
+    while let Some(cause) = source {
+        words = format!("{words}: {cause}");
+        is_tls |= cause.is::<rustls::Error>();
+        // An I/O error hides what it wraps from `source`.
+        if let Some(inner) = cause.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref()) {
+            is_tls |= inner.is::<rustls::Error>();
+        }
+        source = cause.source();
+    }
+    if is_tls {
+        Failure::Tls(words)
+    } else if error.is_connect() {
+        Failure::Connect(words)
+    } else {
+        Failure::Lost(words)
+    }
+}

@@ -1,0 +1,257 @@
+//! Processes that die, start, share a spool directory, or cannot have one.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use dodo_ingestion::{ApiCall, BatchConfig, Durability, ErrorKind, Ingestion};
+use support::{Server, client, eventually};
+use tempfile::tempdir;
+
+/// Runs this test binary again as a child that executes [`child_process`] alone.
+fn spawn_child(role: &str, url: &str, dir: &Path) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child_process", "--nocapture"])
+        .env("CHILD_ROLE", role)
+        .env("CHILD_URL", url)
+        .env("CHILD_DIR", dir)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// The next line that the child's role prints.
+fn line(child: &mut BufReader<std::process::ChildStdout>) -> String {
+    loop {
+        let mut line = String::new();
+        assert!(child.read_line(&mut line).unwrap() > 0, "the child ended");
+        if let Some((_, said)) = line.split_once("child: ") {
+            return said.trim().to_owned();
+        }
+    }
+}
+
+/// What the children do. As a test of its own it has nothing to do.
+#[test]
+fn child_process() {
+    let Ok(role) = std::env::var("CHILD_ROLE") else { return };
+    let ingestion = Ingestion::builder("sk_test_canary")
+        .event_name("api_call")
+        .base_url(std::env::var("CHILD_URL").unwrap())
+        .spool_dir(std::env::var("CHILD_DIR").unwrap())
+        .linger(Duration::from_millis(if role == "quiet" { 300_000 } else { 20 }))
+        .requests_per_minute(10_000_u32)
+        .requests_per_second(1_000_u32)
+        .build()
+        .unwrap();
+    let say = |text: &str| {
+        let mut out = std::io::stdout();
+        writeln!(out, "child: {text}").unwrap();
+        out.flush().unwrap();
+    };
+    match role.as_str() {
+        "quiet" => {
+            for i in 0..500 {
+                let call = ApiCall::new("cus_1").event_id(format!("quiet-{i}"));
+                ingestion.track_api_call(call).unwrap();
+            }
+            say("tracked");
+            std::thread::sleep(Duration::from_secs(60));
+        }
+        "firehose" => {
+            for i in 0_u64.. {
+                let call = ApiCall::new("cus_1").event_id(format!("hose-{i}"));
+                ingestion.track_api_call(call).unwrap();
+                if i % 100 == 0 {
+                    say(&i.to_string());
+                }
+            }
+        }
+        "waiter" => {
+            let receipt = ingestion.track_api_call(ApiCall::new("cus_child")).unwrap();
+            receipt.blocking_delivered(Duration::from_secs(10)).unwrap();
+            let refused = ingestion.track_api_call(ApiCall::new("cus_unknown")).unwrap();
+            let error = refused.blocking_delivered(Duration::from_secs(10)).unwrap_err();
+            say(&format!("{} {}", error.kind(), ingestion.stats().requests));
+            ingestion.blocking_close(Duration::from_secs(10)).unwrap();
+        }
+        other => panic!("no role {other}"),
+    }
+}
+
+#[test]
+fn what_a_killed_process_left_is_billed_by_the_next() {
+    let (server, dir) = (Server::start(), tempdir().unwrap());
+    let mut child = spawn_child("quiet", &server.url(), dir.path());
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    assert_eq!(line(&mut out), "tracked");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(server.billed(), 0);
+
+    let next = client(&server, dir.path()).build().unwrap();
+    // Its delay of five minutes runs from acceptance; a flush of the next process is about its own
+    // calls. A due record takes along whatever waits.
+    next.track_api_call(ApiCall::new("cus_2")).unwrap();
+    eventually("the calls of the dead are billed", || server.billed() == 501);
+    next.blocking_close(None).unwrap();
+    let spools = dir.path().join("dodo-ingestion").read_dir().unwrap().next().unwrap().unwrap();
+    eventually("no spool is left", || {
+        spools.path().join("spools").read_dir().unwrap().count() == 0
+    });
+}
+
+#[test]
+fn a_process_killed_while_it_writes_and_sends_loses_and_doubles_nothing() {
+    let (server, dir) = (Server::start(), tempdir().unwrap());
+    let mut child = spawn_child("firehose", &server.url(), dir.path());
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut accepted = 0_usize;
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(700) {
+        accepted = line(&mut out).parse::<usize>().unwrap() + 1;
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(server.billed() > 0, "it was sending");
+
+    let next = client(&server, dir.path()).build().unwrap();
+    next.track_api_call(ApiCall::new("cus_2").event_id("last")).unwrap();
+    next.blocking_flush(None).unwrap();
+    let spools = dir.path().join("dodo-ingestion").read_dir().unwrap().next().unwrap().unwrap();
+    eventually("the spool of the dead is gone", || {
+        spools.path().join("spools").read_dir().unwrap().count() == 1
+    });
+    let state = server.state.lock().unwrap();
+    assert!(state.billed.len() > accepted, "{} of {accepted}", state.billed.len());
+    // No gap: what was accepted before another call was accepted was billed too.
+    for i in 0..state.billed.len() - 1 {
+        assert!(state.billed.contains_key(&format!("hose-{i}")), "hose-{i}");
+    }
+}
+
+#[test]
+fn processes_of_one_account_share_one_sender_and_receipts_work_in_all() {
+    let (server, dir) = (Server::start(), tempdir().unwrap());
+    server.state.lock().unwrap().unknown_customer = Some("cus_unknown".into());
+    let sender = client(&server, dir.path()).build().unwrap();
+    sender.track_api_call(ApiCall::new("cus_parent")).unwrap().blocking_delivered(None).unwrap();
+    let mut child = spawn_child("waiter", &server.url(), dir.path());
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    assert_eq!(line(&mut out), "rejected 0", "the parent sends for the child");
+    assert!(child.wait().unwrap().success());
+    assert_eq!(server.billed(), 2);
+}
+
+#[test]
+fn two_clients_of_one_account_share_a_spool_and_conflicting_settings_are_an_error() {
+    let (server, dir) = (Server::start(), tempdir().unwrap());
+    let one = client(&server, dir.path()).build().unwrap();
+    let two = client(&server, dir.path()).event_name("other").build().unwrap();
+    one.track_api_call(ApiCall::new("c").event_id("one")).unwrap();
+    two.track_api_call(ApiCall::new("c").event_id("two")).unwrap();
+    one.blocking_flush(None).unwrap();
+    assert_eq!(server.billed(), 2);
+    assert_eq!(server.state.lock().unwrap().billed["two"]["event_name"], "other");
+    let error = client(&server, dir.path()).requests_per_minute(5_u32).build().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Configuration);
+    assert_eq!(error.field(), Some("requests_per_minute"));
+
+    one.blocking_close(None).unwrap();
+    assert_eq!(one.track_api_call(ApiCall::new("c")).unwrap_err().kind(), ErrorKind::Closed);
+    two.track_api_call(ApiCall::new("c").event_id("three")).unwrap();
+    two.blocking_close(None).unwrap();
+    assert_eq!(server.billed(), 3);
+    let error = two.blocking_flush(None).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed);
+}
+
+#[test]
+fn a_client_can_be_made_and_closed_again_and_again() {
+    let (server, dir) = (Server::start(), tempdir().unwrap());
+    for round in 0..30 {
+        let ingestion = client(&server, dir.path()).build().unwrap();
+        ingestion.track_api_call(ApiCall::new("c")).unwrap();
+        ingestion.blocking_close(None).unwrap();
+        assert_eq!(server.billed(), round + 1);
+    }
+    let spools = dir.path().join("dodo-ingestion").read_dir().unwrap().next().unwrap().unwrap();
+    eventually("no spool is left", || {
+        spools.path().join("spools").read_dir().unwrap().count() == 0
+    });
+}
+
+#[test]
+fn where_no_directory_can_be_written_memory_serves_and_says_so() {
+    let (server, dir) = (Server::start(), tempdir().unwrap());
+    let file = dir.path().join("file");
+    std::fs::write(&file, "in the way").unwrap();
+    let told = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let sink = told.clone();
+    let ingestion = client(&server, &file)
+        .on_alarm(move |alarm| sink.lock().unwrap().push(alarm.to_string()))
+        .build()
+        .unwrap();
+    ingestion.track_api_call(ApiCall::new("c")).unwrap();
+    ingestion.blocking_close(None).unwrap();
+    assert_eq!(server.billed(), 1);
+    let told = told.lock().unwrap();
+    assert!(told[0].starts_with("memory_only: "), "{told:?}");
+
+    let error = client(&server, &file).durability(Durability::Disk).build().unwrap_err();
+    assert_eq!((error.kind(), error.field()), (ErrorKind::Storage, Some("spool_dir")));
+}
+
+#[test]
+fn memory_is_bounded() {
+    let (server, dir) = (Server::start(), tempdir().unwrap());
+    server.stop();
+    let ingestion = client(&server, dir.path()).durability(Durability::Memory).build().unwrap();
+    let slow = BatchConfig { max_size: 1000, flush_interval: Duration::from_secs(300) };
+    let batch = ingestion.create_batch(slow).unwrap();
+    let error = loop {
+        let call = ApiCall::new("c").endpoint("x".repeat(400));
+        if let Err(error) = batch.add(call) {
+            break error;
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::Overflow);
+    let stats = ingestion.stats();
+    assert!((20_000..40_000).contains(&stats.accepted), "{stats:?}");
+    assert_eq!((stats.spooled, stats.overflowed), (stats.accepted, 1));
+}
+
+#[test]
+fn start_up_survives_a_torn_tail_and_whatever_else_lies_there() {
+    let (server, dir) = (Server::start(), tempdir().unwrap());
+    let mut child = spawn_child("quiet", &server.url(), dir.path());
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    assert_eq!(line(&mut out), "tracked");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let namespace = dir.path().join("dodo-ingestion").read_dir().unwrap().next().unwrap().unwrap();
+    let spools = namespace.path().join("spools");
+    let spool = spools.read_dir().unwrap().next().unwrap().unwrap().path();
+    let segment = spool.join("segment-0000000000000000");
+    let length = segment.metadata().unwrap().len();
+    let file = std::fs::OpenOptions::new().write(true).open(&segment).unwrap();
+    file.set_len(length - 3).unwrap();
+    for (name, contents) in [("cursor", "garbage"), ("outcomes", "{\"seq\""), ("what", "is this")] {
+        std::fs::write(spool.join(name), contents).unwrap();
+    }
+    std::fs::create_dir(spools.join("empty")).unwrap();
+    std::fs::write(spools.join("a-file"), "").unwrap();
+    std::fs::write(namespace.path().join("starts"), "odd").unwrap();
+
+    let next = client(&server, dir.path()).build().unwrap();
+    next.track_api_call(ApiCall::new("cus_2").event_id("last")).unwrap();
+    eventually("all but the torn call are billed", || server.billed() == 500);
+    assert!(server.state.lock().unwrap().billed.contains_key("last"));
+    next.blocking_close(None).unwrap();
+}
