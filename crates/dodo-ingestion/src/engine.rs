@@ -14,15 +14,18 @@ mod task;
 
 pub(crate) use registry::open;
 
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
+use crate::alarm::AlarmKind;
+use crate::clock::{Clock as _, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::shared::Shared;
 use crate::spool::Namespace;
+
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
 /// A namespace to be served.
 struct Job {
@@ -49,14 +52,24 @@ fn serve(job: Job) -> Result<()> {
     Ok(())
 }
 
+/// Runs a namespace's task, and begins it anew should it panic: everything it knows is on disk.
+async fn supervise(Job { shared, namespace }: Job) {
+    while tokio::task::spawn_local(task::run(shared.clone(), namespace.clone())).await.is_err() {
+        let message = "delivery stopped unexpectedly and begins anew; please report this";
+        shared.alarms.raise(AlarmKind::Storage, message, SystemClock.now().mono);
+        tokio::time::sleep(RESTART_PAUSE).await;
+    }
+    shared.settlement.end();
+}
+
 fn start_thread() -> std::io::Result<UnboundedSender<Job>> {
     let (sender, mut jobs) = unbounded_channel::<Job>();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let serve_all = move || {
         let tasks = tokio::task::LocalSet::new();
         tasks.block_on(&runtime, async move {
-            while let Some(Job { shared, namespace }) = jobs.recv().await {
-                tokio::task::spawn_local(task::run(shared, namespace));
+            while let Some(job) = jobs.recv().await {
+                tokio::task::spawn_local(supervise(job));
             }
         });
     };

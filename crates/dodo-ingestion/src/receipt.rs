@@ -40,13 +40,13 @@ impl Receipt {
     ///
     /// # Errors
     /// `rejected` or `too_large` when the API refused the call, with its words; `timeout` when the
-    /// time was over first: the call stays spooled.
+    /// time was over first, `closed` when the client was: the call stays spooled.
     pub async fn delivered(&self, timeout: impl Into<Option<Duration>>) -> Result<()> {
         let timeout = timeout.into().unwrap_or(DEFAULT_FLUSH_TIMEOUT);
         let waiting = self.shared.settlement.wait();
         self.shared.wake.now();
         let outcome = waiting.until_settled(self.seq, deadline(timeout)).await;
-        outcome.unwrap_or_else(|| Err(timed_out(timeout)))
+        outcome.unwrap_or_else(|| Err(self.unsettled(timeout)))
     }
 
     /// [`delivered`](Self::delivered), blocking this thread.
@@ -58,11 +58,15 @@ impl Receipt {
         let waiting = self.shared.settlement.wait();
         self.shared.wake.now();
         let outcome = waiting.block_until_settled(self.seq, deadline(timeout));
-        outcome.unwrap_or_else(|| Err(timed_out(timeout)))
+        outcome.unwrap_or_else(|| Err(self.unsettled(timeout)))
     }
-}
 
-fn timed_out(timeout: Duration) -> Error {
-    let message = format!("after {timeout:?} the call is not billed yet and stays spooled");
-    Error::new(ErrorKind::Timeout, message)
+    fn unsettled(&self, timeout: Duration) -> Error {
+        if self.shared.settlement.has_ended() {
+            let message = "the client was closed; the call stays spooled for the next process";
+            return Error::new(ErrorKind::Closed, message);
+        }
+        let message = format!("after {timeout:?} the call is not billed yet and stays spooled");
+        Error::new(ErrorKind::Timeout, message)
+    }
 }

@@ -4,7 +4,7 @@
 //! from the cursor and the outcomes that the sender writes. Read by receipts, flush and stats.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -21,6 +21,7 @@ pub(crate) struct Settlement {
     settled: AtomicU64,
     dead_lettered: AtomicU64,
     waiters: AtomicUsize,
+    ended: AtomicBool,
     changed: Event,
     state: Mutex<State>,
 }
@@ -84,6 +85,16 @@ impl Settlement {
         self.changed.notify(usize::MAX);
     }
 
+    /// Nothing more will be learnt: the last client was closed.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        self.changed.notify(usize::MAX);
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
     pub(crate) fn has_waiters(&self) -> bool {
         self.waiters.load(Ordering::Relaxed) > 0
     }
@@ -111,7 +122,7 @@ impl Drop for Waiting<'_> {
 
 impl Waiting<'_> {
     fn is_over(&self, seq: Seq, deadline: Instant) -> bool {
-        self.0.settled() > seq || Instant::now() >= deadline
+        self.0.settled() > seq || self.0.has_ended() || Instant::now() >= deadline
     }
 
     /// The record's outcome; `None` when it has none yet.
@@ -119,7 +130,8 @@ impl Waiting<'_> {
         (self.0.settled() > seq).then(|| self.0.outcome(seq))
     }
 
-    /// The record's outcome; `None` when the deadline came first. Needs no particular executor.
+    /// The record's outcome; `None` when the deadline or the end came first. Needs no particular
+    /// executor.
     pub(crate) async fn until_settled(
         &self,
         seq: Seq,

@@ -168,10 +168,13 @@ fn a_redirect_is_not_followed_and_the_key_goes_nowhere_else() {
         Box::leak(format!("location: http://{}/events/ingest\r\n", other.address).into());
     server.script([Script::Answer { status: 307, headers: location, body: String::new() }]);
     let ingestion = client(&server, dir.path()).build().unwrap();
-    track(&ingestion, 5);
+    track(&ingestion, 4);
+    let receipt = ingestion.track_api_call(ApiCall::new("cus_1")).unwrap();
     assert!(ingestion.blocking_close(Duration::from_millis(400)).is_err());
     assert_eq!((server.requests(), other.requests()), (1, 0));
     assert_eq!(ingestion.stats().spooled, 5);
+    let error = receipt.blocking_delivered(Duration::from_secs(60)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed, "a receipt does not wait for what was let go");
 }
 
 #[test]

@@ -103,7 +103,8 @@ impl Builder {
         Ok(self)
     }
 
-    /// Called, on the engine's thread, for each [`Alarm`]. It must not block.
+    /// Called for each [`Alarm`], on the engine's thread or on that of a track verb. It must not
+    /// block.
     pub fn on_alarm(mut self, callback: impl Fn(&Alarm) + Send + Sync + 'static) -> Self {
         self.on_alarm = Some(Arc::new(callback));
         self

@@ -51,7 +51,7 @@ impl Task {
         }
         if let Some(sender) = &mut self.sender {
             sender.tick(now);
-        } else if self.shared.settlement.has_waiters() {
+        } else {
             self.watch_own_spool();
         }
         if now.mono >= self.next_measure {
