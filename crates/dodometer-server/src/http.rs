@@ -1,0 +1,91 @@
+//! The HTTP side: routes, who may call them, and reading what they carry.
+//!
+//! Handlers convert, call the [`Meter`] on a thread that may block, and convert back; no rule of the
+//! billing API is decided here.
+
+mod api;
+mod local;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::FromRequestParts;
+use axum::http::header::{
+    AUTHORIZATION, HeaderMap, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::request::Parts;
+use axum::middleware::map_response;
+use axum::response::Response;
+use axum::routing::get;
+use http_body_util::BodyExt;
+
+pub(crate) use local::Peer;
+
+use crate::Meter;
+use crate::refusal::{Answer, Refusal};
+
+/// How much of a body that is too large is still read: a client that is cut off while sending
+/// often never sees the answer that says why.
+const MAX_DISCARDED: usize = 16 * 1024 * 1024;
+
+pub(crate) fn router(meter: Meter) -> Router {
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .merge(api::routes())
+        .merge(local::routes(meter.clone()))
+        .fallback(async || Refusal::not_found("nothing is at this address"))
+        .method_not_allowed_fallback(async || Refusal::method())
+        .layer(map_response(harden))
+        .with_state(meter)
+}
+
+async fn harden(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
+}
+
+/// Proof that a request carried a key that is taken.
+struct Keyed;
+
+impl FromRequestParts<Meter> for Keyed {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, meter: &Meter) -> Answer<Self> {
+        check_key(&parts.headers, meter).map(|()| Self)
+    }
+}
+
+fn check_key(headers: &HeaderMap, meter: &Meter) -> Answer<()> {
+    let authorization = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    if meter.admits(authorization) { Ok(()) } else { Err(Refusal::unauthorized()) }
+}
+
+/// Reads a whole body of at most `limit` bytes.
+async fn read_body(mut body: Body, limit: usize) -> Answer<Bytes> {
+    let mut read = Vec::new();
+    let mut length = 0_usize;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            Refusal::body(format!("the request body could not be read: {error}"))
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        length += data.len();
+        if length <= limit {
+            read.extend_from_slice(&data);
+        } else if length > limit.saturating_add(MAX_DISCARDED) {
+            break;
+        }
+    }
+    if length > limit { Err(Refusal::too_large(limit)) } else { Ok(read.into()) }
+}
+
+/// Runs what touches the database where it may block.
+async fn blocking<T: Send + 'static>(
+    meter: Meter,
+    work: impl FnOnce(&Meter) -> Answer<T> + Send + 'static,
+) -> Answer<T> {
+    tokio::task::spawn_blocking(move || work(&meter))
+        .await
+        .unwrap_or_else(|panic| Err(Refusal::internal(&panic)))
+}

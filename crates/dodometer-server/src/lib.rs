@@ -1,0 +1,74 @@
+//! A local meter server: the billing API's usage endpoints over SQLite, with a live page.
+//!
+//! It takes the requests that the billing API takes, by the same rules and with the same answers, so
+//! that a program can be run, tested and watched without an account. What the billing API keeps on
+//! products and customers is reduced to what a usage bill needs: any customer exists, and a price
+//! belongs to a meter.
+//!
+//! ```no_run
+//! use dodometer_server::{Data, Meter, Options, Server};
+//!
+//! # async fn run() -> Result<(), dodometer_server::Error> {
+//! let meter = Meter::open(Options { data: Data::Memory, ..Options::default() })?;
+//! let server = Server::start(&meter, ([127, 0, 0, 1], 4040).into()).await?;
+//! let address = server.address();
+//! server.shutdown().await; // connections are refused now; the meter keeps its state
+//! let server = Server::start(&meter, address).await?;
+//! # server.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Routes
+//!
+//! | route | |
+//! |---|---|
+//! | `POST /events/ingest` | takes 1 to 1000 events, whole or not at all |
+//! | `GET /events`, `GET /events/{id}` | reads them back, the newest first |
+//! | `POST /meters`, `GET /meters`, `GET` and `DELETE /meters/{id}`, `POST /meters/{id}/unarchive` | says what is counted |
+//! | `GET /meters/{id}/usage` | units and price by customer |
+//! | `PUT /_dev/meters/{id}/price` | sets `{"price_per_unit": "0.02", "free_threshold": 100, "currency": "USD"}` |
+//! | `GET /_dev/bill` | the whole [`Bill`] |
+//! | `GET /`, `GET /_dev/stream` | the live page and its server-sent events |
+//! | `GET /healthz` | answers 200 |
+//!
+//! # Where the billing API is silent
+//!
+//! Wrong shape (malformed JSON, a missing field, a nested value, an integer beyond 64 bits, a time
+//! that is no RFC 3339) is 422; a broken rule (an empty id, a limit, a repeated id, a time outside the
+//! window) is 400. The age of an event is checked before its id is looked up. An id is remembered
+//! for ever. `start` of a list is the first moment listed, `end` the first one left out. A number
+//! spelled as a text counts for `sum`, `max` and `last`. Events that arrived before their meter was
+//! made count. `total_price` is rounded to a whole smallest currency unit, halves upwards.
+//!
+//! # Who may see what
+//!
+//! The billing API asks for a bearer key: any that is not empty, or one of
+//! [`Options::keys`]. The page and everything under `/_dev` ask for none *from this machine*, so
+//! that a browser can show them also when keys are configured; from other machines they ask for a
+//! key. Requests to them must name this machine in their `Host` header, so that a web page that
+//! points its own name at this address reads nothing.
+
+mod billable;
+mod decimal;
+mod error;
+mod event;
+mod filter;
+mod http;
+mod latency;
+mod ledger;
+mod metadata;
+mod meter;
+mod options;
+mod refusal;
+mod server;
+mod store;
+
+pub use error::{Error, ErrorKind};
+pub use ledger::{Bill, CustomerBill, Totals};
+pub use meter::Meter;
+pub use options::{DEFAULT_MAX_BODY_BYTES, Data, Options};
+pub use server::Server;
+
+/// The one business that all events and meters belong to.
+const BUSINESS_ID: &str = "bus_local";

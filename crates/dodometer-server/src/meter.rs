@@ -1,0 +1,272 @@
+//! The meter itself: the rules, the store and the running totals behind one handle.
+//!
+//! Invariant: the ledger is changed only by the holder of the writer connection and only after its
+//! commit, so both tell the same story to whoever comes next. Everything here blocks; the HTTP side
+//! calls it from threads that may.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::Router;
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use crate::billable::{Billable, Definition, Price, Usage};
+use crate::event;
+use crate::ledger::{Bill, Call, Ledger, Metered};
+use crate::metadata::Metadata;
+use crate::options::Keys;
+use crate::refusal::{Answer, Refusal};
+use crate::store::{EventQuery, Store, StoredEvent};
+use crate::{BUSINESS_ID, Error, ErrorKind, Options, http};
+
+/// A handle on a meter's data and rules. Cloning it is cheap; the data lives as long as any handle.
+#[derive(Clone)]
+pub struct Meter {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    ledger: Mutex<Ledger>,
+    keys: Keys,
+    max_body_bytes: usize,
+    changes: watch::Sender<u64>,
+}
+
+impl std::fmt::Debug for Meter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Meter").finish_non_exhaustive()
+    }
+}
+
+impl Meter {
+    /// Opens a meter, and its data file if it has one.
+    ///
+    /// Reads a data file from end to end, so that it blocks for about a second for each million of
+    /// stored events. Fails if an option cannot be used, or another meter holds the file.
+    pub fn open(options: Options) -> Result<Self, Error> {
+        options.validate()?;
+        let store = Store::open(&options.data)?;
+        let ledger = Mutex::new(rebuild(&store).map_err(|cause| {
+            Error::new(ErrorKind::Data, "the stored events cannot be read").because(cause)
+        })?);
+        Ok(Self {
+            inner: Arc::new(Inner {
+                store,
+                ledger,
+                keys: Keys::new(options.keys),
+                max_body_bytes: options.max_body_bytes,
+                changes: watch::Sender::new(0),
+            }),
+        })
+    }
+
+    /// The billing API and the page as an axum router, for a server of one's own.
+    ///
+    /// The page and the `/_dev` tools are open to callers on this machine, which the router only
+    /// believes of requests that [`Server`](crate::Server) took in; in another server they ask for
+    /// an API key like everything else.
+    pub fn router(&self) -> Router {
+        http::router(self.clone())
+    }
+
+    /// What everybody owes.
+    pub fn bill(&self) -> Bill {
+        self.ledger().bill()
+    }
+
+    pub(crate) fn admits(&self, authorization: Option<&str>) -> bool {
+        self.inner.keys.admit(authorization)
+    }
+
+    pub(crate) fn max_body_bytes(&self) -> usize {
+        self.inner.max_body_bytes
+    }
+
+    /// Changes whenever the page would.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.inner.changes.subscribe()
+    }
+
+    /// What the page shows, as JSON.
+    pub(crate) fn snapshot(&self) -> Answer<String> {
+        serde_json::to_string(&self.ledger().snapshot()).map_err(|error| Refusal::internal(&error))
+    }
+
+    /// Stores the events of one request and returns how many were new.
+    pub(crate) fn ingest(&self, body: &[u8]) -> Answer<u64> {
+        let events = event::read_request(body, Timestamp::now())?;
+        let mut writer = self.inner.store.write();
+        let new = writer.insert(&events)?;
+        let mut ledger = self.ledger();
+        let mut ingested = 0;
+        let none = Metadata::default();
+        for (event, _) in events.iter().zip(&new).filter(|(_, new)| **new) {
+            ingested += 1;
+            ledger.apply(&Call {
+                customer_id: &event.customer_id.0,
+                event_name: &event.event_name.0,
+                timestamp: event.timestamp,
+                metadata: event.metadata.as_ref().unwrap_or(&none),
+            });
+        }
+        ledger.requests.accepted += 1;
+        ledger.requests.duplicates += events.len() as u64 - ingested;
+        drop(ledger);
+        self.changed();
+        Ok(ingested)
+    }
+
+    /// Counts an ingest request that was refused.
+    pub(crate) fn count_refusal(&self) {
+        let mut writer = self.inner.store.write();
+        if let Err(cause) = writer.count_refusal() {
+            tracing::error!(%cause, "a refused request could not be counted");
+            return;
+        }
+        self.ledger().requests.refused += 1;
+        self.changed();
+    }
+
+    pub(crate) fn event(&self, id: &str) -> Answer<StoredEvent> {
+        self.inner.store.event(id)?.ok_or_else(|| Refusal::not_found("no event has that id"))
+    }
+
+    /// Lists events; with a meter, those that it counts.
+    pub(crate) fn events(
+        &self,
+        mut query: EventQuery,
+        meter_id: Option<&str>,
+    ) -> Answer<Vec<StoredEvent>> {
+        if let Some(id) = meter_id {
+            let event_name = self.meter(id)?.event_name;
+            if query.event_name.as_ref().is_some_and(|given| *given != event_name) {
+                return Err(Refusal::query("event_name is not the meter's event name"));
+            }
+            query.event_name = Some(event_name);
+        }
+        Ok(self.inner.store.events(&query)?)
+    }
+
+    pub(crate) fn create_meter(&self, definition: Definition) -> Answer<Billable> {
+        let now = Timestamp::now();
+        let meter = Billable {
+            id: new_meter_id(),
+            business_id: BUSINESS_ID,
+            name: definition.name,
+            description: definition.description,
+            event_name: definition.event_name,
+            measurement_unit: definition.measurement_unit,
+            aggregation: definition.aggregation,
+            filter: None,
+            created_at: now,
+            updated_at: now,
+            archived: false,
+            price: None,
+        };
+        let mut writer = self.inner.store.write();
+        let mut metered = Metered::new(meter.clone());
+        writer.replay(Some(&meter.event_name), |call| metered.apply(call))?;
+        writer.insert_meter(&meter)?;
+        self.ledger().add_meter(metered);
+        self.changed();
+        Ok(meter)
+    }
+
+    pub(crate) fn meter(&self, id: &str) -> Answer<Billable> {
+        self.ledger().meter(id).map(|metered| metered.meter.clone()).ok_or_else(no_such_meter)
+    }
+
+    /// Lists meters, the newest first.
+    pub(crate) fn meters(&self, archived: bool, size: usize, number: usize) -> Vec<Billable> {
+        self.ledger()
+            .meters()
+            .rev()
+            .filter(|meter| meter.archived == archived)
+            .skip(size.saturating_mul(number))
+            .take(size)
+            .cloned()
+            .collect()
+    }
+
+    pub(crate) fn set_archived(&self, id: &str, archived: bool) -> Answer<Billable> {
+        self.change_meter(id, |meter, _| {
+            meter.archived = archived;
+            Ok(())
+        })
+    }
+
+    pub(crate) fn set_price(&self, id: &str, price: Price) -> Answer<Billable> {
+        self.change_meter(id, |meter, ledger| {
+            if let Some(other) = ledger.currency(Some(id)).filter(|other| *other != price.currency)
+            {
+                return Err(Refusal::body(format!(
+                    "one bill has one currency, and another meter's price is in {other}"
+                )));
+            }
+            meter.price = Some(price);
+            Ok(())
+        })
+    }
+
+    /// The usage of a meter, of one customer or of all.
+    pub(crate) fn usage(
+        &self,
+        id: &str,
+        customer: Option<&str>,
+    ) -> Answer<(Vec<Usage>, Option<String>)> {
+        let ledger = self.ledger();
+        let metered = ledger.meter(id).ok_or_else(no_such_meter)?;
+        let currency = metered.meter.price.as_ref().map(|price| price.currency.clone());
+        Ok((metered.usage(customer), currency))
+    }
+
+    /// Changes a meter in the store and then in the ledger.
+    fn change_meter(
+        &self,
+        id: &str,
+        change: impl FnOnce(&mut Billable, &Ledger) -> Answer<()>,
+    ) -> Answer<Billable> {
+        let mut writer = self.inner.store.write();
+        let mut ledger = self.ledger();
+        let mut meter = ledger.meter(id).ok_or_else(no_such_meter)?.meter.clone();
+        change(&mut meter, &ledger)?;
+        meter.updated_at = Timestamp::now();
+        writer.update_meter(&meter)?;
+        if let Some(kept) = ledger.meter_mut(id) {
+            kept.clone_from(&meter);
+        }
+        drop(ledger);
+        self.changed();
+        Ok(meter)
+    }
+
+    /// The ledger is changed in steps that cannot panic half way, so a poisoned one is whole.
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.inner.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn changed(&self) {
+        self.inner.changes.send_modify(|version| *version = version.wrapping_add(1));
+    }
+}
+
+fn rebuild(store: &Store) -> rusqlite::Result<Ledger> {
+    let writer = store.write();
+    let mut ledger = Ledger::default();
+    ledger.requests = writer.requests()?;
+    for meter in writer.meters()? {
+        ledger.add_meter(Metered::new(meter));
+    }
+    writer.replay(None, |call| ledger.apply(call))?;
+    Ok(ledger)
+}
+
+fn no_such_meter() -> Refusal {
+    Refusal::not_found("no meter has that id")
+}
+
+fn new_meter_id() -> String {
+    let id = std::iter::repeat_with(fastrand::alphanumeric).take(22);
+    format!("mtr_{}", id.collect::<String>())
+}
