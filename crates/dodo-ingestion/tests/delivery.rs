@@ -126,8 +126,9 @@ fn one_bad_call_among_a_thousand_costs_only_itself() {
     assert!(error.message().contains("scripted"), "{error}");
     assert_eq!(server.billed(), 999);
 
-    let letters = find(dir.path(), "dead-letters.jsonl");
-    let letters = std::fs::read_to_string(&letters[0]).unwrap();
+    let files = files(dir.path());
+    let letters = files.iter().find(|file| file.ends_with("dead-letters.jsonl")).unwrap();
+    let letters = std::fs::read_to_string(letters).unwrap();
     let letter: Value = serde_json::from_str(letters.trim()).unwrap();
     assert_eq!(letter["event"]["customer_id"], "cus_unknown");
     assert_eq!(letter["event"]["event_id"], bad.event_id());
@@ -278,6 +279,26 @@ fn memory_and_disk_durability_deliver_too() {
 }
 
 #[test]
+fn the_key_is_nowhere_on_disk_and_in_no_debug_output_or_error() {
+    let (server, dir) = (Server::start(), tempdir().unwrap());
+    server.script([error(401)]);
+    let builder = client(&server, dir.path());
+    assert!(!format!("{builder:?}").contains("canary"));
+    let ingestion = builder.build().unwrap();
+    assert!(!format!("{ingestion:?}").contains("canary"));
+    track(&ingestion, 5);
+    let error = ingestion.blocking_flush(Duration::from_millis(300)).unwrap_err();
+    assert!(!format!("{error:?} {error}").contains("canary"));
+    let files = files(dir.path());
+    assert!(files.len() >= 4, "{files:?}");
+    for file in files {
+        let bytes = std::fs::read(&file).unwrap();
+        assert!(!bytes.windows(6).any(|part| part == b"canary"), "{}", file.display());
+        assert!(!file.to_string_lossy().contains("canary"));
+    }
+}
+
+#[test]
 fn late_calls_can_be_set_aside_instead() {
     let (server, dir) = (Server::start(), tempdir().unwrap());
     let ingestion = client(&server, dir.path()).late(LatePolicy::DeadLetter).build().unwrap();
@@ -302,15 +323,7 @@ fn an_old_call_is_billed_within_the_hour_and_keeps_its_own_time() {
     assert_eq!(ingestion.stats().restamped, 1);
 }
 
-fn find(dir: &std::path::Path, name: &str) -> Vec<std::path::PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(find(&path, name));
-        } else if path.file_name().is_some_and(|file| file == name) {
-            found.push(path);
-        }
-    }
-    found
+fn files(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let paths = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
