@@ -40,6 +40,10 @@ alarm_kinds! {
     Unreachable = "unreachable",
     /// A call was refused and set aside.
     DeadLettered = "dead_lettered",
+    /// Calls of many customers were refused and none taken: delivery stopped. Calls are kept.
+    Systemic = "systemic",
+    /// What had stopped delivery is over.
+    Resumed = "resumed",
     /// Calls were too old for their own time and billed with a later one.
     Restamped = "restamped",
     /// A call was not accepted, because the spool is full.
@@ -56,7 +60,14 @@ alarm_kinds! {
 
 impl AlarmKind {
     fn holds_up_delivery(self) -> bool {
-        matches!(self, Self::Authentication | Self::Address | Self::Unreachable | Self::Storage)
+        matches!(
+            self,
+            Self::Authentication
+                | Self::Address
+                | Self::Unreachable
+                | Self::Storage
+                | Self::Systemic
+        )
     }
 }
 

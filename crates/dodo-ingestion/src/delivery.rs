@@ -21,6 +21,7 @@ mod body;
 mod budget;
 mod machine;
 mod queue;
+mod refusal;
 mod stamp;
 
 pub(crate) use answer::{Answer, Failure, Response, ResponseHeaders};
@@ -55,6 +56,8 @@ pub(crate) struct Meta {
     pub(crate) occurred_at: WallMs,
     pub(crate) delay_ms: u32,
     pub(crate) id_hash: u64,
+    /// The same for the same customer and event name.
+    pub(crate) group: u32,
     /// A request for everything before it to be sent, not an event.
     pub(crate) flush: bool,
     /// Whether an earlier process may have sent it.
@@ -104,4 +107,6 @@ pub(crate) struct Cause {
     pub(crate) attempts: u32,
     /// Whether it may have been billed all the same.
     pub(crate) uncertain: bool,
+    /// It was refused together with others of its customer, after some had been refused alone.
+    pub(crate) by_group: bool,
 }

@@ -1,10 +1,14 @@
-//! The state machine itself.
+//! The state machine itself: what goes into a request, and when. What follows from its answer is in
+//! `answered`.
 
-use std::collections::{BTreeMap, HashSet};
+mod answered;
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use super::answer::{Answer, HoldReason, Verdict, judge};
 use super::budget::Budget;
 use super::queue::{Item, Queue};
+use super::refusal::{Refusals, Sent, split};
 use super::stamp::{Skew, StampBase};
 use super::{Action, Cause, Input, Meta, RecordRef, RequestBody, SpoolId, Token};
 use crate::alarm::AlarmKind;
@@ -25,6 +29,11 @@ const BACKOFF_BASE_MS: u64 = 500;
 const BACKOFF_MAX_MS: u64 = 60_000;
 /// What could not be stored is tried again after this.
 const STORAGE_RETRY_MS: MonoMs = 5_000;
+/// Groups that travel apart have one in so many requests of the budget.
+const APART_SHARE: u32 = 10;
+/// While so many records wait apart, no others are read: memory is bounded.
+const MAX_APART: usize = 20_000;
+const MINUTE: MonoMs = 60_000;
 /// So many failures in a row are worth telling the operator.
 const FAILURES_TO_TELL: u32 = 3;
 
@@ -46,25 +55,24 @@ pub(crate) struct Counts {
     pub(crate) restamped: u64,
 }
 
-/// One record of a request or of the suspects.
-#[derive(Clone, Copy, Debug)]
-struct Sent {
-    spool: SpoolId,
-    item: Item,
-}
-
-impl Sent {
-    fn at(&self) -> RecordRef {
-        RecordRef { spool: self.spool, seq: self.item.meta.seq }
-    }
+/// Why records go into a request together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// They are due.
+    Deliver,
+    /// They were refused together with others, and are being told apart.
+    TellApart,
+    /// They are of a group that is refused as a whole.
+    Apart,
+    /// One record that shows whether a systemic refusal is over.
+    Probe,
 }
 
 #[derive(Debug)]
 struct Request {
     token: Token,
     records: Vec<Sent>,
-    /// Its records were refused together with others, and are being told apart.
-    suspect: bool,
+    purpose: Purpose,
     /// It was refused, the skew was learnt, and it goes once more with other stamps.
     restamped: bool,
     stamps: Option<StampBase>,
@@ -77,8 +85,18 @@ pub(crate) struct Delivery {
     queues: BTreeMap<SpoolId, Queue>,
     /// The spool whose records go into the next request first.
     turn: SpoolId,
-    /// Groups of records that were refused, the next to be tried last.
-    suspects: Vec<Vec<Sent>>,
+    /// Sets of records that were refused together, in the order in which they are tried.
+    suspects: VecDeque<Vec<Sent>>,
+    /// Whether the next request is for what is due, though there are suspects.
+    suspects_wait: bool,
+    refusals: Refusals,
+    /// The records of groups that travel apart.
+    apart: BTreeMap<u32, Vec<Sent>>,
+    apart_not_before: MonoMs,
+    /// The group that goes next, or the first one after it.
+    apart_turn: u32,
+    /// The group that was probed last.
+    probed: u32,
     /// Waiting for its attempt to be written down.
     preparing: Option<Request>,
     under_way: Option<Request>,
@@ -104,7 +122,13 @@ impl Delivery {
             settings,
             queues: BTreeMap::new(),
             turn: 0,
-            suspects: Vec::new(),
+            suspects: VecDeque::new(),
+            suspects_wait: false,
+            refusals: Refusals::default(),
+            apart: BTreeMap::new(),
+            apart_not_before: 0,
+            apart_turn: 0,
+            probed: 0,
             preparing: None,
             under_way: None,
             setting_aside: BTreeMap::new(),
@@ -155,6 +179,9 @@ impl Delivery {
     }
 
     fn ask_for_records(&self, actions: &mut Vec<Action>) {
+        if self.apart.values().map(Vec::len).sum::<usize>() > MAX_APART {
+            return;
+        }
         for (spool, queue) in &self.queues {
             if let Some(records) = LOOKAHEAD.checked_sub(queue.len()).filter(|room| *room > 0) {
                 actions.push(Action::Read { spool: *spool, records });
@@ -184,12 +211,10 @@ impl Delivery {
         if self.preparing.is_some() || self.under_way.is_some() {
             return;
         }
-        let due = if self.suspects.is_empty() {
-            self.queues.values().filter_map(Queue::due).min()
-        } else {
-            Some(now.mono)
-        };
-        let Some(due) = due else { return };
+        let deliver = self.queues.values().filter_map(Queue::due).min();
+        let tell_apart = (!self.suspects.is_empty()).then_some(now.mono);
+        let apart = (!self.apart.is_empty()).then_some(self.apart_not_before);
+        let Some(due) = [deliver, tell_apart, apart].into_iter().flatten().min() else { return };
         let urgent = self.queues.values().any(Queue::is_urgent);
         let start = self.budget.next_start(now.mono, urgent);
         let at = due.max(self.not_before).max(start);
@@ -197,29 +222,87 @@ impl Delivery {
             self.wake_at = Some(at);
             return;
         }
-        if let Some(request) = self.next_request(now, actions) {
-            self.prepare(request, now, actions);
+        let is_due = |at: Option<MonoMs>| at.is_some_and(|at| at <= now.mono);
+        let purpose = if self.refusals.is_systemic() {
+            Purpose::Probe
+        } else if is_due(apart) && (tell_apart.is_none() || !self.refusals.may_be_systemic()) {
+            Purpose::Apart
+        } else if tell_apart.is_some() && !(self.suspects_wait && is_due(deliver)) {
+            Purpose::TellApart
+        } else {
+            Purpose::Deliver
+        };
+        let mut request = self.next_request(purpose, now, actions);
+        if request.is_none() && tell_apart.is_some() {
+            // All that is due is of groups under suspicion.
+            request = self.next_request(Purpose::TellApart, now, actions);
+        }
+        match request {
+            Some(request) => self.prepare(request, now, actions),
+            // What was due now waits apart.
+            None => self.wake_at = (!self.apart.is_empty()).then_some(self.apart_not_before),
         }
     }
 
-    fn next_request(&mut self, now: Now, actions: &mut Vec<Action>) -> Option<Request> {
-        let suspects = self.suspects.pop();
-        let suspect = suspects.is_some();
-        let mut records = suspects.unwrap_or_else(|| self.fill());
+    fn next_request(
+        &mut self,
+        purpose: Purpose,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) -> Option<Request> {
+        // What is due takes turns with the suspects, so that a bad customer delays nobody for long.
+        self.suspects_wait = purpose == Purpose::TellApart;
+        let mut records = match purpose {
+            Purpose::Deliver => self.fill(),
+            Purpose::TellApart => self.suspects.pop_front().unwrap_or_default(),
+            Purpose::Apart => self.take_apart(now),
+            Purpose::Probe => self.take_probe(),
+        };
         if self.settings.late == LatePolicy::DeadLetter {
             let base = self.skew.base(now.wall);
             let late = |sent: &Sent| base.is_late(sent.item.meta.occurred_at);
             for sent in records.extract_if(.., |sent| late(sent)) {
                 let message = "older than the hour that the billing API takes, and late = \
                                \"dead_letter\" was chosen";
-                self.set_aside(sent, ErrorKind::Rejected, None, message, actions);
+                self.set_aside(sent, ErrorKind::Rejected, None, message, false, actions);
             }
         }
         if records.is_empty() {
             return None;
         }
         let token = self.token();
-        Some(Request { token, records, suspect, restamped: false, stamps: None })
+        Some(Request { token, records, purpose, restamped: false, stamps: None })
+    }
+
+    /// The records of one group that travels apart; within a tenth of the request budget.
+    fn take_apart(&mut self, now: Now) -> Vec<Sent> {
+        let requests = u64::from(self.settings.requests_per_minute / APART_SHARE).max(1);
+        self.apart_not_before = now.mono + MINUTE / requests;
+        let next = self.apart.range(self.apart_turn..).next().or_else(|| self.apart.iter().next());
+        let Some((&group, _)) = next else { return Vec::new() };
+        self.apart_turn = group.wrapping_add(1);
+        let mut records = self.apart.remove(&group).unwrap_or_default();
+        if records.len() > EVENTS_PER_REQUEST {
+            self.apart.insert(group, records.split_off(EVENTS_PER_REQUEST));
+        }
+        records
+    }
+
+    /// One record, of another group than the last one that was probed, where there is one.
+    fn take_probe(&mut self) -> Vec<Sent> {
+        let probed = self.probed;
+        let take = |queues: &mut BTreeMap<SpoolId, Queue>, fits: &dyn Fn(&Meta) -> bool| {
+            queues.iter_mut().find_map(|(spool, queue)| {
+                let item = queue.take_first(fits)?;
+                Some(Sent { spool: *spool, item })
+            })
+        };
+        let other = take(&mut self.queues, &|meta| meta.group != probed);
+        let probe = other.or_else(|| take(&mut self.queues, &|_| true));
+        if let Some(sent) = &probe {
+            self.probed = sent.group();
+        }
+        probe.into_iter().collect()
     }
 
     fn token(&mut self) -> Token {
@@ -232,6 +315,8 @@ impl Delivery {
         let mut records = Vec::new();
         let mut ids = HashSet::with_capacity(EVENTS_PER_REQUEST);
         let mut bytes = self.max_bytes;
+        let suspected: HashSet<u32> = self.suspects.iter().flatten().map(Sent::group).collect();
+        let waits = |meta: &Meta| suspected.contains(&meta.group);
         let order: Vec<SpoolId> = self
             .queues
             .range(self.turn..)
@@ -239,20 +324,32 @@ impl Delivery {
             .filter_map(|(spool, queue)| (queue.len() > 0).then_some(*spool))
             .collect();
         loop {
-            let before = records.len();
-            let share = ((EVENTS_PER_REQUEST - before) / order.len().max(1)).max(1);
+            let room = EVENTS_PER_REQUEST - records.len();
+            let share = (room / order.len().max(1)).max(1);
+            let mut took_some = false;
             for spool in &order {
                 let room = share.min(EVENTS_PER_REQUEST - records.len());
                 let Some(queue) = self.queues.get_mut(spool) else { continue };
-                let taken = queue.take(room, &mut bytes, cost, &mut ids);
+                let taken = queue.take(room, &mut bytes, cost, waits, &mut ids);
+                took_some |= !taken.is_empty();
                 records.extend(taken.into_iter().map(|item| Sent { spool: *spool, item }));
             }
-            if records.len() == before || records.len() == EVENTS_PER_REQUEST {
+            if self.refusals.any_apart() {
+                self.part(&mut records);
+            }
+            if !took_some || records.len() == EVENTS_PER_REQUEST {
                 break;
             }
         }
         self.turn = order.first().map_or(0, |first| first + 1);
         records
+    }
+
+    /// Moves the records of groups that travel apart to where they wait.
+    fn part(&mut self, records: &mut Vec<Sent>) {
+        for sent in records.extract_if(.., |sent| self.refusals.is_apart(sent.group())) {
+            self.apart.entry(sent.group()).or_default().push(sent);
+        }
     }
 
     /// Has the attempt written down where that is news, and sends the request.
@@ -308,169 +405,7 @@ impl Delivery {
         {
             // It will be refused once more, and then perhaps there is room for the dead letter.
             self.not_before = now.mono + STORAGE_RETRY_MS;
-            self.suspects.push(vec![sent]);
-        }
-    }
-
-    fn put_back(&mut self, request: Request, now: Now) {
-        if request.suspect {
-            self.suspects.push(request.records);
-            return;
-        }
-        let mut by_spool: BTreeMap<SpoolId, Vec<Item>> = BTreeMap::new();
-        for sent in request.records {
-            by_spool.entry(sent.spool).or_default().push(sent.item);
-        }
-        for (spool, items) in by_spool {
-            if let Some(queue) = self.queues.get_mut(&spool) {
-                queue.put_back(items.into_iter(), now);
-            }
-        }
-    }
-
-    fn answered(
-        &mut self,
-        mut request: Request,
-        answer: &Answer,
-        now: Now,
-        actions: &mut Vec<Action>,
-    ) {
-        let judged = judge(answer, request.records.len());
-        let stamps_move =
-            judged.server_time.is_some_and(|server| self.skew.learn(server, now.wall));
-        match judged.verdict {
-            Verdict::Acknowledged => {
-                self.failures = 0;
-                self.held = None;
-                self.not_before = 0;
-                self.budget.accepted(now.mono, judged.remaining);
-                self.count_restamped(&request, actions);
-                let records = request.records.iter().map(Sent::at).collect();
-                actions.push(Action::Settle { records });
-            }
-            Verdict::Retry { after_ms, limited, unanswered, words } => {
-                for sent in &mut request.records {
-                    sent.item.uncertain |= unanswered;
-                }
-                self.back_off(after_ms as u64, limited, &words, now, actions);
-                self.put_back(request, now);
-            }
-            Verdict::Hold { why, words } => {
-                let (kind, what) = match why {
-                    HoldReason::Authentication => (AlarmKind::Authentication, "the API key"),
-                    HoldReason::Address => (AlarmKind::Address, "the address"),
-                };
-                let message = format!(
-                    "{what} is not accepted; calls are kept and it is tried again every minute: \
-                     {words}"
-                );
-                actions.push(Action::Alarm { kind, message });
-                self.held = Some(why);
-                self.not_before = now.mono + HOLD_MS;
-                self.put_back(request, now);
-            }
-            Verdict::Refused { .. } if stamps_move && !request.restamped => {
-                request.restamped = true;
-                request.token = self.token();
-                self.resend(request, now, actions);
-            }
-            Verdict::Refused { status, words } => {
-                self.tell_apart(request, ErrorKind::Rejected, status, &words, actions);
-            }
-            Verdict::TooLarge { words } => {
-                let bytes: usize = request.records.iter().map(|sent| cost(&sent.item.meta)).sum();
-                let learnt = bytes.min(self.max_bytes) / 2;
-                if request.suspect || request.records.len() == 1 || learnt < LEAST_REQUEST_BYTES {
-                    self.tell_apart(request, ErrorKind::TooLarge, 413, &words, actions);
-                } else {
-                    self.max_bytes = learnt;
-                    self.put_back(request, now);
-                }
-            }
-        }
-    }
-
-    /// The same records at once, with other stamps; if the budget allows, else as if new.
-    fn resend(&mut self, request: Request, now: Now, actions: &mut Vec<Action>) {
-        if self.budget.next_start(now.mono, true) <= now.mono {
-            self.send(request, now, actions);
-        } else {
-            self.put_back(request, now);
-        }
-    }
-
-    fn back_off(
-        &mut self,
-        at_least_ms: u64,
-        limited: bool,
-        words: &str,
-        now: Now,
-        actions: &mut Vec<Action>,
-    ) {
-        self.failures = self.failures.saturating_add(1);
-        self.counts.retries += 1;
-        if limited {
-            self.budget.limited(now.mono);
-        }
-        // Full jitter: any time up to the bound, so that hosts that failed together do not return
-        // together.
-        let bound = BACKOFF_BASE_MS.saturating_mul(1 << self.failures.min(16)).min(BACKOFF_MAX_MS);
-        self.not_before = now.mono + at_least_ms.max(self.random.u64(..=bound));
-        if self.failures >= FAILURES_TO_TELL {
-            let message = format!(
-                "{} requests failed in a row; calls are kept and tried again: {words}",
-                self.failures
-            );
-            actions.push(Action::Alarm { kind: AlarmKind::Unreachable, message });
-        }
-    }
-
-    /// Halves what was refused together until the culprit stands alone, and sets that aside.
-    fn tell_apart(
-        &mut self,
-        request: Request,
-        kind: ErrorKind,
-        status: u16,
-        words: &str,
-        actions: &mut Vec<Action>,
-    ) {
-        let mut records = request.records;
-        if let [alone] = records[..] {
-            self.set_aside(alone, kind, Some(status), words, actions);
-        } else {
-            let second = records.split_off(records.len() / 2);
-            self.suspects.extend([second, records]);
-        }
-    }
-
-    fn set_aside(
-        &mut self,
-        sent: Sent,
-        kind: ErrorKind,
-        status: Option<u16>,
-        message: &str,
-        actions: &mut Vec<Action>,
-    ) {
-        let token = self.token();
-        let Item { attempts, uncertain, .. } = sent.item;
-        let cause = Cause { kind, status, message: message.to_owned(), attempts, uncertain };
-        actions.push(Action::SetAside { token, record: sent.at(), cause });
-        let message = format!("a call was set aside among the dead letters: {message}");
-        actions.push(Action::Alarm { kind: AlarmKind::DeadLettered, message });
-        self.setting_aside.insert(token, sent);
-    }
-
-    fn count_restamped(&mut self, request: &Request, actions: &mut Vec<Action>) {
-        let Some(stamps) = request.stamps else { return };
-        let times = request.records.iter().map(|sent| sent.item.meta.occurred_at);
-        let late = times.filter(|at| stamps.is_late(*at)).count() as u64;
-        if late > 0 {
-            self.counts.restamped += late;
-            let message = format!(
-                "{late} calls were older than an hour and billed with a later time; theirs is \
-                 kept as original_timestamp"
-            );
-            actions.push(Action::Alarm { kind: AlarmKind::Restamped, message });
+            self.suspects.push_front(vec![sent]);
         }
     }
 }
@@ -481,5 +416,4 @@ fn cost(meta: &Meta) -> usize {
 }
 
 #[cfg(test)]
-#[path = "machine_tests.rs"]
 mod tests;

@@ -75,12 +75,20 @@ impl Queue {
         self.waiting.front().is_some_and(|item| item.meta.seq < self.flush_below)
     }
 
-    /// Takes up to so many records and bytes; those whose id is in `ids` already stay.
+    /// Takes the first record that fits.
+    pub(crate) fn take_first(&mut self, fits: &dyn Fn(&Meta) -> bool) -> Option<Item> {
+        let at = self.waiting.iter().position(|item| fits(&item.meta))?;
+        self.waiting.remove(at)
+    }
+
+    /// Takes up to so many records and bytes; those that wait, and those whose id is
+    /// in `ids` already, stay.
     pub(crate) fn take(
         &mut self,
         records: usize,
         bytes: &mut usize,
         cost: impl Fn(&Meta) -> usize,
+        waits: impl Fn(&Meta) -> bool,
         ids: &mut HashSet<u64>,
     ) -> Vec<Item> {
         let mut taken = Vec::new();
@@ -93,7 +101,7 @@ impl Queue {
                 break;
             }
             let Some(item) = self.waiting.pop_front() else { break };
-            if ids.insert(item.meta.id_hash) {
+            if !waits(&item.meta) && ids.insert(item.meta.id_hash) {
                 *bytes = bytes.saturating_sub(cost);
                 taken.push(item);
             } else {

@@ -347,6 +347,7 @@ fn meta(record: &Record, attempted: u64) -> Meta {
         occurred_at: header.occurred_at,
         delay_ms: header.delay_ms,
         id_hash: hasher.finish(),
+        group: header.group,
         flush: header.kind == Kind::Flush,
         attempted: header.seq < attempted,
     }
@@ -369,6 +370,7 @@ fn write_dead_letter(
         message: &cause.message,
         attempts: cause.attempts,
         uncertain: cause.uncertain,
+        by_group: cause.by_group,
         spool: &drain.name().0,
         seq: record.header.seq,
     }])

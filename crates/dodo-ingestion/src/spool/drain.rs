@@ -118,6 +118,7 @@ impl Drain {
         let at = self.window.partition_point(|slot| slot.record.header.seq < seq);
         if let Some(slot) = self.window.get_mut(at).filter(|slot| slot.record.header.seq == seq) {
             slot.settled = true;
+            slot.record.discard_body();
         }
     }
 

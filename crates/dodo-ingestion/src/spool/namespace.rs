@@ -36,6 +36,8 @@ pub(crate) struct DeadLetter<'a> {
     pub(crate) attempts: u32,
     /// Whether the call may have been billed all the same.
     pub(crate) uncertain: bool,
+    /// Whether it was refused together with others of its customer, after some were alone.
+    pub(crate) by_group: bool,
     pub(crate) spool: &'a str,
     pub(crate) seq: Seq,
 }

@@ -29,6 +29,11 @@ impl Record {
         self.body.get(..self.header.id_len.into()).unwrap_or_default()
     }
 
+    /// Frees the memory of a record that is only remembered for its place.
+    pub(crate) fn discard_body(&mut self) {
+        self.body = Box::default();
+    }
+
     /// The event as it is sent, without its timestamp.
     pub(crate) fn json(&self) -> &[u8] {
         self.body.get(self.header.id_len.into()..).unwrap_or_default()

@@ -1,7 +1,7 @@
 //! The state machine against a made-up disk, network and clock.
 
-use super::super::answer::{Failure, Response, ResponseHeaders};
 use super::*;
+use crate::delivery::answer::{Failure, Response, ResponseHeaders};
 use proptest::prelude::*;
 
 const WALL: WallMs = 1_767_323_045_000;
@@ -18,9 +18,15 @@ struct World {
     aside: Vec<(u64, Cause)>,
     alarms: Vec<AlarmKind>,
     disk_full: bool,
+    /// How many groups the records belong to, in turn.
+    groups: u64,
 }
 
 impl World {
+    fn group(&self, seq: u64) -> u32 {
+        (seq % self.groups) as u32
+    }
+
     fn new(late: LatePolicy) -> Self {
         let settings = Settings { requests_per_minute: 95, requests_per_second: 9, late, seed: 7 };
         let now = Now { wall: WALL, mono: 1_000_000 };
@@ -35,6 +41,7 @@ impl World {
             aside: Vec::new(),
             alarms: Vec::new(),
             disk_full: false,
+            groups: 10,
         };
         world.handle(Input::Available { spool: 0, metas: Vec::new() });
         world
@@ -49,7 +56,9 @@ impl World {
                 match action {
                     Action::Read { spool, records } => {
                         let end = self.appended.min(self.given + records as u64);
-                        let metas = (self.given..end).map(|seq| meta(seq, 1_000)).collect();
+                        let metas = (self.given..end)
+                            .map(|seq| Meta { group: self.group(seq), ..meta(seq, 1_000) })
+                            .collect();
                         self.given = end;
                         inputs.push(Input::Available { spool, metas });
                     }
@@ -101,6 +110,7 @@ impl World {
     }
 }
 
+/// A record of group 0.
 fn meta(seq: u64, delay_ms: u32) -> Meta {
     Meta {
         seq,
@@ -109,6 +119,7 @@ fn meta(seq: u64, delay_ms: u32) -> Meta {
         occurred_at: WALL,
         delay_ms,
         id_hash: seq,
+        group: 0,
         flush: false,
         attempted: false,
     }
@@ -231,6 +242,101 @@ fn an_answer_to_another_request_is_ignored() {
     assert_eq!((world.settled.len(), world.aside.len()), (1_000, 0));
 }
 
+/// Answers every request by the groups it holds, until all is done or so many requests were made.
+fn run(world: &mut World, requests: usize, bad_group: impl Fn(u32) -> bool) {
+    let mut answered = world.sent.len() - usize::from(world.delivery.under_way.is_some());
+    while answered < requests {
+        if world.sent.len() == answered {
+            let Some(wake_at) = world.delivery.wake_at() else { return };
+            world.pass(wake_at.saturating_sub(world.now.mono).max(1));
+            continue;
+        }
+        answered = world.sent.len();
+        let holds_bad = world.last().iter().any(|seq| bad_group(world.group(*seq)));
+        world.answer(if holds_bad { refused() } else { ok() });
+    }
+}
+
+#[test]
+fn a_bad_customer_costs_a_few_requests_and_then_travels_apart() {
+    let mut world = World::new(LatePolicy::Restamp);
+    world.groups = 10;
+    world.append(1_000);
+    run(&mut world, 200, |group| group == 3);
+    assert_eq!((world.settled.len(), world.aside.len()), (900, 100));
+    assert!(world.aside.iter().all(|(seq, _)| world.group(*seq) == 3));
+    assert_eq!(world.aside.iter().filter(|(_, cause)| !cause.by_group).count(), 3);
+    assert!(world.sent.len() < 25, "{}", world.sent.len());
+
+    // From now on it costs the others nothing but its own requests.
+    let before = world.sent.len();
+    world.append(1_000);
+    run(&mut world, 300, |group| group == 3);
+    assert_eq!((world.settled.len(), world.aside.len()), (1_800, 200));
+    assert!(world.sent.len() - before <= 3, "{}", world.sent.len() - before);
+
+    // The customer is made known: its calls are billed again.
+    world.append(1_000);
+    run(&mut world, 400, |_| false);
+    assert_eq!((world.settled.len(), world.aside.len()), (2_800, 200));
+    assert!(!world.delivery.refusals.any_apart());
+}
+
+#[test]
+fn twenty_unknown_customers_among_a_thousand_hardly_slow_the_known() {
+    let seconds_until_settled = |bad: &dyn Fn(u32) -> bool| {
+        let mut world = World::new(LatePolicy::Restamp);
+        world.groups = 1_000;
+        let start = world.now.mono;
+        // Ten minutes at almost half of what the budget allows.
+        for _ in 0..600 {
+            world.append(700);
+            run_for(&mut world, 1_000, bad);
+        }
+        let known = (0..world.appended).filter(|seq| !bad(world.group(*seq))).count();
+        while world.settled.len() < known {
+            run_for(&mut world, 1_000, bad);
+        }
+        (world.now.mono - start) as f64 / 1e3
+    };
+    let without = seconds_until_settled(&|_| false);
+    let with = seconds_until_settled(&|group| group % 50 == 7);
+    println!("the known calls were settled after {with} s; {without} s without unknown ones");
+    assert!(with < without * 1.1, "{with} s against {without} s");
+}
+
+/// Answers requests by the groups they hold, for so long.
+fn run_for(world: &mut World, ms: u64, bad_group: &dyn Fn(u32) -> bool) {
+    let end = world.now.mono + ms;
+    while world.now.mono < end {
+        if world.delivery.under_way.is_some() {
+            let holds_bad = world.last().iter().any(|seq| bad_group(world.group(*seq)));
+            world.answer(if holds_bad { refused() } else { ok() });
+            continue;
+        }
+        let wake_at = world.delivery.wake_at().unwrap_or(end).min(end);
+        world.pass(wake_at.saturating_sub(world.now.mono).max(1));
+    }
+}
+
+#[test]
+fn a_systemic_refusal_sets_eight_calls_aside_and_then_waits() {
+    let mut world = World::new(LatePolicy::Restamp);
+    world.groups = 500;
+    world.append(1_500);
+    run(&mut world, 200, |_| true);
+    assert_eq!((world.settled.len(), world.aside.len()), (0, 8));
+    assert!(world.alarms.contains(&AlarmKind::Systemic));
+    let probes: Vec<_> = world.sent.iter().rev().take(20).map(|(_, seqs)| seqs.clone()).collect();
+    assert!(probes.iter().all(|seqs| seqs.len() == 1));
+    let groups: std::collections::BTreeSet<_> =
+        probes.iter().map(|seqs| world.group(seqs[0])).collect();
+    assert!(groups.len() > 1, "one bad customer cannot stop the probing");
+    run(&mut world, 400, |_| false);
+    assert!(world.alarms.contains(&AlarmKind::Resumed));
+    assert_eq!((world.settled.len(), world.aside.len()), (1_492, 8));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     /// Whatever the server answers, each record is settled or set aside once, the bad ones and no
@@ -273,10 +379,13 @@ proptest! {
         done.extend(world.aside.iter().map(|(seq, _)| *seq));
         done.sort_unstable();
         prop_assert_eq!(done, (0..records).collect::<Vec<_>>());
-        let aside: Vec<u64> = world.aside.iter().map(|(seq, _)| *seq).collect();
-        prop_assert!(aside.iter().all(|seq| bad.contains(seq)));
-        let expected = bad.iter().filter(|seq| **seq < records).count();
-        prop_assert_eq!(aside.len(), expected);
+        let by_itself = |(seq, cause): &(u64, Cause)| bad.contains(seq) || cause.by_group;
+        prop_assert!(world.aside.iter().all(by_itself));
+        prop_assert!(bad.iter().filter(|seq| **seq < records).all(|seq| !world.settled.contains(seq)));
+        for (seq, _) in world.aside.iter().filter(|(seq, _)| !bad.contains(seq)) {
+            let of_group = bad.iter().filter(|bad| *bad % 10 == seq % 10).count();
+            prop_assert!(of_group > 3, "{} was set aside with its group", seq);
+        }
         for (i, start) in starts.iter().enumerate() {
             let within = |ms| starts[..=i].iter().filter(|s| **s + ms > *start).count();
             prop_assert!(within(60_000) <= 95 && within(1_000) <= 9);
