@@ -21,6 +21,9 @@ use crate::validate;
 /// How long [`Ingestion::flush`] and [`Ingestion::close`] wait when no timeout is given.
 pub const DEFAULT_FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long [`Ingestion::close`] waits for the engine to let go of the spool.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// A client: accepts calls in microseconds and has them billed in the background.
 ///
 /// Cheap to clone; all clones are one client. Clients of the same account in a process share one
@@ -216,8 +219,15 @@ impl Ingestion {
     /// # Errors
     /// As [`flush`](Self::flush); the client is closed all the same.
     pub async fn close(&self, timeout: impl Into<Option<Duration>>) -> Result<()> {
+        if self.0.closed.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let flushed = self.flush(timeout).await;
-        self.let_go(flushed)
+        if self.leave() {
+            let settlement = &self.0.shared.settlement;
+            settlement.wait().until_settled(Seq::MAX, deadline(RELEASE_TIMEOUT)).await;
+        }
+        flushed
     }
 
     /// [`close`](Self::close), blocking this thread.
@@ -225,16 +235,20 @@ impl Ingestion {
     /// # Errors
     /// As [`close`](Self::close).
     pub fn blocking_close(&self, timeout: impl Into<Option<Duration>>) -> Result<()> {
-        let flushed = self.blocking_flush(timeout);
-        self.let_go(flushed)
-    }
-
-    fn let_go(&self, flushed: Result<()>) -> Result<()> {
-        if self.0.closed.swap(true, Ordering::SeqCst) {
+        if self.0.closed.load(Ordering::Relaxed) {
             return Ok(());
         }
-        self.0.shared.leave(true);
+        let flushed = self.blocking_flush(timeout);
+        if self.leave() {
+            let settlement = &self.0.shared.settlement;
+            settlement.wait().block_until_settled(Seq::MAX, deadline(RELEASE_TIMEOUT));
+        }
         flushed
+    }
+
+    /// True when the engine now lets go of the spool: this was the last client of the account.
+    fn leave(&self) -> bool {
+        !self.0.closed.swap(true, Ordering::SeqCst) && self.0.shared.leave(true)
     }
 
     /// How long the natural end of the host program may wait for calls to be billed.

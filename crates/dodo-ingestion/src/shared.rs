@@ -92,12 +92,15 @@ impl Shared {
         Ok(true)
     }
 
-    pub(crate) fn leave(&self, closed: bool) {
+    /// Counts one client less. True when it was the last.
+    pub(crate) fn leave(&self, closed: bool) -> bool {
         let mut state = Self::lock(&self.use_);
         state.clients = state.clients.saturating_sub(1);
         state.closed |= closed;
+        let last = state.clients == 0;
         drop(state);
         self.wake.now();
+        last
     }
 
     /// Ends the engine's service if no client is left that could want it.

@@ -154,7 +154,8 @@ impl Delivery {
         self.wake_at
     }
 
-    /// Takes note of what happened and says what is to be done.
+    /// Takes note of what happened. When all that it asks for is carried out, [`Self::decide`] says
+    /// what is to be sent.
     pub(crate) fn handle(&mut self, input: Input, now: Now, actions: &mut Vec<Action>) {
         match input {
             Input::Tick => self.ask_for_records(actions),
@@ -175,7 +176,6 @@ impl Delivery {
                 self.queues.remove(&spool);
             }
         }
-        self.send_if_due(now, actions);
     }
 
     fn ask_for_records(&self, actions: &mut Vec<Action>) {
@@ -205,8 +205,9 @@ impl Delivery {
         }
     }
 
-    /// Starts the next request if there is one, or sets when to look again.
-    fn send_if_due(&mut self, now: Now, actions: &mut Vec<Action>) {
+    /// Starts the next request if there is one, or sets when to look again. Whatever is due takes
+    /// along all that waits: so this comes after the reading, and until it asks for nothing more.
+    pub(crate) fn decide(&mut self, now: Now, actions: &mut Vec<Action>) {
         self.wake_at = None;
         if self.preparing.is_some() || self.under_way.is_some() {
             return;

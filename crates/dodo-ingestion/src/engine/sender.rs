@@ -1,6 +1,6 @@
 //! The namespace's one sender: carries out over disk and network what the delivery logic asks for.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -155,12 +155,17 @@ impl Sender {
     fn handle(&mut self, input: Input, now: Now) {
         let mut actions = Vec::new();
         self.delivery.handle(input, now, &mut actions);
-        let mut to_do = VecDeque::from(actions);
-        while let Some(action) = to_do.pop_front() {
-            if let Some(input) = self.carry_out(action, now) {
-                let mut actions = Vec::new();
-                self.delivery.handle(input, now, &mut actions);
-                to_do.extend(actions);
+        loop {
+            for action in std::mem::take(&mut actions) {
+                if let Some(input) = self.carry_out(action, now) {
+                    self.delivery.handle(input, now, &mut actions);
+                }
+            }
+            if actions.is_empty() {
+                self.delivery.decide(now, &mut actions);
+            }
+            if actions.is_empty() {
+                break;
             }
         }
         // Before those who wait are told, so that they find the counters right.

@@ -48,45 +48,55 @@ impl World {
     }
 
     fn handle(&mut self, input: Input) {
-        let mut inputs = vec![input];
-        while let Some(input) = inputs.pop() {
-            let mut actions = Vec::new();
-            self.delivery.handle(input, self.now, &mut actions);
-            for action in actions {
-                match action {
-                    Action::Read { spool, records } => {
-                        let end = self.appended.min(self.given + records as u64);
-                        let metas = (self.given..end)
-                            .map(|seq| Meta { group: self.group(seq), ..meta(seq, 1_000) })
-                            .collect();
-                        self.given = end;
-                        inputs.push(Input::Available { spool, metas });
-                    }
-                    Action::RecordAttempt { token, ends } => {
-                        if !self.disk_full {
-                            self.attempted = ends[0].seq;
-                        }
-                        inputs.push(Input::Stored { token, ok: !self.disk_full });
-                    }
-                    Action::Send { request, records, .. } => {
-                        let seqs: Vec<u64> = records.iter().map(|at| at.seq).collect();
-                        assert!(seqs.iter().all(|seq| *seq < self.attempted));
-                        assert!(seqs.len() <= EVENTS_PER_REQUEST);
-                        self.sent.push((request, seqs));
-                    }
-                    Action::Settle { records } => {
-                        self.settled.extend(records.iter().map(|at| at.seq));
-                    }
-                    Action::SetAside { token, record, cause } => {
-                        if !self.disk_full {
-                            self.aside.push((record.seq, cause));
-                        }
-                        inputs.push(Input::Stored { token, ok: !self.disk_full });
-                    }
-                    Action::Alarm { kind, .. } => self.alarms.push(kind),
+        let mut actions = Vec::new();
+        self.delivery.handle(input, self.now, &mut actions);
+        loop {
+            for action in std::mem::take(&mut actions) {
+                if let Some(input) = self.carry_out(action) {
+                    self.delivery.handle(input, self.now, &mut actions);
                 }
             }
+            if actions.is_empty() {
+                self.delivery.decide(self.now, &mut actions);
+            }
+            if actions.is_empty() {
+                return;
+            }
         }
+    }
+
+    fn carry_out(&mut self, action: Action) -> Option<Input> {
+        match action {
+            Action::Read { spool, records } => {
+                let end = self.appended.min(self.given + records as u64);
+                let metas = (self.given..end)
+                    .map(|seq| Meta { group: self.group(seq), ..meta(seq, 1_000) })
+                    .collect();
+                self.given = end;
+                return Some(Input::Available { spool, metas });
+            }
+            Action::RecordAttempt { token, ends } => {
+                if !self.disk_full {
+                    self.attempted = ends[0].seq;
+                }
+                return Some(Input::Stored { token, ok: !self.disk_full });
+            }
+            Action::Send { request, records, .. } => {
+                let seqs: Vec<u64> = records.iter().map(|at| at.seq).collect();
+                assert!(seqs.iter().all(|seq| *seq < self.attempted));
+                assert!(seqs.len() <= EVENTS_PER_REQUEST);
+                self.sent.push((request, seqs));
+            }
+            Action::Settle { records } => self.settled.extend(records.iter().map(|at| at.seq)),
+            Action::SetAside { token, record, cause } => {
+                if !self.disk_full {
+                    self.aside.push((record.seq, cause));
+                }
+                return Some(Input::Stored { token, ok: !self.disk_full });
+            }
+            Action::Alarm { kind, .. } => self.alarms.push(kind),
+        }
+        None
     }
 
     fn append(&mut self, records: u64) {
@@ -153,6 +163,15 @@ fn a_call_waits_for_its_delay_and_a_full_request_does_not() {
     world.answer(ok());
     assert_eq!(world.settled, [0, 1, 2]);
     assert_eq!(world.last().len(), 1_000);
+}
+
+#[test]
+fn what_is_due_takes_along_what_is_only_being_read() {
+    let mut world = World::new(LatePolicy::Restamp);
+    world.append(3);
+    world.appended += 500;
+    world.pass(1_000);
+    assert_eq!(world.last().len(), 503);
 }
 
 #[test]

@@ -1,0 +1,108 @@
+//! `dodometer serve`: a local meter server until it is told to stop.
+//!
+//! Standard output carries only what a caller asked for: where to look, or with `--json` one line
+//! for a program to read once requests are taken.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use dodometer_server::{DEFAULT_MAX_BODY_BYTES, Data, Meter, Options, Server};
+
+use crate::stop::Stop;
+
+/// Run a local meter server: the billing API on this machine, with a live page.
+#[derive(Args)]
+pub(crate) struct Serve {
+    /// The address to listen on; port 0 takes a free one. Beyond loopback at least one --key is
+    /// needed.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:4040")]
+    listen: SocketAddr,
+
+    /// The file that keeps events and meters; `:memory:` keeps them until the server stops.
+    #[arg(long, value_name = "FILE", default_value = ":memory:")]
+    data: OsString,
+
+    /// An API key to take; may be repeated. Without one, any key is taken.
+    #[arg(
+        long = "key",
+        value_name = "KEY",
+        env = "DODOMETER_KEYS",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    keys: Vec<String>,
+
+    /// The largest request body taken, in bytes.
+    #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_MAX_BODY_BYTES)]
+    max_body_bytes: usize,
+
+    /// Print one line of JSON when ready, for programs.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Serve {
+    /// Serves until Ctrl-C or SIGTERM.
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        if !self.listen.ip().is_loopback() && self.keys.is_empty() {
+            bail!(
+                "{} can be reached from other machines: give at least one --key, or listen on a \
+                 loopback address such as 127.0.0.1:{}",
+                self.listen,
+                self.listen.port()
+            );
+        }
+        let data = if self.data == ":memory:" {
+            Data::Memory
+        } else {
+            Data::File(Path::new(&self.data).to_owned())
+        };
+        let meter =
+            Meter::open(Options { data, keys: self.keys, max_body_bytes: self.max_body_bytes })?;
+        tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .context("no runtime could be started")?
+            .block_on(serve(&meter, self.listen, self.json))
+    }
+}
+
+async fn serve(meter: &Meter, listen: SocketAddr, json: bool) -> anyhow::Result<()> {
+    // Before anybody is told that the server is ready: who waits for that may stop it at once.
+    let mut stop = Stop::listen()?;
+    let server = Server::start(meter, listen).await?;
+    announce(server.address(), json).context("cannot write to standard output")?;
+    stop.asked().await;
+    server.shutdown().await;
+    Ok(())
+}
+
+fn announce(address: SocketAddr, json: bool) -> std::io::Result<()> {
+    let url = format!("http://{}", reachable(address));
+    let mut out = std::io::stdout().lock();
+    if json {
+        let line = serde_json::json!({ "listening": address.to_string(), "url": url });
+        writeln!(out, "{line}")?;
+    } else {
+        writeln!(out, "page      {url}/")?;
+        writeln!(out, "base URL  {url}")?;
+        writeln!(out)?;
+        writeln!(out, "Send a program's calls here:")?;
+        writeln!(out, "  export DODO_PAYMENTS_BASE_URL={url}")?;
+    }
+    out.flush()
+}
+
+/// An address to connect to: one that stands for all addresses of the machine becomes loopback.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}

@@ -1,0 +1,95 @@
+//! `dodometer demo` as a process of its own: the bill is exact, also when the meter goes away.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn demo(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dodometer"));
+    for (name, _) in std::env::vars_os() {
+        let shown = name.to_string_lossy();
+        if shown.starts_with("DODO_") || shown == "RUST_LOG" {
+            command.env_remove(&name);
+        }
+    }
+    command.arg("demo").args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+/// The lines of a demo that went well, and the JSON of the last one.
+fn bill(arguments: &[&str]) -> (Vec<String>, Value) {
+    let Output { status, stdout, stderr } = demo(arguments);
+    let stdout = String::from_utf8(stdout).unwrap();
+    let stderr = String::from_utf8(stderr).unwrap();
+    assert_eq!(status.code(), Some(0), "{stdout}\n{stderr}");
+    assert!(!stdout.contains('\x1b') && !stderr.contains('\x1b'), "colours are for terminals");
+    let lines: Vec<String> = stdout.lines().map(ToOwned::to_owned).collect();
+    let address = lines[0].strip_prefix("page      http://127.0.0.1:").unwrap();
+    assert_ne!(address.strip_suffix('/').unwrap().parse::<u16>().unwrap(), 0);
+    let report = serde_json::from_str(lines.last().unwrap()).unwrap();
+    (lines, report)
+}
+
+fn number(value: &Value, field: &str) -> u64 {
+    value[field].as_u64().unwrap_or_else(|| panic!("{field} in {value}"))
+}
+
+fn assert_exact(report: &Value) {
+    let accepted = number(report, "accepted");
+    assert!(accepted > 0);
+    assert_eq!(number(report, "billed"), accepted);
+    assert_eq!((number(report, "dead_lettered"), number(report, "spooled")), (0, 0));
+    let customers = report["customers"].as_array().unwrap();
+    assert_eq!(customers.iter().map(|customer| number(customer, "calls")).sum::<u64>(), accepted);
+    for customer in customers {
+        assert!(customer["customer_id"].as_str().unwrap().starts_with("cus_"));
+        assert!(customer["p50_ms"].as_f64().unwrap() <= customer["p95_ms"].as_f64().unwrap());
+        assert_eq!(number(customer, "amount"), 2 * number(customer, "calls"));
+    }
+}
+
+#[test]
+fn every_call_is_billed_in_few_requests() {
+    let (lines, report) = bill(&["--seconds", "2", "--json"]);
+    assert_exact(&report);
+    let calls_a_request = number(&report, "accepted") / number(&report, "requests");
+    assert!(calls_a_request >= 20, "{report}");
+    assert!(lines.iter().any(|line| line.starts_with("cus_acme ") && line.contains('$')));
+    assert!(lines.iter().any(|line| line.starts_with("accepted ")));
+}
+
+#[test]
+fn an_outage_costs_nothing() {
+    let (lines, report) = bill(&["--seconds", "2", "--outage", "1s", "--json"]);
+    assert_exact(&report);
+    let at = |words: &str| lines.iter().position(|line| line.contains(words)).expect(words);
+    assert!(at("the meter goes down for 1s") < at("the meter is back"));
+}
+
+#[test]
+fn without_a_terminal_it_prints_the_bill_and_ends() {
+    let Output { status, stdout, .. } = demo(&["--seconds", "1", "--rate", "50"]);
+    assert_eq!(status.code(), Some(0));
+    let stdout = String::from_utf8(stdout).unwrap();
+    assert_eq!(stdout.lines().last(), Some("every accepted call is billed, once"), "{stdout}");
+}
+
+#[test]
+fn what_cannot_be_done_is_said_clearly() {
+    for (arguments, words) in [
+        (["--outage", "3"], "give a number and a unit"),
+        (["--listen", "0.0.0.0:0"], "only addresses of this machine"),
+        (["--seconds", "0"], "not in 1..=3600"),
+    ] {
+        let Output { status, stderr, .. } = demo(&arguments);
+        let stderr = String::from_utf8(stderr).unwrap();
+        assert_eq!(status.code(), Some(2), "{stderr}");
+        assert!(stderr.contains(words), "{stderr}");
+    }
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let Output { status, stderr, .. } = demo(&["--listen", &address]);
+    let stderr = String::from_utf8(stderr).unwrap();
+    assert_eq!(status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains(&format!("cannot listen on {address}")), "{stderr}");
+}

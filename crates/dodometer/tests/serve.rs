@@ -1,0 +1,129 @@
+//! `dodometer serve` as a process of its own: what it prints, serves, refuses and leaves behind.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Output, Stdio};
+
+struct Serving {
+    child: Child,
+    address: String,
+}
+
+impl Serving {
+    fn start(arguments: &[&str]) -> Self {
+        let mut child = dodometer(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let ready: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let address = ready["listening"].as_str().unwrap().to_owned();
+        assert_eq!(ready["url"], format!("http://{address}"));
+        Self { child, address }
+    }
+
+    fn send(&self, method: &str, path: &str, body: &str) -> String {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer k\r\n\
+             connection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            self.address,
+            body.len()
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    fn ingest(&self, id: &str) -> String {
+        let body =
+            format!(r#"{{"events":[{{"event_id":"{id}","customer_id":"c","event_name":"n"}}]}}"#);
+        self.send("POST", "/events/ingest", &body)
+    }
+
+    fn stop(mut self, signal: &str) -> Option<i32> {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn dodometer(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dodometer"));
+    command.arg("serve").args(arguments).env_remove("DODOMETER_KEYS").env_remove("RUST_LOG");
+    command
+}
+
+fn fails(arguments: &[&str]) -> String {
+    let Output { status, stdout, stderr } = dodometer(arguments).output().unwrap();
+    assert!(!status.success() && stdout.is_empty());
+    String::from_utf8(stderr).unwrap()
+}
+
+#[test]
+fn it_serves_and_stops_when_told() {
+    for signal in ["-TERM", "-INT"] {
+        let serving = Serving::start(&["--listen", "127.0.0.1:0", "--data", ":memory:", "--json"]);
+        let answer = serving.ingest("a");
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert!(answer.ends_with(r#"{"ingested_count":1}"#), "{answer}");
+        assert_eq!(serving.stop(signal), Some(0), "{signal}");
+    }
+}
+
+#[test]
+fn a_data_file_is_kept_and_not_shared() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("meter.db");
+    let file = file.to_str().unwrap();
+    let arguments = ["--listen", "127.0.0.1:0", "--data", file, "--key", "k", "--json"];
+    let serving = Serving::start(&arguments);
+    assert!(serving.ingest("a").ends_with(r#"{"ingested_count":1}"#));
+    let error = fails(&arguments);
+    assert!(error.contains("another meter is using the data file"), "{error}");
+
+    // Even a server that is killed leaves a file that the next one can use.
+    assert_eq!(serving.stop("-KILL"), None);
+    let serving = Serving::start(&arguments);
+    assert!(serving.ingest("a").ends_with(r#"{"ingested_count":0}"#));
+    assert!(serving.send("GET", "/events/a", "").contains(r#""event_id":"a""#));
+    assert_eq!(serving.stop("-TERM"), Some(0));
+}
+
+#[test]
+fn what_cannot_be_served_is_said_clearly() {
+    let error = fails(&["--listen", "0.0.0.0:0"]);
+    assert!(error.contains("give at least one --key"), "{error}");
+    let error = fails(&["--listen", "127.0.0.1:0", "--key", ""]);
+    assert!(error.contains("an API key must not be empty"), "{error}");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let error = fails(&["--listen", &address]);
+    assert!(error.contains(&format!("cannot listen on {address}")), "{error}");
+}
+
+#[test]
+fn without_json_it_says_where_to_look() {
+    let mut serving =
+        dodometer(&["--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn().unwrap();
+    let lines: Vec<String> = BufReader::new(serving.stdout.take().unwrap())
+        .lines()
+        .take(5)
+        .collect::<Result<_, _>>()
+        .unwrap();
+    serving.kill().unwrap();
+    serving.wait().unwrap();
+    let url = lines[1].strip_prefix("base URL  ").unwrap();
+    assert!(url.starts_with("http://127.0.0.1:") && !url.ends_with(":0"), "{lines:?}");
+    assert_eq!(lines[0], format!("page      {url}/"));
+    assert_eq!(lines[4].trim(), format!("export DODO_PAYMENTS_BASE_URL={url}"));
+}

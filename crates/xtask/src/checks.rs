@@ -1,0 +1,508 @@
+//! `test`: every check of every language, one line each.
+//!
+//! The checks are data: a [`Part`] for each language, in a module of its own, lists its [`Step`]s. To add a step, add it
+//! to its part; to add a language, add a module and a line to [`PARTS`]. The rules that hold for all of them are here:
+//!
+//! - A step's output goes to `.cache/log/` and is shown when the step fails. A failure stops only what needs the step.
+//! - What a part needs from the system is probed first. Missing means skipped, and under `CI=true` failed.
+//! - Nothing skipped counts as passed, and a test step in which no test ran has failed.
+//! - The last line counts tests, in the form `12 passed, 0 failed, 3 skipped`. A failed step in which no test failed
+//!   counts as one failure, a step left out as one skipped.
+
+mod kotlin;
+mod node;
+mod python;
+mod rust;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+
+use crate::process::Log;
+use crate::system::{self, Missing, Requirement};
+use crate::tally::{Runner, Tally};
+use crate::workspace::Workspace;
+
+pub(crate) use rust::BUILD;
+
+/// In the order in which they run: everything after `rust` uses what `rust/build` has built.
+const PARTS: &[Part] = &[rust::PART, python::PART, node::PART, kotlin::PART];
+
+/// No step takes this long on a machine that works.
+const LIMIT: Duration = Duration::from_secs(30 * 60);
+
+/// Lines of a failed step's output that are shown.
+const TAIL: usize = 200;
+
+/// Arguments of `cargo xtask test`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Run only this part (`python`) or step (`rust/clippy`), and what it needs; can be given again
+    #[arg(long, value_name = "PART")]
+    only: Vec<String>,
+    /// List the steps and run nothing
+    #[arg(long)]
+    list: bool,
+    /// Show the output of every step while it runs
+    #[arg(long, short)]
+    verbose: bool,
+}
+
+/// The checks of one language.
+struct Part {
+    name: &'static str,
+    /// The part exists where this file exists.
+    manifest: &'static str,
+    requires: &'static [Requirement],
+    steps: &'static [Step],
+}
+
+/// One check, or one preparation for others.
+struct Step {
+    /// `part/name`
+    id: &'static str,
+    about: &'static str,
+    /// Steps before this one without which it cannot run.
+    needs: &'static [&'static str],
+    /// Set for a step that runs tests: how to count them.
+    runner: Option<Runner>,
+    run: fn(&mut Job<'_>) -> Result<Done>,
+}
+
+/// A step's word that it did what it is for, or why there was nothing to do.
+enum Done {
+    Ran,
+    Skipped(String),
+}
+
+/// What a running step works with.
+struct Job<'a> {
+    workspace: &'a Workspace,
+    log: &'a mut Log,
+}
+
+impl Job<'_> {
+    /// A command in a directory of the checkout, with the environment that every test may count on:
+    /// `DODOMETER_BIN` is the built `dodometer`, `PATH` has the right Node.
+    fn command(&self, program: impl AsRef<std::ffi::OsStr>, directory: &str) -> Result<Command> {
+        let mut command = self.workspace.command(program);
+        command.current_dir(self.workspace.path(directory));
+        self.prepare(&mut command)?;
+        Ok(command)
+    }
+
+    fn prepare(&self, command: &mut Command) -> Result<()> {
+        command.env("DODOMETER_BIN", self.workspace.program("debug", "dodometer"));
+        command.env("PATH", system::path(self.workspace)?);
+        if Requirement::Python.probe(self.workspace).is_err() {
+            // pyo3 builds for the stable ABI without an interpreter if it is told so.
+            command.env("PYO3_NO_PYTHON", "1");
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, mut command: Command) -> Result<()> {
+        self.log.run(&mut command, LIMIT)
+    }
+
+    fn cargo(&mut self, args: &[&str]) -> Result<()> {
+        self.cargo_with(args, &[])
+    }
+
+    fn cargo_with(&mut self, args: &[&str], environment: &[(&str, &str)]) -> Result<()> {
+        let mut command = self.workspace.cargo(args);
+        self.prepare(&mut command)?;
+        command.envs(environment.iter().copied());
+        self.run(command)
+    }
+
+    /// Puts a built file in its place. The old one is removed, not overwritten: somebody may have it loaded.
+    fn install(&mut self, from: &Path, to: &Path) -> Result<()> {
+        self.log.line(&format!("$ cp {} {}", from.display(), to.display()))?;
+        if let Some(directory) = to.parent() {
+            fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
+        }
+        match fs::remove_file(to) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| to.display().to_string());
+            }
+            _ => {}
+        }
+        fs::copy(from, to).with_context(|| from.display().to_string())?;
+        Ok(())
+    }
+
+    /// Does `prepare` unless the last time it succeeded was for the same content of `source`; `stamp` remembers that.
+    fn once(
+        &mut self,
+        source: &Path,
+        stamp: &Path,
+        prepare: impl FnOnce(&mut Self) -> Result<()>,
+    ) -> Result<()> {
+        let wanted = fs::read(source).with_context(|| source.display().to_string())?;
+        if fs::read(stamp).is_ok_and(|done| done == wanted) {
+            return self.log.line(&format!("{} has not changed", source.display()));
+        }
+        prepare(self)?;
+        fs::write(stamp, wanted).with_context(|| stamp.display().to_string())
+    }
+}
+
+/// How a step ended.
+enum Outcome {
+    Passed(Tally),
+    Failed { error: anyhow::Error, tally: Tally },
+    Skipped(String),
+}
+
+struct Report {
+    step: &'static str,
+    outcome: Outcome,
+}
+
+pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
+    let selected = select(PARTS, &options.only)?;
+    if options.list {
+        for step in PARTS.iter().flat_map(|part| part.steps) {
+            if selected.contains(step.id) {
+                println!("{:<18} {}", step.id, step.about);
+            }
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let started = Instant::now();
+    let logs = workspace.cache("log");
+    let absent = probe(workspace, &selected, &logs, options.verbose)?;
+    let mut reports = Vec::new();
+    for part in PARTS {
+        for step in part.steps.iter().filter(|step| selected.contains(step.id)) {
+            let report = run_step(workspace, part, step, &absent, &reports, &logs, options)?;
+            reports.push(report);
+        }
+    }
+    Ok(close(&reports, &logs, started.elapsed()))
+}
+
+/// Probes what the selected parts need from the system, and installs what it can.
+fn probe(
+    workspace: &Workspace,
+    selected: &BTreeSet<&'static str>,
+    logs: &Path,
+    verbose: bool,
+) -> Result<BTreeMap<&'static str, Missing>> {
+    let wanted: Vec<&Part> = PARTS
+        .iter()
+        .filter(|part| part.steps.iter().any(|step| selected.contains(step.id)))
+        .filter(|part| workspace.path(part.manifest).exists())
+        .collect();
+    let requirements = wanted.iter().flat_map(|part| part.requires).copied().collect();
+    let mut log = Log::create(logs.join("system.log"), verbose)?;
+    let missing = system::provide(workspace, &requirements, &mut log);
+    let mut absent: BTreeMap<&'static str, Missing> = BTreeMap::new();
+    for (requirement, error) in missing {
+        for part in wanted.iter().filter(|part| part.requires.contains(&requirement)) {
+            let error = anyhow!("{error:#}");
+            absent.entry(part.name).or_default().push((requirement, error));
+        }
+    }
+    Ok(absent)
+}
+
+fn run_step(
+    workspace: &Workspace,
+    part: &Part,
+    step: &'static Step,
+    absent: &BTreeMap<&'static str, Missing>,
+    before: &[Report],
+    logs: &Path,
+    options: &Options,
+) -> Result<Report> {
+    let started = Instant::now();
+    let mut log = Log::create(log_path(logs, step.id), options.verbose)?;
+    let outcome = if !workspace.path(part.manifest).exists() {
+        Outcome::Skipped(format!("this tree has no {}", part.manifest))
+    } else if let Some(missing) = absent.get(part.name) {
+        without(missing, system::is_ci())
+    } else if let Some(needed) = unmet(step, before) {
+        Outcome::Skipped(format!("needs {}", title(needed)))
+    } else {
+        announce(step.id);
+        execute(step, &mut Job { workspace, log: &mut log })
+    };
+    print_outcome(step.id, &outcome, started.elapsed());
+    if let Outcome::Failed { error, .. } = &outcome {
+        if !options.verbose {
+            print!("{}", tail(&log.text()?, TAIL));
+        }
+        println!("     {error:#}\n     all of it: {}", log.path().display());
+    }
+    Ok(Report { step: step.id, outcome })
+}
+
+fn execute(step: &Step, job: &mut Job<'_>) -> Outcome {
+    let result = (step.run)(job);
+    let tally = match (step.runner, job.log.text()) {
+        (Some(runner), Ok(output)) => runner.tally(&output),
+        _ => Tally::default(),
+    };
+    judge(step.runner.is_some(), result, tally)
+}
+
+fn judge(runs_tests: bool, result: Result<Done>, tally: Tally) -> Outcome {
+    match result {
+        Err(error) => Outcome::Failed { error, tally },
+        Ok(Done::Skipped(reason)) => Outcome::Skipped(reason),
+        Ok(Done::Ran) if runs_tests && tally.is_empty() => {
+            Outcome::Failed { error: anyhow!("no test ran"), tally }
+        }
+        Ok(Done::Ran) => Outcome::Passed(tally),
+    }
+}
+
+/// What becomes of a part that cannot have what it needs.
+fn without(missing: &Missing, ci: bool) -> Outcome {
+    let names: Vec<&str> = missing.iter().map(|(requirement, _)| requirement.name()).collect();
+    let reason = format!("no {} ({})", names.join(", no "), system::advice(missing));
+    if ci {
+        let causes: Vec<String> = missing.iter().map(|(_, error)| format!("{error:#}")).collect();
+        let error = anyhow!("{reason}: {}", causes.join("; "));
+        return Outcome::Failed { error, tally: Tally::default() };
+    }
+    Outcome::Skipped(reason)
+}
+
+/// The first of the steps that a step needs which has not passed.
+fn unmet(step: &Step, before: &[Report]) -> Option<&'static str> {
+    let passed = |id: &str| {
+        before
+            .iter()
+            .any(|report| report.step == id && matches!(report.outcome, Outcome::Passed(_)))
+    };
+    step.needs.iter().find(|id| !passed(id)).copied()
+}
+
+/// The steps that were asked for, and all that they need.
+fn select(parts: &[Part], only: &[String]) -> Result<BTreeSet<&'static str>> {
+    let steps: Vec<&Step> = parts.iter().flat_map(|part| part.steps).collect();
+    let mut open: Vec<&'static str> = Vec::new();
+    if only.is_empty() {
+        open.extend(steps.iter().map(|step| step.id));
+    }
+    for name in only {
+        let found: Vec<_> = steps
+            .iter()
+            .filter(|step| step.id == name || part_of(step.id) == name)
+            .map(|step| step.id)
+            .collect();
+        if found.is_empty() {
+            let known: Vec<&str> = parts.iter().map(|part| part.name).collect();
+            bail!(
+                "no part or step is called `{name}`: the parts are {}, --list names the steps",
+                known.join(", ")
+            );
+        }
+        open.extend(found);
+    }
+    let mut selected = BTreeSet::new();
+    while let Some(id) = open.pop() {
+        if selected.insert(id) {
+            let step = steps.iter().find(|step| step.id == id);
+            open.extend(step.with_context(|| format!("no step is called {id}"))?.needs);
+        }
+    }
+    Ok(selected)
+}
+
+/// Prints the summary and the closing line.
+fn close(reports: &[Report], logs: &Path, elapsed: Duration) -> ExitCode {
+    println!();
+    let mut passed = 0;
+    let mut failed = 0;
+    let mut skipped = 0;
+    for Report { step, outcome } in reports {
+        match outcome {
+            Outcome::Passed(_) => passed += 1,
+            Outcome::Failed { .. } => {
+                failed += 1;
+                println!("failed: {}: {}", title(step), log_path(logs, step).display());
+            }
+            Outcome::Skipped(reason) => {
+                skipped += 1;
+                println!("skipped: {}: {reason}", title(step));
+            }
+        }
+    }
+    println!(
+        "{passed} steps ok, {failed} failed, {skipped} skipped in {} min {:02} s",
+        elapsed.as_secs() / 60,
+        elapsed.as_secs() % 60
+    );
+    println!("{}", total(reports));
+    if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// The sum of what the runners counted; a step that failed or was left out shows in it too.
+fn total(reports: &[Report]) -> Tally {
+    let mut total = Tally::default();
+    for report in reports {
+        match &report.outcome {
+            Outcome::Passed(tally) => total += *tally,
+            Outcome::Failed { tally, .. } => {
+                total += *tally;
+                total.failed += u64::from(tally.failed == 0);
+            }
+            Outcome::Skipped(_) => total.skipped += 1,
+        }
+    }
+    total
+}
+
+/// Says on a terminal what is running; the line that tells of the outcome takes its place.
+fn announce(id: &str) {
+    if io::stdout().is_terminal() {
+        print!("...  {}\r", title(id));
+        // A terminal that is gone shows nothing either way.
+        let _ = io::stdout().flush();
+    }
+}
+
+fn print_outcome(id: &str, outcome: &Outcome, elapsed: Duration) {
+    let (word, rest) = match outcome {
+        Outcome::Passed(tally) if tally.is_empty() => ("ok", String::new()),
+        Outcome::Passed(tally) => ("ok", tally.to_string()),
+        Outcome::Failed { .. } => ("FAIL", String::new()),
+        Outcome::Skipped(reason) => ("skip", reason.clone()),
+    };
+    let seconds = format!("{:.1} s", elapsed.as_secs_f64());
+    println!("{}", format!("{word:<4} {:<20} {seconds:>8}   {rest}", title(id)).trim_end());
+}
+
+/// The last lines of an output, set off from the report's own.
+fn tail(text: &str, lines: usize) -> String {
+    let count = text.lines().count();
+    text.lines().skip(count.saturating_sub(lines)).flat_map(|line| ["   | ", line, "\n"]).collect()
+}
+
+fn part_of(id: &str) -> &str {
+    id.split_once('/').map_or(id, |(part, _)| part)
+}
+
+fn title(id: &str) -> String {
+    id.replacen('/', ": ", 1)
+}
+
+fn log_path(logs: &Path, id: &str) -> PathBuf {
+    logs.join(format!("{}.log", id.replace('/', "-")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn step(id: &'static str, needs: &'static [&'static str]) -> Step {
+        Step { id, about: "", needs, runner: None, run: |_| Ok(Done::Ran) }
+    }
+
+    const A: &[Step] = &[step("a/build", &[]), step("a/test", &["a/build"]), step("a/lint", &[])];
+    const B: &[Step] = &[step("b/setup", &[]), step("b/test", &["b/setup", "a/build"])];
+    const SAMPLE: &[Part] = &[
+        Part { name: "a", manifest: "a", requires: &[], steps: A },
+        Part { name: "b", manifest: "b", requires: &[], steps: B },
+    ];
+
+    fn selected(only: &[&str]) -> Vec<&'static str> {
+        let only: Vec<String> = only.iter().map(ToString::to_string).collect();
+        select(SAMPLE, &only).unwrap().into_iter().collect()
+    }
+
+    fn tally(passed: u64, failed: u64, skipped: u64) -> Tally {
+        Tally { passed, failed, skipped }
+    }
+
+    fn report(step: &'static str, outcome: Outcome) -> Report {
+        Report { step, outcome }
+    }
+
+    fn failed(tally: Tally) -> Outcome {
+        Outcome::Failed { error: anyhow!("it broke"), tally }
+    }
+
+    #[test]
+    fn a_selection_takes_along_what_it_needs() {
+        assert_eq!(selected(&[]).len(), 5);
+        assert_eq!(selected(&["b"]), ["a/build", "b/setup", "b/test"]);
+        assert_eq!(selected(&["a/lint", "b/setup"]), ["a/lint", "b/setup"]);
+    }
+
+    #[test]
+    fn an_unknown_selection_names_the_known_ones() {
+        let error = select(SAMPLE, &["c".to_owned()]).unwrap_err().to_string();
+        assert!(error.contains("`c`") && error.contains("a, b"), "{error}");
+    }
+
+    #[test]
+    fn the_real_steps_are_named_after_their_parts_and_need_only_earlier_ones() {
+        let mut seen = BTreeSet::new();
+        for part in PARTS {
+            for step in part.steps {
+                assert_eq!(part_of(step.id), part.name);
+                for needed in step.needs {
+                    assert!(seen.contains(needed), "{} needs {needed}", step.id);
+                }
+                assert!(seen.insert(step.id), "{} is there twice", step.id);
+            }
+        }
+    }
+
+    #[test]
+    fn a_step_waits_for_what_it_needs() {
+        let step = &B[1];
+        let mut before = vec![report("b/setup", Outcome::Passed(Tally::default()))];
+        assert_eq!(unmet(step, &before), Some("a/build"));
+        before.push(report("a/build", failed(Tally::default())));
+        assert_eq!(unmet(step, &before), Some("a/build"));
+        before[1].outcome = Outcome::Passed(Tally::default());
+        assert_eq!(unmet(step, &before), None);
+    }
+
+    #[test]
+    fn a_test_step_without_tests_has_failed() {
+        let nothing = Tally::default();
+        assert!(matches!(judge(true, Ok(Done::Ran), nothing), Outcome::Failed { .. }));
+        assert!(matches!(judge(true, Ok(Done::Ran), tally(1, 0, 0)), Outcome::Passed(_)));
+        assert!(matches!(judge(false, Ok(Done::Ran), nothing), Outcome::Passed(_)));
+        let skipped = Ok(Done::Skipped("no".to_owned()));
+        assert!(matches!(judge(true, skipped, nothing), Outcome::Skipped(_)));
+    }
+
+    #[test]
+    fn the_total_shows_failures_that_no_runner_counted() {
+        let reports = [
+            report("a/test", Outcome::Passed(tally(10, 0, 1))),
+            report("a/lint", failed(Tally::default())),
+            report("b/test", failed(tally(3, 2, 0))),
+            report("b/more", Outcome::Skipped("no JDK 17+".to_owned())),
+        ];
+        assert_eq!(total(&reports), tally(13, 3, 2));
+    }
+
+    #[test]
+    fn what_is_missing_is_skipped_but_fails_where_nothing_may_be_left_out() {
+        let missing: Missing = vec![(Requirement::Jdk, anyhow!("not found"))];
+        let Outcome::Skipped(reason) = without(&missing, false) else { panic!("not skipped") };
+        assert_eq!(reason, "no JDK 17+ (apt-get install default-jdk-headless)");
+        assert!(matches!(without(&missing, true), Outcome::Failed { .. }));
+    }
+
+    #[test]
+    fn a_tail_is_the_end() {
+        assert_eq!(tail("1\n2\n3\n", 2), "   | 2\n   | 3\n");
+        assert_eq!(tail("1\n", 2), "   | 1\n");
+        assert_eq!(tail("", 2), "");
+    }
+}

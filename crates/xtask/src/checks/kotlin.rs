@@ -1,0 +1,28 @@
+//! The Kotlin package, against the library that `rust/build` has built.
+
+use super::{Done, Part, Step};
+use crate::system::{self, Requirement};
+use crate::tally::Runner;
+
+pub(super) const PART: Part = Part {
+    name: "kotlin",
+    manifest: "bindings/uniffi/kotlin/pom.xml",
+    requires: &[Requirement::Compiler, Requirement::Jdk, Requirement::Maven],
+    steps: &[Step {
+        id: "kotlin/test",
+        about: "mvn test",
+        needs: &["rust/build"],
+        runner: Some(Runner::Surefire),
+        run: |job| {
+            let mut command = job.command(system::script("mvn"), "bindings/uniffi/kotlin")?;
+            command.args(["--batch-mode", "--no-transfer-progress", "test"]);
+            let mut repository = std::ffi::OsString::from("-Dmaven.repo.local=");
+            repository.push(job.workspace.cache("m2"));
+            job.run({
+                command.arg(repository);
+                command
+            })?;
+            Ok(Done::Ran)
+        },
+    }],
+};

@@ -1,0 +1,85 @@
+//! The Rust workspace, and with it the libraries and programs that every other part uses.
+//!
+//! Everything is built in one profile and with one selection of packages and targets: cargo unifies features over the
+//! selection, so that a second selection would compile half of the dependencies again.
+
+use super::{Done, Part, Step};
+use crate::system::Requirement;
+use crate::tally::Runner;
+use crate::generate;
+
+/// Builds every library and program. `--examples` is what makes cargo unify features as it does for tests.
+pub(crate) const BUILD: &[&str] =
+    &["build", "--workspace", "--locked", "--lib", "--bins", "--examples"];
+
+pub(super) const PART: Part = Part {
+    name: "rust",
+    manifest: "Cargo.toml",
+    requires: &[Requirement::Compiler],
+    steps: &[
+        Step {
+            id: "rust/fmt",
+            about: "cargo fmt --check",
+            needs: &[],
+            runner: None,
+            run: |job| {
+                job.cargo(&["fmt", "--all", "--check", "--", "--color", "never"])?;
+                Ok(Done::Ran)
+            },
+        },
+        Step {
+            id: "rust/clippy",
+            about: "clippy on every target of every crate, warnings are errors",
+            needs: &[],
+            runner: None,
+            run: |job| {
+                let args = ["clippy", "--workspace", "--all-targets", "--locked"];
+                job.cargo(&[&args[..], &["--", "--deny", "warnings"]].concat())?;
+                Ok(Done::Ran)
+            },
+        },
+        Step {
+            id: "rust/build",
+            about: "the core, dodometer, and the libraries that the other languages load",
+            needs: &[],
+            runner: None,
+            run: |job| {
+                job.cargo(BUILD)?;
+                Ok(Done::Ran)
+            },
+        },
+        Step {
+            id: "rust/test",
+            about: "unit, integration and documentation tests",
+            needs: &["rust/build"],
+            runner: Some(Runner::Cargo),
+            run: |job| {
+                job.cargo(&["test", "--workspace", "--locked", "--no-fail-fast"])?;
+                Ok(Done::Ran)
+            },
+        },
+        Step {
+            id: "rust/doc",
+            about: "the documentation builds without a warning",
+            needs: &[],
+            runner: None,
+            run: |job| {
+                let args = ["doc", "--workspace", "--lib", "--no-deps", "--locked"];
+                job.cargo_with(&args, &[("RUSTDOCFLAGS", "--deny warnings")])?;
+                Ok(Done::Ran)
+            },
+        },
+        Step {
+            id: "rust/generated",
+            about: "generated files are what `cargo xtask gen` writes",
+            needs: &["rust/build"],
+            runner: None,
+            run: |job| {
+                for line in generate::check(job.workspace)? {
+                    job.log.line(&line)?;
+                }
+                Ok(Done::Ran)
+            },
+        },
+    ],
+};

@@ -1,0 +1,102 @@
+//! `cargo xtask`: the commands a contributor runs.
+//!
+//! | command | does |
+//! |---|---|
+//! | `demo`  | builds `dodometer` and runs its demo |
+//! | `test`  | checks and tests every language in the tree |
+//! | `bench` | runs the comparisons in `benches/` |
+//! | `gen`   | regenerates the committed files that are generated |
+//!
+//! The crate depends on nothing that it builds: it starts cargo, Python, Node and Maven as processes. So a tree
+//! whose core does not compile still has a working `cargo xtask`, which says so.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command line talks to its terminal"
+)]
+
+mod checks;
+mod generate;
+mod process;
+mod run;
+mod system;
+mod tally;
+mod workspace;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::workspace::Workspace;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "What a contributor to this repository runs", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build dodometer and run its demo; the arguments are the demo's own
+    #[command(disable_help_flag = true)]
+    Demo {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Check and test every language in the tree
+    Test(checks::Options),
+    /// Run the benches; the arguments are the benches' own
+    #[command(disable_help_flag = true)]
+    Bench {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Regenerate the generated files that are committed
+    Gen {
+        /// Write nothing; fail if a committed file differs
+        #[arg(long)]
+        check: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    match dispatch(Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+    let workspace = Workspace::locate()?;
+    match cli.command {
+        Command::Demo { args } => run::demo(&workspace, &args),
+        Command::Test(options) => checks::run(&workspace, &options),
+        Command::Bench { args } => run::bench(&workspace, &args),
+        Command::Gen { check } => generate::run(&workspace, check),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn demo_hands_every_argument_on() {
+        let cli =
+            Cli::parse_from(["xtask", "demo", "--json", "--events", "5", "--help", "--", "x"]);
+        let Command::Demo { args } = cli.command else { panic!("not a demo") };
+        assert_eq!(args, ["--json", "--events", "5", "--help", "--", "x"]);
+    }
+}

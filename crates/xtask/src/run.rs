@@ -1,0 +1,53 @@
+//! `demo` and `bench`: build a program, then become it.
+//!
+//! Where the system can, this process is replaced, so that standard output, the exit status and Ctrl-C are the
+//! program's own. Cargo's progress goes to standard error.
+
+use std::ffi::OsString;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result};
+
+use crate::process;
+use crate::workspace::Workspace;
+
+/// The package of the benches.
+const BENCHES: &str = "dodo-ingestion-benches";
+
+pub(crate) fn demo(workspace: &Workspace, args: &[OsString]) -> Result<ExitCode> {
+    let build = ["build", "--quiet", "--release", "--locked", "--package", "dodometer"];
+    let mut build = workspace.cargo(build);
+    eprintln!("building dodometer: minutes the first time, then nothing");
+    if !build.status().with_context(|| process::describe(&build))?.success() {
+        return Ok(ExitCode::FAILURE);
+    }
+    let mut command = workspace.command(workspace.program("release", "dodometer"));
+    if let Ok(here) = std::env::current_dir() {
+        command.current_dir(here);
+    }
+    command.arg("demo").args(args);
+    become_command(command)
+}
+
+pub(crate) fn bench(workspace: &Workspace, args: &[OsString]) -> Result<ExitCode> {
+    let mut command =
+        workspace.cargo(["run", "--quiet", "--release", "--locked", "--package", BENCHES, "--"]);
+    command.args(args);
+    become_command(command)
+}
+
+#[cfg(unix)]
+fn become_command(mut command: Command) -> Result<ExitCode> {
+    use std::os::unix::process::CommandExt as _;
+    let error = command.exec();
+    Err(error).with_context(|| process::describe(&command))
+}
+
+#[cfg(not(unix))]
+fn become_command(mut command: Command) -> Result<ExitCode> {
+    let status = command.status().with_context(|| process::describe(&command))?;
+    Ok(status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .map_or(ExitCode::FAILURE, ExitCode::from))
+}

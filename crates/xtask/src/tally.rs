@@ -1,0 +1,212 @@
+//! How many tests ran: read from the closing lines of the test runners.
+
+use std::fmt;
+use std::ops::AddAssign;
+
+/// A test runner, known by how it closes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Runner {
+    /// `test result: ok. 3 passed; 0 failed; 1 ignored; …`, once for each test binary
+    Cargo,
+    /// `3 passed, 1 skipped in 0.12s`, with or without a frame of `=`
+    Pytest,
+    /// `ℹ pass 3` or `# pass 3`, and further lines
+    Node,
+    /// `[INFO] Tests run: 3, Failures: 0, Errors: 0, Skipped: 0`, once for each module
+    Surefire,
+}
+
+/// Numbers of tests.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+    pub(crate) skipped: u64,
+}
+
+impl Tally {
+    pub(crate) fn is_empty(self) -> bool {
+        self == Self::default()
+    }
+
+    fn add(&mut self, count: u64, what: &str) {
+        match what {
+            "passed" | "pass" | "xpassed" => self.passed += count,
+            "failed" | "fail" | "cancelled" | "error" | "errors" => self.failed += count,
+            "ignored" | "skipped" | "todo" | "xfailed" => self.skipped += count,
+            _ => {}
+        }
+    }
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+}
+
+/// The plain closing line.
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
+    }
+}
+
+impl Runner {
+    /// What this runner counted in `output`.
+    pub(crate) fn tally(self, output: &str) -> Tally {
+        let output = without_colours(output);
+        let lines = output.lines().map(str::trim);
+        match self {
+            Self::Cargo => sum(lines.filter_map(cargo_line)),
+            Self::Pytest => lines.rev().find_map(pytest_line).unwrap_or_default(),
+            Self::Node => sum(lines.filter_map(node_line)),
+            Self::Surefire => sum(lines.filter_map(surefire_line)),
+        }
+    }
+}
+
+fn sum(tallies: impl Iterator<Item = Tally>) -> Tally {
+    tallies.fold(Tally::default(), |mut total, tally| {
+        total += tally;
+        total
+    })
+}
+
+fn cargo_line(line: &str) -> Option<Tally> {
+    let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
+    Some(counted(counts.split("; ")))
+}
+
+fn pytest_line(line: &str) -> Option<Tally> {
+    let (counts, time) = line.trim_matches(['=', ' ']).rsplit_once(" in ")?;
+    let seconds = time.split_whitespace().next()?.strip_suffix('s')?;
+    seconds.parse::<f64>().ok()?;
+    Some(counted(counts.split(", ")))
+}
+
+fn node_line(line: &str) -> Option<Tally> {
+    let line = line.strip_prefix("# ").or_else(|| line.strip_prefix("ℹ "))?;
+    let (what, count) = line.split_once(' ')?;
+    let mut tally = Tally::default();
+    tally.add(count.parse().ok()?, what);
+    Some(tally)
+}
+
+fn surefire_line(line: &str) -> Option<Tally> {
+    // With a time it is the line of one class, which the module's line repeats.
+    let (_, counts) = line.split_once("Tests run: ")?;
+    if counts.contains("Time elapsed") {
+        return None;
+    }
+    let mut numbers = counts.split(", ").map(|field| {
+        let digits = field.rsplit(' ').next().unwrap_or_default();
+        digits.parse::<u64>().ok()
+    });
+    let run = numbers.next()??;
+    let failures = numbers.next()??;
+    let errors = numbers.next()??;
+    let skipped = numbers.next()??;
+    let failed = failures + errors;
+    Some(Tally { passed: run.saturating_sub(failed + skipped), failed, skipped })
+}
+
+/// Sums fields like `3 passed`.
+fn counted<'a>(fields: impl Iterator<Item = &'a str>) -> Tally {
+    let mut tally = Tally::default();
+    for field in fields {
+        if let Some((count, what)) = field.trim().split_once(' ')
+            && let Ok(count) = count.parse()
+        {
+            tally.add(count, what);
+        }
+    }
+    tally
+}
+
+/// Takes out the escape sequences that colour a terminal.
+fn without_colours(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("\u{1b}[") {
+        plain.push_str(before);
+        rest = after.trim_start_matches(|c: char| !('@'..='~').contains(&c));
+        let mut characters = rest.chars();
+        characters.next();
+        rest = characters.as_str();
+    }
+    plain.push_str(rest);
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally(passed: u64, failed: u64, skipped: u64) -> Tally {
+        Tally { passed, failed, skipped }
+    }
+
+    #[test]
+    fn cargo_sums_every_binary_and_the_doc_tests() {
+        let output = "\
+running 2 tests
+test a ... ok
+test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s
+
+     Running tests/b.rs
+test result: FAILED. 5 passed; 2 failed; 0 ignored; 0 measured; 3 filtered out; finished in 1.20s
+   Doc-tests core
+test result: ok. 4 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.31s
+";
+        assert_eq!(Runner::Cargo.tally(output), tally(11, 2, 1));
+    }
+
+    #[test]
+    fn pytest_is_read_in_both_its_forms() {
+        let framed = "==== 1 failed, 12 passed, 2 skipped, 1 xfailed, 3 warnings, 1 error in 65.02s (0:01:05) ====";
+        assert_eq!(Runner::Pytest.tally(framed), tally(12, 2, 3));
+        assert_eq!(Runner::Pytest.tally("....\n3 passed in 0.12s\n"), tally(3, 0, 0));
+        assert_eq!(Runner::Pytest.tally("no tests ran in 0.01s"), tally(0, 0, 0));
+    }
+
+    #[test]
+    fn pytest_is_not_misled_by_prose() {
+        let output = "a test that 3 passed in vain\n2 passed in 0.10s\nlogs are in /tmp";
+        assert_eq!(Runner::Pytest.tally(output), tally(2, 0, 0));
+    }
+
+    #[test]
+    fn node_is_read_from_both_reporters_in_colour() {
+        let spec = "\u{1b}[34mℹ tests 6\u{1b}[39m\n\u{1b}[34mℹ pass 3\u{1b}[39m\nℹ fail 1\nℹ cancelled 1\nℹ skipped 1\nℹ todo 0\nℹ duration_ms 12.5";
+        assert_eq!(Runner::Node.tally(spec), tally(3, 2, 1));
+        assert_eq!(Runner::Node.tally("# tests 2\n# pass 2\n# fail 0\n"), tally(2, 0, 0));
+    }
+
+    #[test]
+    fn surefire_counts_modules_and_not_classes_twice() {
+        let output = "\
+[INFO] Running com.example.ATest
+[INFO] Tests run: 3, Failures: 0, Errors: 0, Skipped: 1, Time elapsed: 0.04 s -- in com.example.ATest
+[INFO] Results:
+[ERROR] Tests run: 9, Failures: 1, Errors: 2, Skipped: 1
+[INFO] Tests run: 4, Failures: 0, Errors: 0, Skipped: 0
+";
+        assert_eq!(Runner::Surefire.tally(output), tally(9, 3, 1));
+    }
+
+    #[test]
+    fn silence_counts_nothing() {
+        for runner in [Runner::Cargo, Runner::Pytest, Runner::Node, Runner::Surefire] {
+            assert!(runner.tally("").is_empty());
+            assert!(runner.tally("error: could not compile `core`").is_empty());
+        }
+    }
+
+    #[test]
+    fn the_closing_line_is_plain() {
+        assert_eq!(tally(12, 0, 3).to_string(), "12 passed, 0 failed, 3 skipped");
+    }
+}
