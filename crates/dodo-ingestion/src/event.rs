@@ -2,6 +2,7 @@
 //!
 //! These types hold whatever they are given; [`crate::validate`] judges it when it is tracked.
 
+use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
@@ -92,17 +93,20 @@ impl MetadataValue {
 /// Metadata pairs in the order in which they were first set; a key that is set again takes the
 /// new value.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Metadata(Vec<(String, MetadataValue)>);
+pub(crate) struct Metadata(Vec<(Cow<'static, str>, MetadataValue)>);
 
 impl Metadata {
-    pub(crate) fn set(&mut self, key: String, value: MetadataValue) {
+    pub(crate) fn set(&mut self, key: Cow<'static, str>, value: MetadataValue) {
+        if self.0.is_empty() {
+            self.0.reserve(8);
+        }
         match self.0.iter_mut().find(|(known, _)| *known == key) {
             Some((_, old)) => *old = value,
             None => self.0.push((key, value)),
         }
     }
 
-    pub(crate) fn pairs(&self) -> &[(String, MetadataValue)] {
+    pub(crate) fn pairs(&self) -> &[(Cow<'static, str>, MetadataValue)] {
         &self.0
     }
 }
@@ -124,7 +128,7 @@ impl<'de> Deserialize<'de> for Metadata {
                     if let Some(value) =
                         MetadataValue::from_json(json).map_err(de::Error::custom)?
                     {
-                        metadata.set(key, value);
+                        metadata.set(key.into(), value);
                     }
                 }
                 Ok(metadata)
@@ -177,7 +181,7 @@ impl Event {
 
     /// Sets one metadata pair.
     pub fn metadata(mut self, key: impl Into<String>, value: impl Into<MetadataValue>) -> Self {
-        self.metadata.set(key.into(), value.into());
+        self.metadata.set(Cow::Owned(key.into()), value.into());
         self
     }
 
@@ -242,7 +246,9 @@ macro_rules! event_kind {
 
             $($(#[$setter_doc])+
             pub fn $setter(self, value: $type) -> Self {
-                Self(self.0.metadata($key, $convert(value)))
+                let mut event = self.0;
+                event.metadata.set(Cow::Borrowed($key), $convert(value));
+                Self(event)
             })*
 
             /// The caller's own idempotency key. See [`Event::event_id`].

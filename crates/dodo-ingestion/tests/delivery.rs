@@ -30,6 +30,10 @@ fn all_billed_despite(script: impl IntoIterator<Item = Script>, calls: usize) ->
     ingestion.blocking_close(Duration::from_secs(20)).unwrap();
     let stats = ingestion.stats();
     assert_eq!(server.billed(), calls);
+    let state = server.state.lock().unwrap();
+    let mut events = state.billed.values();
+    assert!(events.all(|event| event["metadata"]["original_timestamp"].is_null()), "all are fresh");
+    drop(state);
     assert_eq!((stats.accepted, stats.billed), (calls as u64, calls as u64), "{stats:?}");
     assert_eq!((stats.spooled, stats.dead_lettered), (0, 0), "{stats:?}");
     server

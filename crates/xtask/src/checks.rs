@@ -71,13 +71,7 @@ struct Step {
     needs: &'static [&'static str],
     /// Set for a step that runs tests: how to count them.
     runner: Option<Runner>,
-    run: fn(&mut Job<'_>) -> Result<Done>,
-}
-
-/// A step's word that it did what it is for, or why there was nothing to do.
-enum Done {
-    Ran,
-    Skipped(String),
+    run: fn(&mut Job<'_>) -> Result<()>,
 }
 
 /// What a running step works with.
@@ -253,14 +247,13 @@ fn execute(step: &Step, job: &mut Job<'_>) -> Outcome {
     judge(step.runner.is_some(), result, tally)
 }
 
-fn judge(runs_tests: bool, result: Result<Done>, tally: Tally) -> Outcome {
+fn judge(runs_tests: bool, result: Result<()>, tally: Tally) -> Outcome {
     match result {
         Err(error) => Outcome::Failed { error, tally },
-        Ok(Done::Skipped(reason)) => Outcome::Skipped(reason),
-        Ok(Done::Ran) if runs_tests && tally.is_empty() => {
+        Ok(()) if runs_tests && tally.is_empty() => {
             Outcome::Failed { error: anyhow!("no test ran"), tally }
         }
-        Ok(Done::Ran) => Outcome::Passed(tally),
+        Ok(()) => Outcome::Passed(tally),
     }
 }
 
@@ -405,7 +398,7 @@ mod tests {
     use super::*;
 
     const fn step(id: &'static str, needs: &'static [&'static str]) -> Step {
-        Step { id, about: "", needs, runner: None, run: |_| Ok(Done::Ran) }
+        Step { id, about: "", needs, runner: None, run: |_| Ok(()) }
     }
 
     const A: &[Step] = &[step("a/build", &[]), step("a/test", &["a/build"]), step("a/lint", &[])];
@@ -473,11 +466,9 @@ mod tests {
     #[test]
     fn a_test_step_without_tests_has_failed() {
         let nothing = Tally::default();
-        assert!(matches!(judge(true, Ok(Done::Ran), nothing), Outcome::Failed { .. }));
-        assert!(matches!(judge(true, Ok(Done::Ran), tally(1, 0, 0)), Outcome::Passed(_)));
-        assert!(matches!(judge(false, Ok(Done::Ran), nothing), Outcome::Passed(_)));
-        let skipped = Ok(Done::Skipped("no".to_owned()));
-        assert!(matches!(judge(true, skipped, nothing), Outcome::Skipped(_)));
+        assert!(matches!(judge(true, Ok(()), nothing), Outcome::Failed { .. }));
+        assert!(matches!(judge(true, Ok(()), tally(1, 0, 0)), Outcome::Passed(_)));
+        assert!(matches!(judge(false, Ok(()), nothing), Outcome::Passed(_)));
     }
 
     #[test]

@@ -42,14 +42,15 @@ impl Workspace {
         self.target.join(profile).join(format!("{name}{}", env::consts::EXE_SUFFIX))
     }
 
+    /// Where the `debug` profile's libraries and programs lie.
+    pub(crate) fn built(&self) -> PathBuf {
+        self.target.join("debug")
+    }
+
     /// A built C dynamic library of the `debug` profile, by the name of its crate.
     pub(crate) fn library(&self, krate: &str) -> PathBuf {
         let name = krate.replace('-', "_");
-        self.target.join("debug").join(format!(
-            "{}{name}{}",
-            env::consts::DLL_PREFIX,
-            env::consts::DLL_SUFFIX
-        ))
+        self.built().join(format!("{}{name}{}", env::consts::DLL_PREFIX, env::consts::DLL_SUFFIX))
     }
 
     /// A command that starts in the root of the checkout.

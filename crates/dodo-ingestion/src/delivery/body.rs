@@ -1,7 +1,7 @@
 //! The body of a request: events as they were stored, with a timestamp put in at each attempt.
 
 use super::Stamp;
-use crate::clock::rfc3339;
+use crate::clock::{WallMs, rfc3339};
 use crate::event::keys::ORIGINAL_TIMESTAMP;
 use crate::validate::limits::METADATA_PAIRS;
 
@@ -12,6 +12,8 @@ const END: &[u8] = b"]}";
 #[derive(Debug)]
 pub(crate) struct RequestBody {
     bytes: Vec<u8>,
+    /// The stamp that was written last, and its text: calls under load share a millisecond.
+    last: (WallMs, String),
 }
 
 impl RequestBody {
@@ -21,18 +23,21 @@ impl RequestBody {
     pub(crate) fn with_capacity(bytes: usize) -> Self {
         let mut body = Vec::with_capacity(bytes + START.len() + END.len());
         body.extend_from_slice(START);
-        Self { bytes: body }
+        Self { bytes: body, last: (0, rfc3339(0)) }
     }
 
     /// Adds an event: `json` is what [`crate::validate::write_event`] wrote.
     pub(crate) fn push(&mut self, json: &[u8], metadata_pairs: u8, stamp: Stamp) {
         let Some((b'{', fields)) = json.split_first() else { return };
+        if self.last.0 != stamp.at {
+            self.last = (stamp.at, rfc3339(stamp.at));
+        }
         let bytes = &mut self.bytes;
         if bytes.len() > START.len() {
             bytes.push(b',');
         }
         bytes.extend_from_slice(br#"{"timestamp":""#);
-        bytes.extend_from_slice(rfc3339(stamp.at).as_bytes());
+        bytes.extend_from_slice(self.last.1.as_bytes());
         bytes.extend_from_slice(br#"","#);
         bytes.extend_from_slice(fields);
         let room = usize::from(metadata_pairs) < METADATA_PAIRS;

@@ -164,7 +164,11 @@ impl Delivery {
             Input::Answer { request, answer } => {
                 if let Some(request) = self.under_way.take_if(|sent| sent.token == request) {
                     self.answered(request, &answer, now, actions);
-                    self.ask_for_records(actions);
+                    // A full request goes out at once, and more is read while it is under way.
+                    let waiting: usize = self.queues.values().map(Queue::len).sum();
+                    if waiting < EVENTS_PER_REQUEST {
+                        self.ask_for_records(actions);
+                    }
                 }
             }
             Input::KeyChanged => {

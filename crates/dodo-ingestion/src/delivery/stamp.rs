@@ -9,6 +9,8 @@ use crate::clock::{MINUTE_MS, SECOND_MS, WallMs};
 
 /// How far back a stamp may lie: five minutes inside of the API's hour, for requests take time.
 const OLDEST_MS: i64 = 55 * MINUTE_MS;
+/// How far ahead a stamp may lie: a minute inside of the API's five.
+const AHEAD_MS: i64 = 4 * MINUTE_MS;
 /// `Date` has whole seconds and travels for a while: a smaller difference teaches nothing.
 const LEAST_SKEW_MS: i64 = 5 * SECOND_MS;
 
@@ -31,7 +33,7 @@ impl StampBase {
     pub(crate) fn stamp(&self, occurred_at: WallMs) -> Stamp {
         let happened = occurred_at.saturating_add(self.skew_ms);
         let oldest = self.server_now.saturating_sub(OLDEST_MS);
-        let at = happened.max(oldest).min(self.server_now);
+        let at = happened.clamp(oldest, self.server_now.saturating_add(AHEAD_MS));
         Stamp { at, moved_from: (at != happened).then_some(happened) }
     }
 
@@ -82,9 +84,11 @@ mod tests {
         let moved = Stamp { at: NOW - OLDEST_MS, moved_from: Some(day_ago) };
         assert_eq!(base.stamp(day_ago), moved);
         assert!(base.is_late(day_ago) && !base.is_late(NOW));
-        assert_eq!(at(60_000), Stamp { at: NOW, moved_from: Some(NOW + 60_000) });
+        assert_eq!(at(60_000), Stamp { at: NOW + 60_000, moved_from: None });
+        let ahead = Stamp { at: NOW + AHEAD_MS, moved_from: Some(NOW + 290_000) };
+        assert_eq!(at(290_000), ahead);
         assert_eq!(base.stamp(i64::MIN).at, NOW - OLDEST_MS);
-        assert_eq!(base.stamp(i64::MAX).at, NOW);
+        assert_eq!(base.stamp(i64::MAX).at, NOW + AHEAD_MS);
     }
 
     #[test]

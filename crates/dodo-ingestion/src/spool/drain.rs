@@ -25,6 +25,8 @@ pub(crate) struct Drain {
     reader: Reader,
     cursor: CursorFile,
     window: VecDeque<Slot>,
+    /// The first record of the last segment that was unlinked.
+    unlinked: Option<Seq>,
     /// Held when the owner is dead and the spool adopted.
     owner: Option<Arc<dyn DiskFile>>,
     /// Whether the owner is this process.
@@ -53,8 +55,9 @@ impl Drain {
         let cursor = CursorFile::open(&*disk, &dir.join("cursor"))?;
         let reader = Reader::new(disk.clone(), dir.clone(), cursor.get().settled);
         let window = VecDeque::new();
+        let (unlinked, owner, exhausted) = (None, None, false);
         let mut drain =
-            Self { disk, name, dir, reader, cursor, window, owner: None, own, exhausted: false };
+            Self { disk, name, dir, reader, cursor, window, unlinked, owner, own, exhausted };
         drain.unlink_settled()?;
         Ok(drain)
     }
@@ -99,7 +102,18 @@ impl Drain {
     }
 
     pub(crate) fn record(&self, seq: Seq) -> Option<&Record> {
-        self.records_from(seq).next().filter(|record| record.header.seq == seq)
+        Some(&self.window[self.position(seq)?].record)
+    }
+
+    /// Where in the window a record lies.
+    fn position(&self, seq: Seq) -> Option<usize> {
+        let first = self.window.front()?.record.header.seq;
+        // Sequence numbers have gaps only where the disk was damaged.
+        let likely = usize::try_from(seq.checked_sub(first)?).ok()?;
+        if self.window.get(likely).is_some_and(|slot| slot.record.header.seq == seq) {
+            return Some(likely);
+        }
+        self.window.binary_search_by_key(&seq, |slot| slot.record.header.seq).ok()
     }
 
     /// Notes, before a request, that records below `end` are part of it.
@@ -115,8 +129,8 @@ impl Drain {
 
     /// Marks a record as settled. [`Drain::commit`] makes it last.
     pub(crate) fn settle(&mut self, seq: Seq) {
-        let at = self.window.partition_point(|slot| slot.record.header.seq < seq);
-        if let Some(slot) = self.window.get_mut(at).filter(|slot| slot.record.header.seq == seq) {
+        if let Some(at) = self.position(seq) {
+            let slot = &mut self.window[at];
             slot.settled = true;
             slot.record.discard_body();
         }
@@ -131,8 +145,8 @@ impl Drain {
             Some(slot) => slot.record.header.seq,
             None => self.reader.position(),
         };
-        if settled > self.cursor.get().settled {
-            self.cursor.advance(Cursor { settled, ..self.cursor.get() })?;
+        self.cursor.advance(Cursor { settled, ..self.cursor.get() })?;
+        if self.reader.passed() > self.unlinked {
             self.unlink_settled()?;
         }
         Ok(())
@@ -143,6 +157,7 @@ impl Drain {
         let firsts = segments(&*self.disk, &self.dir)?;
         for pair in firsts.windows(2).filter(|pair| pair[1] <= settled) {
             self.disk.remove_file(&self.dir.join(segment_name(pair[0])))?;
+            self.unlinked = Some(pair[0]);
         }
         Ok(())
     }

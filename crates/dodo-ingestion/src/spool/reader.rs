@@ -68,7 +68,6 @@ pub(crate) struct Reader {
     /// The sequence number that is expected next.
     next: Seq,
     open: Option<OpenSegment>,
-    /// The first sequence number of the segment that was last read to its end.
     passed: Option<Seq>,
 }
 
@@ -108,6 +107,11 @@ impl Reader {
     /// The sequence number after the last record that was handed out.
     pub(crate) fn position(&self) -> Seq {
         self.next
+    }
+
+    /// The first sequence number of the segment that was last read to its end.
+    pub(crate) fn passed(&self) -> Option<Seq> {
+        self.passed
     }
 
     /// Reads until there are so many records or bytes, or no more for now.

@@ -35,7 +35,6 @@ function moneyIn(currency) {
 }
 
 const time = (ms) => (ms === null ? "–" : oneDigit.format(ms));
-const timeWithUnit = (ms) => (ms === null ? "–" : `${oneDigit.format(ms)} ms`);
 
 /** Makes the body's rows those of `lines`, touching only cells whose text differs. */
 function fill(body, lines) {
@@ -100,7 +99,7 @@ function show({ currency, customers, totals, recent }) {
   put("amount", amount(totals.amount));
   put("calls", whole.format(totals.calls));
   put("customers-total", whole.format(totals.customers));
-  put("times", `${time(totals.p50_ms)} / ${timeWithUnit(totals.p95_ms)}`);
+  put("times", `${time(totals.p50_ms)} / ${time(totals.p95_ms)}`);
   put("requests", whole.format(totals.requests));
   put("per-request", oneDigit.format(totals.calls_per_request));
   put("notes", notes(totals));

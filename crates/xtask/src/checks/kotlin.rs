@@ -1,6 +1,6 @@
 //! The Kotlin package, against the library that `rust/build` has built.
 
-use super::{Done, Part, Step};
+use super::{Part, Step};
 use crate::system::{self, Requirement};
 use crate::tally::Runner;
 
@@ -16,13 +16,15 @@ pub(super) const PART: Part = Part {
         run: |job| {
             let mut command = job.command(system::script("mvn"), "bindings/uniffi/kotlin")?;
             command.args(["--batch-mode", "--no-transfer-progress", "test"]);
-            let mut repository = std::ffi::OsString::from("-Dmaven.repo.local=");
-            repository.push(job.workspace.cache("m2"));
-            job.run({
-                command.arg(repository);
-                command
-            })?;
-            Ok(Done::Ran)
+            for (property, path) in [
+                ("maven.repo.local", job.workspace.cache("m2")),
+                ("native.directory", job.workspace.built()),
+            ] {
+                let mut define = std::ffi::OsString::from(format!("-D{property}="));
+                define.push(path);
+                command.arg(define);
+            }
+            job.run(command)
         },
     }],
 };

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Done, Job, Part, Step};
+use super::{Job, Part, Step};
 use crate::system::{self, Requirement};
 use crate::tally::Runner;
 
@@ -13,22 +13,20 @@ pub(super) const PART: Part = Part {
     steps: &[
         Step {
             id: "node/setup",
-            about: "npm install, by the lock file",
+            about: "npm ci",
             needs: &[],
             runner: None,
-            // Not `npm ci`: it refuses a lock file that lacks an optional package for another platform, and a mirror of
-            // the registry may not have them all. This takes what the lock file names, and writes none.
             run: |job| {
                 let lock = job.workspace.path("node/package-lock.json");
                 let stamp = job.workspace.path("node/node_modules/.package-lock.installed");
                 job.once(&lock, &stamp, |job| {
                     let cache = job.workspace.cache("npm");
                     let mut command = job.command(system::script("npm"), "node")?;
-                    command.args(["install", "--no-save", "--no-audit", "--no-fund"]);
+                    command.args(["ci", "--no-audit", "--no-fund"]);
                     command.arg("--cache").arg(cache);
                     job.run(command)
                 })?;
-                Ok(Done::Ran)
+                Ok(())
             },
         },
         Step {
@@ -39,7 +37,7 @@ pub(super) const PART: Part = Part {
             run: |job| {
                 let library = job.workspace.library("dodo-ingestion-napi");
                 job.install(&library, &job.workspace.path("node/native/dodo_ingestion.node"))?;
-                Ok(Done::Ran)
+                Ok(())
             },
         },
         Step {
@@ -67,9 +65,9 @@ pub(super) const PART: Part = Part {
 };
 
 /// Runs a script of `package.json`.
-fn npm(job: &mut Job<'_>, name: &str) -> Result<Done> {
+fn npm(job: &mut Job<'_>, name: &str) -> Result<()> {
     let mut command = job.command(system::script("npm"), "node")?;
     command.args(["run", "--silent", name]);
     job.run(command)?;
-    Ok(Done::Ran)
+    Ok(())
 }

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 
-use super::{Done, Job, Part, Step};
+use super::{Job, Part, Step};
 use crate::process;
 use crate::system::{self, Requirement};
 use crate::tally::Runner;
@@ -35,7 +35,7 @@ pub(super) const PART: Part = Part {
                 let place = format!("python/src/dodo_ingestion/_native.{suffix}");
                 let library = job.workspace.library("dodo-ingestion-pyo3");
                 job.install(&library, &job.workspace.path(&place))?;
-                Ok(Done::Ran)
+                Ok(())
             },
         },
         Step {
@@ -65,7 +65,7 @@ pub(super) const PART: Part = Part {
     ],
 };
 
-fn setup(job: &mut Job<'_>) -> Result<Done> {
+fn setup(job: &mut Job<'_>) -> Result<()> {
     let venv = job.workspace.cache("venv");
     let python = program(job, "python");
     if process::capture(Command::new(&python).args(["-m", "pip", "--version"])).is_err() {
@@ -80,18 +80,18 @@ fn setup(job: &mut Job<'_>) -> Result<Done> {
         command.args(["--requirement", REQUIREMENTS]);
         job.run(command)
     })?;
-    Ok(Done::Ran)
+    Ok(())
 }
 
 /// Runs a program of the virtual environment in `python/`.
-fn tool(job: &mut Job<'_>, name: &str, args: &[&str]) -> Result<Done> {
+fn tool(job: &mut Job<'_>, name: &str, args: &[&str]) -> Result<()> {
     let program = program(job, name);
     ensure!(program.exists(), "{REQUIREMENTS} does not install {name}");
     let mut command = job.command(program, "python")?;
     command.args(args).env("PYTHONPATH", job.workspace.path("python/src"));
     command.env("VIRTUAL_ENV", job.workspace.cache("venv"));
     job.run(command)?;
-    Ok(Done::Ran)
+    Ok(())
 }
 
 fn program(job: &Job<'_>, name: &str) -> PathBuf {

@@ -3,10 +3,10 @@
 //! Everything is built in one profile and with one selection of packages and targets: cargo unifies features over the
 //! selection, so that a second selection would compile half of the dependencies again.
 
-use super::{Done, Part, Step};
+use super::{Part, Step};
+use crate::generate;
 use crate::system::Requirement;
 use crate::tally::Runner;
-use crate::generate;
 
 /// Builds every library and program. `--examples` is what makes cargo unify features as it does for tests.
 pub(crate) const BUILD: &[&str] =
@@ -24,7 +24,7 @@ pub(super) const PART: Part = Part {
             runner: None,
             run: |job| {
                 job.cargo(&["fmt", "--all", "--check", "--", "--color", "never"])?;
-                Ok(Done::Ran)
+                Ok(())
             },
         },
         Step {
@@ -35,7 +35,7 @@ pub(super) const PART: Part = Part {
             run: |job| {
                 let args = ["clippy", "--workspace", "--all-targets", "--locked"];
                 job.cargo(&[&args[..], &["--", "--deny", "warnings"]].concat())?;
-                Ok(Done::Ran)
+                Ok(())
             },
         },
         Step {
@@ -45,7 +45,7 @@ pub(super) const PART: Part = Part {
             runner: None,
             run: |job| {
                 job.cargo(BUILD)?;
-                Ok(Done::Ran)
+                Ok(())
             },
         },
         Step {
@@ -55,7 +55,7 @@ pub(super) const PART: Part = Part {
             runner: Some(Runner::Cargo),
             run: |job| {
                 job.cargo(&["test", "--workspace", "--locked", "--no-fail-fast"])?;
-                Ok(Done::Ran)
+                Ok(())
             },
         },
         Step {
@@ -66,7 +66,7 @@ pub(super) const PART: Part = Part {
             run: |job| {
                 let args = ["doc", "--workspace", "--lib", "--no-deps", "--locked"];
                 job.cargo_with(&args, &[("RUSTDOCFLAGS", "--deny warnings")])?;
-                Ok(Done::Ran)
+                Ok(())
             },
         },
         Step {
@@ -78,7 +78,7 @@ pub(super) const PART: Part = Part {
                 for line in generate::check(job.workspace)? {
                     job.log.line(&line)?;
                 }
-                Ok(Done::Ran)
+                Ok(())
             },
         },
     ],

@@ -1,0 +1,14 @@
+//! The Node addon, loaded by `node/src/native.ts`.
+//!
+//! Plain functions over opaque handles: a class's method costs twice as much, and an object that is
+//! walked from Rust three times as much as its JSON text. Every function converts its arguments,
+//! calls the core and converts the answer. What an option is called, what it defaults to, what is
+//! valid and what is retried is the core's business; this crate must not know.
+//!
+//! There is no runtime here. A wait is a future that is polled on the JavaScript thread, and woken
+//! from the core's ([`wait`]), so it takes no thread from Node's pool.
+
+mod batch;
+mod client;
+mod error;
+mod wait;

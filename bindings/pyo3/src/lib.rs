@@ -1,0 +1,42 @@
+//! The Python extension module `dodo_ingestion._native`.
+//!
+//! Every function converts its arguments, calls the core and converts the answer. What an option
+//! is called, what it defaults to, what is valid and what is retried is the core's business; this
+//! crate must not know.
+//!
+//! Two rules hold throughout:
+//!
+//! - The interpreter is released around every call into the core, because the core may wait for a
+//!   disk, and a wait goes in slices with a look at pending signals between them ([`wait`]).
+//! - The core's threads call into Python only to tell an alarm ([`alarm`]).
+
+mod alarm;
+mod batch;
+mod client;
+mod convert;
+mod error;
+mod exit;
+mod receipt;
+mod wait;
+
+#[pyo3::pymodule]
+mod _native {
+    use pyo3::Bound;
+    use pyo3::PyResult;
+    use pyo3::types::{PyModule, PyModuleMethods as _};
+
+    #[pymodule_export]
+    use super::batch::{Batch, create_batch};
+    #[pymodule_export]
+    use super::client::{Ingestion, close_at_exit, track_api_call};
+    #[pymodule_export]
+    use super::receipt::Receipt;
+    #[pymodule_export]
+    use super::wait::Pending;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("ERROR_KINDS", super::error::kinds(module.py())?)?;
+        module.add("OPTIONS", super::convert::option_names(module.py())?)
+    }
+}

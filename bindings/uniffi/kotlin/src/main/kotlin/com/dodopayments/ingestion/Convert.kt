@@ -1,0 +1,72 @@
+package com.dodopayments.ingestion
+
+import com.dodopayments.ingestion.native.Call
+import com.dodopayments.ingestion.native.Pair as NativePair
+import com.dodopayments.ingestion.native.PairValue
+import com.dodopayments.ingestion.native.Setting
+import com.dodopayments.ingestion.native.SettingValue
+import java.io.File
+import java.math.BigInteger
+import java.nio.file.Path
+import java.time.Instant
+import kotlin.time.Duration
+import kotlin.time.toJavaDuration
+import java.time.Duration as JavaDuration
+
+/** An option, as it is, for the core to judge. */
+internal fun setting(name: String, value: Any): Setting =
+    Setting(
+        name,
+        when (value) {
+            is String -> SettingValue.Text(value)
+            is Boolean -> SettingValue.Flag(value)
+            is Int -> SettingValue.Integer(value.toLong())
+            is Long -> SettingValue.Integer(value)
+            is Float -> SettingValue.Number(value.toDouble())
+            is Double -> SettingValue.Number(value)
+            is Duration -> SettingValue.Length(length(name, value))
+            is JavaDuration -> SettingValue.Length(length(name, value))
+            is Path, is File -> SettingValue.Text(value.toString())
+            else -> throw unconvertible("configuration", name, "a ${typeName(value)} is not an option's value")
+        },
+    )
+
+internal fun length(name: String, value: Duration): JavaDuration = length(name, value.toJavaDuration())
+
+internal fun length(name: String, value: JavaDuration): JavaDuration {
+    if (value.isNegative) throw unconvertible("configuration", name, "$value is less than nothing")
+    return value
+}
+
+internal fun call(
+    customerId: String,
+    metadata: Map<String, Any?>,
+    eventId: String?,
+    eventName: String?,
+    timestamp: Instant?,
+): Call = Call(customerId, metadata.mapNotNull { (key, value) -> pair(key, value) }, eventId, eventName, timestamp)
+
+private fun pair(key: String, value: Any?): NativePair? = value?.let { NativePair(key, pairValue(it)) }
+
+private fun pairValue(value: Any): PairValue =
+    when (value) {
+        is String -> if (isUnicode(value)) PairValue.Text(value) else PairValue.Unsupported("string with a lone surrogate")
+        is Boolean -> PairValue.Flag(value)
+        is Byte, is Short, is Int, is Long -> PairValue.Integer((value as Number).toLong())
+        is UByte -> PairValue.Integer(value.toLong())
+        is UShort -> PairValue.Integer(value.toLong())
+        is UInt -> PairValue.Integer(value.toLong())
+        is ULong -> pairValue(BigInteger(value.toString()))
+        is Float, is Double -> PairValue.Number((value as Number).toDouble())
+        is BigInteger ->
+            if (value.bitLength() < Long.SIZE_BITS) {
+                PairValue.Integer(value.toLong())
+            } else {
+                PairValue.Unsupported("integer of more than 64 bits")
+            }
+        else -> PairValue.Unsupported(typeName(value))
+    }
+
+private fun isUnicode(text: String): Boolean = Charsets.UTF_8.newEncoder().canEncode(text)
+
+private fun typeName(value: Any): String = value::class.simpleName ?: "object"

@@ -1,0 +1,116 @@
+/**
+ * Events as the JSON that crosses to the core. Nothing is judged here: what JSON has no form for is
+ * named beside the text, so that the core refuses it in its own words.
+ */
+
+/** A metadata value. `undefined` and `null` are left out; a `Date` becomes ISO 8601 text. */
+export type MetadataValue = string | number | bigint | boolean | Date | null | undefined;
+
+/** One billable call. */
+export interface Event {
+  /** The customer to bill. */
+  customerId: string;
+  /** What the customer's meters filter and sum. */
+  metadata?: Readonly<Record<string, MetadataValue>> | null | undefined;
+  /** The caller's own idempotency key. */
+  eventId?: string | undefined;
+  /** Another event name than the client's. */
+  eventName?: string | undefined;
+  /** When it happened; now, if absent. */
+  timestamp?: Date | string | undefined;
+}
+
+/** @internal */
+export interface Encoded {
+  text: string;
+  unsupportedKey?: string;
+  unsupportedType?: string;
+}
+
+const NAMES: Readonly<Record<string, string>> = {
+  customerId: 'customer_id',
+  eventId: 'event_id',
+  eventName: 'event_name',
+  timestamp: 'timestamp',
+  metadata: 'metadata',
+};
+
+/** @internal */
+export function encode(event: Event): Encoded {
+  const fields: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(event)) {
+    // A name that is not ours crosses as it is, for the core to refuse.
+    fields[NAMES[name] ?? name] = value;
+  }
+  if (event.timestamp instanceof Date && Number.isNaN(event.timestamp.getTime())) {
+    fields.timestamp = 'Invalid Date';
+  }
+  const { metadata } = event;
+  if (!isRecord(metadata) || Object.values(metadata).every(isPlain)) {
+    return { text: JSON.stringify(fields) };
+  }
+  const pairs: string[] = [];
+  const encoded: Encoded = { text: '' };
+  for (const [key, value] of Object.entries(metadata)) {
+    const literal = isPlain(value) ? JSON.stringify(value) : special(value);
+    if (literal !== undefined) {
+      pairs.push(`${JSON.stringify(key)}:${literal}`);
+    } else if (value !== undefined) {
+      encoded.unsupportedKey = key;
+      encoded.unsupportedType = describe(value);
+    }
+  }
+  delete fields.metadata;
+  encoded.text = `${JSON.stringify(fields).slice(0, -1)},"metadata":{${pairs.join()}}}`;
+  return encoded;
+}
+
+/** Whether `JSON.stringify` writes exactly what is meant. */
+function isPlain(value: unknown): boolean {
+  switch (typeof value) {
+    case 'string':
+      return value.isWellFormed();
+    case 'number':
+      // JavaScript writes whole numbers without a point, and the core would read an integer.
+      return Number.isSafeInteger(value) || (Number.isFinite(value) && !Number.isInteger(value));
+    case 'boolean':
+    case 'undefined':
+      return true;
+    default:
+      return value === null;
+  }
+}
+
+/** The JSON of a value that `JSON.stringify` does not write as it is meant. */
+function special(value: unknown): string | undefined {
+  if (typeof value === 'bigint') {
+    return BigInt.asIntN(64, value) === value ? value.toString() : undefined;
+  }
+  if (typeof value === 'number' && Number.isFinite(value)) {
+    return value.toExponential();
+  }
+  if (value instanceof Date && !Number.isNaN(value.getTime())) {
+    return JSON.stringify(value);
+  }
+  return undefined;
+}
+
+function describe(value: unknown): string {
+  switch (typeof value) {
+    case 'string':
+      return 'string with a lone surrogate';
+    case 'number':
+      return String(value);
+    case 'bigint':
+      return 'bigint of more than 64 bits';
+    case 'object':
+      return value instanceof Date ? 'Invalid Date' : Array.isArray(value) ? 'array' : 'object';
+    default:
+      return typeof value;
+  }
+}
+
+/** Whether the pairs of metadata are its own properties, as they are not in a `Map`. */
+function isRecord(metadata: unknown): metadata is Record<string, unknown> {
+  return typeof metadata === 'object' && metadata !== null && !(Symbol.iterator in metadata);
+}

@@ -1,0 +1,138 @@
+import { Batch, type BatchOptions } from './batch';
+import { ConfigurationError, fromNative } from './errors';
+import { type Event, encode } from './event';
+import { native } from './load';
+import type { Client, Pending } from './native';
+import { Receipt } from './receipt';
+import { type WaitOptions, wait } from './wait';
+
+/** An option's value. Lengths of time are milliseconds. */
+export type OptionValue = string | number | boolean | null | undefined;
+
+/**
+ * Options, by the names of the documentation in camel case: the core defines them, and refuses what
+ * it does not know.
+ */
+export interface IngestionOptions {
+  /** The API key; from `DODO_PAYMENTS_API_KEY`, if absent. */
+  apiKey?: string | undefined;
+  /** `test_mode` or `live_mode`. */
+  environment?: 'test_mode' | 'live_mode' | undefined;
+  /** The event name that the meters match. */
+  eventName?: string | undefined;
+  /** Hears what an operator should hear of; `process.emitWarning`, if absent. */
+  onAlarm?: AlarmListener | undefined;
+  [option: string]: OptionValue | AlarmListener;
+}
+
+/** Is called with an alarm's kind and message. */
+export type AlarmListener = (kind: string, message: string) => void;
+
+/** Counts of what has happened so far. */
+export type Stats = Readonly<Record<string, number>>;
+
+const SECONDS: ReadonlySet<string> = new Set(native.optionsInSeconds());
+
+type AtExit = (wake: () => void) => Pending | undefined;
+
+/** How to close the clients that are still open at the end of the program. */
+const open = new Set<AtExit>();
+
+process.on('beforeExit', () => {
+  for (const close of open) {
+    open.delete(close);
+    wait((_, wake) => close(wake)).catch((error: unknown) => warn('exit', String(error)));
+  }
+});
+
+function warn(kind: string, message: string): void {
+  process.emitWarning(message, { type: 'DodoIngestionWarning', code: kind });
+}
+
+/** A client of the billing API: accepts calls in microseconds and delivers them in batches. */
+export class Ingestion implements AsyncDisposable {
+  readonly #client: Client;
+  readonly #atExit: AtExit;
+
+  constructor(options: IngestionOptions) {
+    const settings: Record<string, OptionValue> = {};
+    const { onAlarm = warn, ...rest } = options;
+    for (const [option, value] of Object.entries(rest)) {
+      const name = option.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+      if (typeof value === 'number' && !Number.isFinite(value)) {
+        throw new ConfigurationError(`${name}: ${value} is not a finite number`, { field: name });
+      }
+      if (typeof value === 'function') {
+        throw new ConfigurationError(`${name}: a function is not an option's value`, {
+          field: name,
+        });
+      }
+      settings[name] = typeof value === 'number' && SECONDS.has(name) ? value / 1000 : value;
+    }
+    try {
+      this.#client = native.open(JSON.stringify(settings), onAlarm);
+    } catch (thrown) {
+      throw fromNative(thrown);
+    }
+    const client = new WeakRef(this.#client);
+    this.#atExit = (wake) => {
+      const open = client.deref();
+      return open && native.closeAtExit(open, wake);
+    };
+    open.add(this.#atExit);
+  }
+
+  /** Accepts one call. */
+  track(event: Event): Receipt {
+    return Receipt.of(() => {
+      const { text, unsupportedKey, unsupportedType } = encode(event);
+      return native.track(this.#client, text, unsupportedKey, unsupportedType);
+    });
+  }
+
+  /** Opens a batch. */
+  createBatch(options: BatchOptions = {}): Batch {
+    try {
+      return new Batch(native.openBatch(this.#client, options.maxSize, options.flushInterval));
+    } catch (thrown) {
+      throw fromNative(thrown);
+    }
+  }
+
+  /** Makes everything accepted so far due and waits until it is settled. */
+  flush(options?: WaitOptions): Promise<void> {
+    return wait((timeout, wake) => native.flush(this.#client, timeout, wake), options);
+  }
+
+  /** Flushes and lets go. What is left stays spooled. */
+  close(options?: WaitOptions): Promise<void> {
+    open.delete(this.#atExit);
+    return wait((timeout, wake) => native.close(this.#client, timeout, wake), options);
+  }
+
+  /** Counts of what has happened so far. */
+  stats(): Stats {
+    const stats: Record<string, number> = JSON.parse(native.stats(this.#client));
+    return Object.fromEntries(
+      Object.entries(stats).map(([name, count]) => [
+        name.replace(/_[a-z]/g, (pair) => pair.slice(1).toUpperCase()),
+        count,
+      ]),
+    );
+  }
+
+  /** The same as `close()`, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+/** Accepts one API call for billing and returns its receipt, in microseconds. */
+export function trackAPICall(ingestion: Ingestion, call: Event): Receipt {
+  return ingestion.track(call);
+}
+
+/** Opens a batch. */
+export function createBatch(ingestion: Ingestion, options?: BatchOptions): Batch {
+  return ingestion.createBatch(options);
+}

@@ -1,0 +1,45 @@
+import { fromNative } from './errors';
+import { native } from './load';
+import type { ReceiptHandle } from './native';
+import { type WaitOptions, wait } from './wait';
+
+/**
+ * The answer to one call. As a promise it is already settled: resolved when the call was accepted,
+ * rejected when it was not. The rejection counts as handled, so a receipt may be dropped.
+ */
+export class Receipt extends Promise<void> {
+  #handle: ReceiptHandle | undefined;
+
+  /** What `then` returns is an ordinary promise. */
+  static override get [Symbol.species](): PromiseConstructor {
+    return Promise;
+  }
+
+  /** @internal */
+  static of(accept: () => ReceiptHandle): Receipt {
+    try {
+      const handle = accept();
+      const receipt = new Receipt((resolve) => resolve());
+      receipt.#handle = handle;
+      return receipt;
+    } catch (thrown) {
+      const receipt = new Receipt((_, reject) => reject(fromNative(thrown)));
+      receipt.catch(() => {});
+      return receipt;
+    }
+  }
+
+  /** The call's idempotency key; `undefined` when the call was not accepted. */
+  get eventId(): string | undefined {
+    return this.#handle && native.eventId(this.#handle);
+  }
+
+  /** Resolves when the billing API has acknowledged the call; rejects with why it never will. */
+  async delivered(options?: WaitOptions): Promise<void> {
+    await this;
+    const handle = this.#handle;
+    if (handle !== undefined) {
+      await wait((timeout, wake) => native.delivered(handle, timeout, wake), options);
+    }
+  }
+}

@@ -1,0 +1,18 @@
+"""What an operator should hear of where nobody listens: the log, and the end of the program."""
+
+import logging
+
+from dodo_ingestion._native import close_at_exit
+
+_LOGGER = logging.getLogger("dodo_ingestion")
+
+
+def log(kind: str, message: str) -> None:
+    """Log an alarm of the core."""
+    _LOGGER.warning("%s: %s", kind, message)
+
+
+def close() -> None:
+    """Close the clients that are still open, and log what is left."""
+    for failure in close_at_exit():
+        _LOGGER.warning("at exit: %s", failure)

@@ -1,0 +1,114 @@
+"""The exceptions: one class for each kind of error, all of them an `IngestionError`."""
+
+from typing import ClassVar
+
+__all__ = [
+    "AuthenticationError",
+    "ClosedError",
+    "ConfigurationError",
+    "IngestionError",
+    "IngestionOverflowError",
+    "IngestionTimeoutError",
+    "NetworkError",
+    "RejectedError",
+    "StorageError",
+    "TooLargeError",
+    "ValidationError",
+]
+
+
+class IngestionError(Exception):
+    """What went wrong, by kind."""
+
+    kind: ClassVar[str] = ""
+    """The kind, the same in every language."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str | None = None,
+        status: int | None = None,
+        may_be_billed: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        """The error in words."""
+        self.field = field
+        """The option or the part of the event that is to blame, such as `metadata.endpoint`."""
+        self.status = status
+        """The billing API's HTTP status, if it answered."""
+        self.may_be_billed = may_be_billed
+        """Whether the call may be billed in spite of the error."""
+
+
+class ConfigurationError(IngestionError, ValueError):
+    """An option is unknown, missing or out of range, or contradicts another."""
+
+    kind = "configuration"
+
+
+class ValidationError(IngestionError, ValueError):
+    """The event breaks a limit of the billing API and was not accepted."""
+
+    kind = "validation"
+
+
+class AuthenticationError(IngestionError):
+    """The billing API does not take the key."""
+
+    kind = "authentication"
+
+
+class RejectedError(IngestionError):
+    """The billing API refused the call."""
+
+    kind = "rejected"
+
+
+class TooLargeError(IngestionError):
+    """The call alone is larger than the billing API takes."""
+
+    kind = "too_large"
+
+
+class IngestionOverflowError(IngestionError):
+    """The spool is full, and the call was not accepted."""
+
+    kind = "overflow"
+
+
+class StorageError(IngestionError, OSError):
+    """The spool could not be written."""
+
+    kind = "storage"
+
+
+class IngestionTimeoutError(IngestionError, TimeoutError):
+    """The time given was not enough. What was accepted stays spooled."""
+
+    kind = "timeout"
+
+
+class NetworkError(IngestionError, ConnectionError):
+    """The billing API could not be reached."""
+
+    kind = "network"
+
+
+class ClosedError(IngestionError):
+    """The client or the batch has been closed."""
+
+    kind = "closed"
+
+
+_BY_KIND: dict[str, type[IngestionError]] = {
+    cls.kind: cls for cls in IngestionError.__subclasses__()
+}
+
+
+def from_kind(
+    kind: str, message: str, field: str | None, status: int | None, may_be_billed: bool
+) -> IngestionError:
+    """Make the exception for an error of the core."""
+    return _BY_KIND[kind](message, field=field, status=status, may_be_billed=may_be_billed)

@@ -1,0 +1,100 @@
+"""Fixtures: a local meter to bill to, and clients of it."""
+
+import contextlib
+import json
+import os
+import subprocess
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import pytest
+
+from dodo_ingestion import Ingestion, IngestionError
+
+VECTORS = Path(__file__).parents[2] / "tests" / "vectors"
+READY_WITHIN = 20.0
+
+
+class Meter:
+    """A running `dodometer serve`."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def get(self, path: str, **query: str | int) -> Any:  # noqa: ANN401
+        url = f"{self.url}{path}?{urlencode(query)}" if query else f"{self.url}{path}"
+        request = urllib.request.Request(url, headers={"Authorization": "Bearer test"})
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return json.load(response)
+
+    def event(self, event_id: str) -> dict[str, Any]:
+        event = self.get(f"/events/{quote(event_id, safe='')}")
+        assert isinstance(event, dict)
+        return event
+
+    def events(self, customer_id: str) -> list[dict[str, Any]]:
+        """All events of a customer, page by page."""
+        found: list[dict[str, Any]] = []
+        while True:
+            page = self.get(
+                "/events", customer_id=customer_id, page_size=1000, page_number=len(found) // 1000
+            )["items"]
+            found += page
+            if len(page) < 1000:
+                return found
+
+
+@pytest.fixture(scope="session")
+def meter() -> Iterator[Meter]:
+    binary = os.environ.get("DODOMETER_BIN")
+    if not binary:
+        pytest.fail("set DODOMETER_BIN to the dodometer binary: these tests bill to a real meter")
+    process = subprocess.Popen(
+        [binary, "serve", "--listen", "127.0.0.1:0", "--data", ":memory:", "--json"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        watchdog = threading.Timer(READY_WITHIN, process.kill)
+        watchdog.start()
+        line = process.stdout.readline()
+        watchdog.cancel()
+        if not line:
+            pytest.fail(f"{binary} said nothing within {READY_WITHIN:.0f} s")
+        yield Meter(json.loads(line)["url"])
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+Connect = Callable[..., Ingestion]
+
+
+@pytest.fixture
+def connect(meter: Meter) -> Iterator[Connect]:
+    """Open clients of the meter, closed at the end of the test."""
+    opened: list[Ingestion] = []
+
+    def connect(**options: Any) -> Ingestion:  # noqa: ANN401
+        settings: dict[str, Any] = {
+            "api_key": "dodo_test_python",
+            "environment": "test_mode",
+            "base_url": meter.url,
+            "event_name": "api_call",
+            "durability": "memory",
+        }
+        ingestion = Ingestion(**{**settings, **options})
+        opened.append(ingestion)
+        return ingestion
+
+    yield connect
+    for ingestion in opened:
+        with contextlib.suppress(IngestionError):
+            ingestion.close(timeout=1)

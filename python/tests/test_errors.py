@@ -1,0 +1,133 @@
+import pickle
+import re
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import dodo_ingestion
+from conftest import Connect
+from dodo_ingestion import (
+    ConfigurationError,
+    Ingestion,
+    IngestionError,
+    ValidationError,
+    _native,
+    create_batch,
+    errors,
+    track_api_call,
+)
+
+
+def test_every_kind_has_a_class() -> None:
+    classes = {cls.kind: cls for cls in IngestionError.__subclasses__()}
+    assert sorted(classes) == sorted(_native.ERROR_KINDS)
+    for cls in classes.values():
+        assert getattr(dodo_ingestion, cls.__name__) is cls
+
+
+@pytest.mark.parametrize("kind", _native.ERROR_KINDS)
+def test_an_error_keeps_its_details(kind: str) -> None:
+    error = errors.from_kind(kind, "words", "metadata.x", 413, True)
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301
+    for each in (error, copy):
+        assert (each.kind, each.field, each.status) == (kind, "metadata.x", 413)
+        assert each.may_be_billed
+        assert str(each) == each.message == "words"
+
+
+def test_an_unknown_option_is_refused_by_the_core() -> None:
+    with pytest.raises(ConfigurationError, match="lingr") as raised:
+        Ingestion(api_key="k", event_name="api_call", lingr=1.0)
+    assert raised.value.kind == "configuration"
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"event_name": "api_call", "environment": "staging"}, "environment"),
+        ({"event_name": "api_call", "linger": 5000}, "linger"),
+        ({"event_name": "api_call", "linger": timedelta(hours=1)}, "linger"),
+        ({"event_name": "api_call", "linger": timedelta(seconds=-1)}, "linger"),
+        ({"event_name": "api_call", "spool_dir": []}, "spool_dir"),
+        ({}, "event_name"),
+    ],
+)
+def test_an_option_out_of_range(options: dict[str, Any], field: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        Ingestion(api_key="k", **options)
+    assert raised.value.field == field
+
+
+def test_options_take_paths_and_none(connect: Connect, tmp_path: Path) -> None:
+    ingestion = connect(spool_dir=tmp_path, linger=timedelta(seconds=1), account=None)
+    assert "dodo_test_python" not in repr(ingestion)
+
+
+def test_an_interval_in_milliseconds_is_named(connect: Connect) -> None:
+    with pytest.raises(IngestionError, match=re.escape("5.0")) as raised:
+        create_batch(connect(), flush_interval=5000)
+    assert raised.value.field == "flush_interval"
+
+
+@pytest.mark.parametrize("interval", [-1, float("nan"), "5", True, timedelta(seconds=-1)])
+def test_an_interval_that_is_none(connect: Connect, interval: Any) -> None:  # noqa: ANN401
+    with pytest.raises(ConfigurationError) as raised:
+        create_batch(connect(), flush_interval=interval)
+    assert raised.value.field == "flush_interval"
+
+
+@pytest.mark.parametrize("size", [0, 1001, -1, 2.5, 10**30])
+def test_a_batch_size_out_of_range(connect: Connect, size: Any) -> None:  # noqa: ANN401
+    with pytest.raises(IngestionError) as raised:
+        create_batch(connect(), max_size=size)
+    assert raised.value.field == "max_size"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        float("nan"),
+        float("inf"),
+        float("-inf"),
+        10**18 * 10,
+        -(2**63) - 1,
+        10**60,
+        b"bytes",
+        [],
+        {},
+        Decimal(1),
+        object(),
+        "\ud800",
+    ],
+)
+def test_a_value_that_is_none(connect: Connect, value: Any) -> None:  # noqa: ANN401
+    with pytest.raises(ValidationError) as raised:
+        track_api_call(connect(), customer_id="cus_1", metadata={"key": value})
+    assert raised.value.kind == "validation"
+    assert raised.value.field == "metadata.key"
+
+
+def test_a_key_that_is_none(connect: Connect) -> None:
+    metadata: Any = {1: "x"}
+    with pytest.raises(ValidationError) as raised:
+        track_api_call(connect(), customer_id="cus_1", metadata=metadata)
+    assert raised.value.field == "metadata"
+
+
+@pytest.mark.parametrize(
+    "timestamp",
+    [datetime(2026, 1, 1), datetime.min, "2026-01-01T00:00:00Z", 1.0],  # noqa: DTZ001, RUF100
+)
+def test_a_timestamp_that_is_none(connect: Connect, timestamp: Any) -> None:  # noqa: ANN401
+    with pytest.raises(ValidationError) as raised:
+        track_api_call(connect(), customer_id="cus_1", timestamp=timestamp)
+    assert raised.value.field == "timestamp"
+
+
+def test_a_batch_refuses_what_a_call_refuses(connect: Connect) -> None:
+    with pytest.raises(ValidationError) as raised:
+        create_batch(connect()).add(customer_id="")
+    assert raised.value.field == "customer_id"

@@ -1,0 +1,142 @@
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from conftest import Connect, Meter
+from dodo_ingestion import (
+    ClosedError,
+    IngestionError,
+    IngestionTimeoutError,
+    ValidationError,
+    create_batch,
+    track_api_call,
+)
+
+BATCHED = 2000
+SINGLE = 500
+
+
+def test_every_call_is_billed_once(connect: Connect, meter: Meter) -> None:
+    ingestion = connect()
+    with create_batch(ingestion, max_size=100, flush_interval=5.0) as batch:
+        for number in range(BATCHED):
+            batch.add(customer_id="cus_batch", metadata={"endpoint": "/v1/users", "n": number})
+        for number in range(SINGLE):
+            track_api_call(
+                ingestion,
+                customer_id="cus_single",
+                metadata={"endpoint": "/v1/orders", "n": number},
+            )
+    ingestion.flush(timeout=30)
+
+    assert sorted(event["metadata"]["n"] for event in meter.events("cus_batch")) == [
+        *range(BATCHED)
+    ]
+    assert sorted(event["metadata"]["n"] for event in meter.events("cus_single")) == [
+        *range(SINGLE)
+    ]
+    assert billed_on_the_bill(meter, "cus_batch") == BATCHED
+    assert billed_on_the_bill(meter, "cus_single") == SINGLE
+    stats = ingestion.stats()
+    assert stats["accepted"] >= BATCHED + SINGLE
+    assert stats["spooled"] == stats["dead_lettered"] == 0
+
+
+def billed_on_the_bill(meter: Meter, customer_id: str) -> int:
+    customers = meter.get("/_dev/bill")["customers"]
+    return next(int(each["calls"]) for each in customers if each["customer_id"] == customer_id)
+
+
+def test_a_receipt_can_be_waited_for(connect: Connect, meter: Meter) -> None:
+    receipt = track_api_call(connect(linger=0.1), customer_id="cus_receipt", event_id="mine")
+    receipt.wait_delivered(timeout=20)
+    assert receipt.event_id == "mine"
+    assert meter.event("mine")["customer_id"] == "cus_receipt"
+
+
+def test_receipts_can_be_awaited(connect: Connect, meter: Meter) -> None:
+    ingestion = connect(linger=0.1)
+
+    async def main() -> None:
+        receipts = [track_api_call(ingestion, customer_id="cus_await") for _ in range(100)]
+        await asyncio.gather(*(receipt.delivered(timeout=20) for receipt in receipts))
+
+    asyncio.run(main())
+    assert len(meter.events("cus_await")) == 100
+
+
+@pytest.fixture
+def black_hole() -> Iterator[str]:
+    """Accept connections and never answer."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_a_wait_that_takes_too_long(connect: Connect, black_hole: str) -> None:
+    ingestion = connect(base_url=black_hole, account="black-hole", linger=0.1)
+    receipt = track_api_call(ingestion, customer_id="cus_1")
+
+    async def main() -> None:
+        await receipt.delivered(timeout=0.2)
+
+    waits: list[Any] = [
+        lambda: receipt.wait_delivered(timeout=0.2),
+        lambda: asyncio.run(main()),
+        lambda: ingestion.flush(timeout=0.2),
+    ]
+    for wait in waits:
+        with pytest.raises(IngestionTimeoutError) as raised:
+            wait()
+        assert raised.value.kind == "timeout"
+
+
+def test_ctrl_c_interrupts_a_flush(connect: Connect, black_hole: str) -> None:
+    ingestion = connect(base_url=black_hole, account="ctrl-c")
+    track_api_call(ingestion, customer_id="cus_1")
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        ingestion.flush(timeout=30)
+    assert time.monotonic() - started < 5
+
+
+def test_a_closed_client_refuses(connect: Connect) -> None:
+    ingestion = connect(account="closed")
+    ingestion.close(timeout=10)
+    with pytest.raises(ClosedError) as raised:
+        track_api_call(ingestion, customer_id="cus_1")
+    assert isinstance(raised.value, IngestionError)
+
+
+def test_alarms_are_told(connect: Connect) -> None:
+    alarms: list[tuple[str, str]] = []
+    batch = create_batch(connect(account="alarms", on_alarm=lambda *alarm: alarms.append(alarm)))
+    with pytest.raises(ValidationError):
+        batch.add(customer_id="")
+    assert "customer_id" in dict(alarms)["invalid"]
+
+
+def test_alarms_are_logged(connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(ValidationError):
+        create_batch(connect(account="logged")).add(customer_id="")
+    assert any("invalid: customer_id" in record.message for record in caplog.records)
+
+
+def test_the_end_of_the_program_is_a_close(meter: Meter) -> None:
+    program = f"""
+from dodo_ingestion import Ingestion, track_api_call
+ingestion = Ingestion(api_key="k", environment="test_mode", base_url={meter.url!r},
+                      event_name="api_call", durability="memory")
+track_api_call(ingestion, customer_id="cus_exit")
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=20)
+    assert len(meter.events("cus_exit")) == 1
