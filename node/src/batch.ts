@@ -1,4 +1,4 @@
-import { type Event, encode } from './event';
+import { type Encoded, type Event, encode } from './event';
 import { native } from './load';
 import type { BatchHandle } from './native';
 import { type WaitOptions, wait } from './wait';
@@ -22,9 +22,15 @@ export class Batch implements AsyncDisposable {
 
   /** Accepts one call. Never throws: what is refused is counted, and an alarm says so. */
   add(event: Event): void {
+    let encoded: Encoded;
     try {
-      const { text, unsupportedKey, unsupportedType } = encode(event);
-      native.add(this.#handle, text, unsupportedKey, unsupportedType);
+      encoded = encode(event);
+    } catch (error) {
+      native.refuse(this.#handle, error instanceof Error ? error.message : String(error));
+      return;
+    }
+    try {
+      native.add(this.#handle, encoded.text, encoded.unsupportedKey, encoded.unsupportedType);
     } catch {
       // The core has counted it.
     }

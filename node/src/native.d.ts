@@ -36,6 +36,7 @@ export interface Native {
   delivered: Start<ReceiptHandle>;
   openBatch(client: Client, maxSize?: number, flushInterval?: number): BatchHandle;
   add: Accept<BatchHandle, void>;
+  refuse(batch: BatchHandle, reason: string): void;
   flushBatch: Start<BatchHandle>;
   cleanupBatch: Start<BatchHandle>;
   poll(pending: Pending): boolean;

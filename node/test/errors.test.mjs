@@ -106,9 +106,12 @@ test('a refusal that nobody looks at does no harm', async () => {
   await new Promise((resolve) => setImmediate(resolve));
 });
 
-test('a batch never throws', () => {
-  const batch = createBatch(meter.connect());
-  for (const call of [...NOT_CALLS, undefined, null, { customerId: '' }]) {
+test('a batch never throws, and counts what it refuses', () => {
+  const ingestion = meter.connect({ account: 'refusing' });
+  const batch = createBatch(ingestion);
+  const calls = [...NOT_CALLS, undefined, null, { customerId: '' }];
+  for (const call of calls) {
     assert.equal(batch.add(call), undefined);
   }
+  assert.equal(ingestion.stats().invalid, calls.length);
 });

@@ -72,8 +72,8 @@ pub(crate) fn event(
     text: &str,
     unsupported_key: Option<String>,
     unsupported_type: Option<String>,
-) -> Result<Event> {
-    let event = Event::from_json(text).map_err(|error| thrown(&error))?;
+) -> dodo_ingestion::Result<Event> {
+    let event = Event::from_json(text)?;
     Ok(match (unsupported_key, unsupported_type) {
         (Some(key), Some(what)) => event.metadata(key, MetadataValue::Unsupported(what)),
         _ => event,
@@ -89,8 +89,10 @@ pub(crate) fn track(
     unsupported_key: Option<String>,
     unsupported_type: Option<String>,
 ) -> Result<External<Receipt>> {
-    let event = event(&text, unsupported_key, unsupported_type)?;
-    client.track(event).map(External::new).map_err(|error| thrown(&error))
+    event(&text, unsupported_key, unsupported_type)
+        .and_then(|event| client.track(event))
+        .map(External::new)
+        .map_err(|error| thrown(&error))
 }
 
 /// Makes everything accepted so far due and waits until it is settled.

@@ -6,7 +6,7 @@
 //! valid and what is retried is the core's business; this crate must not know.
 //!
 //! There is no runtime here. A wait is a future that is polled on the JavaScript thread, and woken
-//! from the core's ([`wait`]), so it takes no thread from Node's pool.
+//! from the core's (`wait`), so it takes no thread from Node's pool.
 
 mod batch;
 mod client;

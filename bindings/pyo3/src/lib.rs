@@ -7,8 +7,8 @@
 //! Two rules hold throughout:
 //!
 //! - The interpreter is released around every call into the core, because the core may wait for a
-//!   disk, and a wait goes in slices with a look at pending signals between them ([`wait`]).
-//! - The core's threads call into Python only to tell an alarm ([`alarm`]).
+//!   disk, and a wait goes in slices with a look at pending signals between them (`wait`).
+//! - The core's threads call into Python only to tell an alarm (`alarm`).
 
 mod alarm;
 mod batch;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::config::milliseconds_hint;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::ingestion::Ingestion;
 use crate::validate::limits::EVENTS_PER_REQUEST;
@@ -103,7 +103,18 @@ impl Batch {
         };
         let delay = if fills { Duration::ZERO } else { config.flush_interval };
         let accepted = ingestion.accept(event.into(), delay);
-        accepted.map(drop).inspect_err(|error| ingestion.alarm_invalid(error))
+        accepted.map(drop).inspect_err(|error| {
+            if error.kind() == ErrorKind::Validation {
+                ingestion.alarm_invalid(error.message());
+            }
+        })
+    }
+
+    /// Counts and alarms a call of which not even an event could be made, for languages whose
+    /// `add` never fails.
+    pub fn refuse(&self, reason: &str) {
+        self.0.ingestion.count_invalid();
+        self.0.ingestion.alarm_invalid(reason);
     }
 
     fn empty(&self) {

@@ -124,13 +124,16 @@ impl Ingestion {
         }
         let now = SystemClock.now();
         let accepted = self.write(event, event_name, delay, now);
-        let counter = match &accepted {
-            Ok(_) => &shared.counters.accepted,
-            Err(error) if error.kind() == ErrorKind::Validation => &shared.counters.invalid,
-            Err(_) => return accepted,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
+        match &accepted {
+            Ok(_) => _ = shared.counters.accepted.fetch_add(1, Ordering::Relaxed),
+            Err(error) if error.kind() == ErrorKind::Validation => self.count_invalid(),
+            Err(_) => {}
+        }
         accepted
+    }
+
+    pub(crate) fn count_invalid(&self) {
+        self.0.shared.counters.invalid.fetch_add(1, Ordering::Relaxed);
     }
 
     fn write(
@@ -153,12 +156,8 @@ impl Ingestion {
         Ok((event_id, seq))
     }
 
-    /// Counts and alarms a call of a batch that was not accepted.
-    pub(crate) fn alarm_invalid(&self, error: &Error) {
-        if error.kind() == ErrorKind::Validation {
-            let shared = &self.0.shared;
-            shared.alarms.raise(AlarmKind::Invalid, error.message(), SystemClock.now().mono);
-        }
+    pub(crate) fn alarm_invalid(&self, reason: &str) {
+        self.0.shared.alarms.raise(AlarmKind::Invalid, reason, SystemClock.now().mono);
     }
 
     /// Makes everything accepted by this process on this account due, and waits until all of it is

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::ingestion::Ingestion;
 use crate::validate;
 
-/// Collects options and builds an [`Ingestion`]. Every option of [`OPTIONS`] has a method here.
+/// Collects options and builds an [`Ingestion`]. Every option of [`OPTIONS`](crate::OPTIONS) has a method here.
 #[derive(Clone, Default)]
 pub struct Builder {
     values: BTreeMap<&'static str, OptionValue>,
