@@ -41,7 +41,8 @@ pub(crate) struct Writer {
     disk: Arc<dyn Disk>,
     spool: Owned,
     settings: WriterSettings,
-    state: Mutex<State>,
+    /// Held for one write. Spins before it parks, which costs contending threads less.
+    state: parking_lot::Mutex<State>,
     commit: GroupCommit,
     /// The bytes of the namespace when they were last measured, and what was appended since.
     namespace_bytes: AtomicU64,
@@ -63,19 +64,18 @@ struct Segment {
     len: u64,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Whoever panicked here had not yet counted its record: the next append starts from a whole
-    // frame again, because it knows the segment's length and not the file's.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Writer {
     pub(crate) fn new(disk: Arc<dyn Disk>, spool: Owned, settings: WriterSettings) -> Self {
         Self {
             disk,
             spool,
             settings,
-            state: Mutex::new(State { segment: None, next_seq: 0, last_append: 0, closed: false }),
+            state: parking_lot::Mutex::new(State {
+                segment: None,
+                next_seq: 0,
+                last_append: 0,
+                closed: false,
+            }),
             commit: GroupCommit::default(),
             namespace_bytes: AtomicU64::new(0),
         }
@@ -87,12 +87,12 @@ impl Writer {
 
     /// The sequence number that the next record gets: how many were appended.
     pub(crate) fn next_seq(&self) -> Seq {
-        lock(&self.state).next_seq
+        self.state.lock().next_seq
     }
 
     /// Takes no more records. Returns how many were appended.
     pub(crate) fn close(&self) -> Seq {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         state.closed = true;
         state.next_seq
     }
@@ -105,7 +105,7 @@ impl Writer {
     /// operating system, and, where that is set, on the disk.
     pub(crate) fn append(&self, draft: &mut Draft, now: WallMs) -> Result<Seq> {
         let seq = {
-            let mut state = lock(&self.state);
+            let mut state = self.state.lock();
             self.append_locked(&mut state, draft, now)?
         };
         if self.settings.sync {
@@ -203,7 +203,7 @@ impl Writer {
     /// Begins a new segment if everything is settled and nothing was appended for a while, so that
     /// the sender can unlink the old one.
     pub(crate) fn roll_if_idle(&self, settled: Seq, now: WallMs, idle_ms: i64) -> io::Result<()> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let used = state.segment.as_ref().is_some_and(|segment| segment.first_seq < state.next_seq);
         if used && settled >= state.next_seq && now.saturating_sub(state.last_append) >= idle_ms {
             self.roll(&mut state)?;
@@ -216,7 +216,7 @@ impl Writer {
         self.commit
             .wait_for(seq, || {
                 let (file, end) = {
-                    let state = lock(&self.state);
+                    let state = self.state.lock();
                     (state.segment.as_ref().map(|segment| segment.file.clone()), state.next_seq)
                 };
                 let result = match file {
@@ -225,7 +225,7 @@ impl Writer {
                 };
                 if result.is_err() {
                     // What the kernel could not write it may forget: begin again in another file.
-                    lock(&self.state).segment = None;
+                    self.state.lock().segment = None;
                 }
                 (end, result)
             })
@@ -257,8 +257,13 @@ struct Progress {
 }
 
 impl GroupCommit {
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        // Nothing that can panic happens under it.
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn wait_for(&self, seq: Seq, sync: impl FnOnce() -> (Seq, io::Result<()>)) -> io::Result<()> {
-        let mut progress = lock(&self.progress);
+        let mut progress = self.lock();
         while progress.done <= seq && progress.running {
             progress = self.changed.wait(progress).unwrap_or_else(PoisonError::into_inner);
         }
@@ -266,7 +271,7 @@ impl GroupCommit {
             progress.running = true;
             drop(progress);
             let (end, result) = sync();
-            progress = lock(&self.progress);
+            progress = self.lock();
             progress.running = false;
             if let Err(error) = &result {
                 let range = progress.done..end;
