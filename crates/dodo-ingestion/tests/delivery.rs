@@ -14,6 +14,8 @@ use serde_json::Value;
 use support::{Script, Server, client, error, eventually};
 use tempfile::tempdir;
 
+const PATIENT: Duration = Duration::from_secs(30);
+
 fn track(ingestion: &Ingestion, calls: usize) {
     for i in 0..calls {
         let call = ApiCall::new(format!("cus_{}", i % 3)).endpoint("/v1/x").status_code(200);
@@ -25,7 +27,8 @@ fn track(ingestion: &Ingestion, calls: usize) {
 fn all_billed_despite(script: impl IntoIterator<Item = Script>, calls: usize) -> Server {
     let (server, dir) = (Server::start(), tempdir().unwrap());
     server.script(script);
-    let ingestion = client(&server, dir.path()).build().unwrap();
+    // Longer than the tracking takes on a busy machine: the flush makes the calls due.
+    let ingestion = client(&server, dir.path()).linger(PATIENT).build().unwrap();
     track(&ingestion, calls);
     ingestion.blocking_close(Duration::from_secs(20)).unwrap();
     let stats = ingestion.stats();
@@ -153,7 +156,7 @@ fn a_wrong_key_holds_everything_until_a_new_one_comes() {
         .build()
         .unwrap();
     track(&old, 10);
-    let error = old.blocking_flush(Duration::from_millis(400)).unwrap_err();
+    let error = old.blocking_flush(Duration::from_millis(1_500)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
     assert!(error.message().contains("10 calls"), "{error}");
     assert!(error.message().contains("API key"), "{error}");
@@ -175,7 +178,7 @@ fn a_redirect_is_not_followed_and_the_key_goes_nowhere_else() {
     let ingestion = client(&server, dir.path()).build().unwrap();
     track(&ingestion, 4);
     let receipt = ingestion.track_api_call(ApiCall::new("cus_1")).unwrap();
-    assert!(ingestion.blocking_close(Duration::from_millis(400)).is_err());
+    assert!(ingestion.blocking_close(Duration::from_millis(1_500)).is_err());
     assert_eq!((server.requests(), other.requests()), (1, 0));
     assert_eq!(ingestion.stats().spooled, 5);
     let error = receipt.blocking_delivered(Duration::from_secs(60)).unwrap_err();
@@ -187,7 +190,7 @@ fn a_clock_that_is_an_hour_off_bills_everything_at_the_servers_time() {
     for skew_seconds in [-3_600, 3_600, 86_400] {
         let (server, dir) = (Server::start(), tempdir().unwrap());
         server.state.lock().unwrap().skew_seconds = skew_seconds;
-        let ingestion = client(&server, dir.path()).build().unwrap();
+        let ingestion = client(&server, dir.path()).linger(PATIENT).build().unwrap();
         track(&ingestion, 20);
         ingestion.blocking_flush(None).unwrap();
         assert_eq!(server.billed(), 20, "skew {skew_seconds}");

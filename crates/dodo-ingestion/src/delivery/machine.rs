@@ -198,7 +198,7 @@ impl Delivery {
         let mut flushes = Vec::new();
         for meta in metas {
             if meta.flush {
-                queue.flush(meta.seq, now);
+                queue.flush(meta.seq);
                 flushes.push(RecordRef { spool, seq: meta.seq });
             } else {
                 queue.push(meta, now);

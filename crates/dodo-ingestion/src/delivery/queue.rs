@@ -46,11 +46,8 @@ impl Queue {
     }
 
     /// Everything below `seq` is due now.
-    pub(crate) fn flush(&mut self, seq: Seq, now: Now) {
+    pub(crate) fn flush(&mut self, seq: Seq) {
         self.flush_below = self.flush_below.max(seq);
-        if !self.waiting.is_empty() {
-            self.due = Some(now.mono);
-        }
     }
 
     /// Puts records back that were taken, in order.
@@ -67,7 +64,7 @@ impl Queue {
 
     /// When something here is due; what is due takes along all that waits.
     pub(crate) fn due(&self) -> Option<MonoMs> {
-        if self.waiting.len() >= FULL { Some(0) } else { self.due }
+        if self.waiting.len() >= FULL || self.is_urgent() { Some(0) } else { self.due }
     }
 
     /// Whether a flush waits for something here.

@@ -193,6 +193,17 @@ fn a_flush_makes_everything_before_it_due() {
 }
 
 #[test]
+fn a_flush_of_more_than_a_request_holds_flushes_all_of_it() {
+    let mut world = World::new(LatePolicy::Restamp);
+    let metas = (0..1_500).map(|seq| meta(seq, 300_000)).collect();
+    world.handle(Input::Available { spool: 0, metas });
+    let flush = Meta { flush: true, ..meta(1_500, 0) };
+    world.handle(Input::Available { spool: 0, metas: vec![flush] });
+    world.answer(ok());
+    assert_eq!(world.last(), (1_000..1_500).collect::<Vec<_>>());
+}
+
+#[test]
 fn requests_are_filled_in_turn_from_all_spools() {
     let mut world = World::new(LatePolicy::Restamp);
     for spool in 1..4 {
