@@ -84,8 +84,9 @@ pub(crate) enum Input {
 /// What is to be done.
 #[derive(Debug)]
 pub(crate) enum Action {
-    /// Report up to so many further records of this spool as [`Input::Available`].
-    Read { spool: SpoolId, records: usize },
+    /// Report up to so many further records, and about so many bytes, of this spool as
+    /// [`Input::Available`].
+    Read { spool: SpoolId, records: usize, bytes: usize },
     /// Write down that records below these positions are being sent.
     RecordAttempt { token: Token, ends: Vec<RecordRef> },
     /// Send these records as one request.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use super::answer::{Answer, HoldReason, Verdict, judge};
 use super::budget::Budget;
-use super::queue::{Item, Queue};
+use super::queue::{FULL_BYTES, Item, Queue};
 use super::refusal::{Refusals, Sent, split};
 use super::stamp::{Skew, StampBase};
 use super::{Action, Cause, Input, Meta, RecordRef, RequestBody, SpoolId, Token};
@@ -19,8 +19,9 @@ use crate::validate::limits::EVENTS_PER_REQUEST;
 
 /// Records of one spool that are looked at ahead of time: one request's under way, one's to come.
 const LOOKAHEAD: usize = 2 * EVENTS_PER_REQUEST;
+const LOOKAHEAD_BYTES: usize = 2 * FULL_BYTES;
 /// The size of a request until the server says that it is too large. The published limit is none.
-const MAX_REQUEST_BYTES: usize = 1_000_000;
+const MAX_REQUEST_BYTES: usize = FULL_BYTES;
 /// What is learnt from a 413 goes no lower; below it, the records of that one request are told apart.
 const LEAST_REQUEST_BYTES: usize = 4_096;
 /// How long to wait before looking again whether a key or an address works.
@@ -31,8 +32,8 @@ const BACKOFF_MAX_MS: u64 = 60_000;
 const STORAGE_RETRY_MS: MonoMs = 5_000;
 /// Groups that travel apart have one in so many requests of the budget.
 const APART_SHARE: u32 = 10;
-/// While so many records wait apart, no others are read: memory is bounded.
-const MAX_APART: usize = 20_000;
+/// While so many bytes of records wait apart, no others are read: memory is bounded.
+const MAX_APART_BYTES: usize = 8 << 20;
 const MINUTE: MonoMs = 60_000;
 /// So many failures in a row are worth telling the operator.
 const FAILURES_TO_TELL: u32 = 3;
@@ -183,12 +184,15 @@ impl Delivery {
     }
 
     fn ask_for_records(&self, actions: &mut Vec<Action>) {
-        if self.apart.values().map(Vec::len).sum::<usize>() > MAX_APART {
+        let apart = self.apart.values().flatten().map(|sent| sent.item.meta.json_bytes);
+        if apart.sum::<usize>() > MAX_APART_BYTES {
             return;
         }
         for (spool, queue) in &self.queues {
-            if let Some(records) = LOOKAHEAD.checked_sub(queue.len()).filter(|room| *room > 0) {
-                actions.push(Action::Read { spool: *spool, records });
+            let records = LOOKAHEAD.saturating_sub(queue.len());
+            let bytes = LOOKAHEAD_BYTES.saturating_sub(queue.bytes());
+            if records > 0 && bytes > 0 {
+                actions.push(Action::Read { spool: *spool, records, bytes });
             }
         }
     }

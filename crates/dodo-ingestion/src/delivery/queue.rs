@@ -9,6 +9,9 @@ use crate::spool::Seq;
 /// So many waiting records make a full request and are due at once.
 const FULL: usize = crate::validate::limits::EVENTS_PER_REQUEST;
 
+/// So do so many bytes of them.
+pub(crate) const FULL_BYTES: usize = 1_000_000;
+
 /// A record on its way.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Item {
@@ -22,6 +25,8 @@ pub(crate) struct Item {
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     waiting: VecDeque<Item>,
+    /// The JSON of the waiting.
+    bytes: usize,
     /// The earliest due time among the waiting.
     due: Option<MonoMs>,
     /// Records below it are wanted by a flush.
@@ -42,6 +47,7 @@ impl Queue {
         let left = meta.accepted_at.saturating_add(delay).saturating_sub(now.wall);
         let due = now.mono + left.clamp(0, delay) as u64;
         self.due = Some(self.due.map_or(due, |earliest| earliest.min(due)));
+        self.bytes += meta.json_bytes;
         self.waiting.push_back(Item { meta, due, attempts: 0, uncertain: meta.attempted });
     }
 
@@ -53,6 +59,7 @@ impl Queue {
     /// Puts records back that were taken, in order.
     pub(crate) fn put_back(&mut self, items: impl DoubleEndedIterator<Item = Item>, now: Now) {
         for item in items.rev() {
+            self.bytes += item.meta.json_bytes;
             self.waiting.push_front(Item { due: now.mono, ..item });
             self.due = Some(now.mono);
         }
@@ -62,9 +69,14 @@ impl Queue {
         self.waiting.len()
     }
 
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// When something here is due; what is due takes along all that waits.
     pub(crate) fn due(&self) -> Option<MonoMs> {
-        if self.waiting.len() >= FULL || self.is_urgent() { Some(0) } else { self.due }
+        let full = self.waiting.len() >= FULL || self.bytes >= FULL_BYTES;
+        if full || self.is_urgent() { Some(0) } else { self.due }
     }
 
     /// Whether a flush waits for something here.
@@ -75,7 +87,9 @@ impl Queue {
     /// Takes the first record that fits.
     pub(crate) fn take_first(&mut self, fits: &dyn Fn(&Meta) -> bool) -> Option<Item> {
         let at = self.waiting.iter().position(|item| fits(&item.meta))?;
-        self.waiting.remove(at)
+        let item = self.waiting.remove(at)?;
+        self.bytes -= item.meta.json_bytes;
+        Some(item)
     }
 
     /// Takes up to so many records and bytes; those that wait, and those whose id is
@@ -100,6 +114,7 @@ impl Queue {
             let Some(item) = self.waiting.pop_front() else { break };
             if !waits(&item.meta) && ids.insert(item.meta.id_hash) {
                 *bytes = bytes.saturating_sub(cost);
+                self.bytes -= item.meta.json_bytes;
                 taken.push(item);
             } else {
                 passed.push(item);

@@ -22,8 +22,6 @@ use crate::transport::{AnswerFuture, HttpTransport, Transport};
 const SCAN_MS: MonoMs = 1_000;
 /// How often the spools of other processes are looked at for new records.
 const FOREIGN_POLL_MS: MonoMs = 250;
-/// The most of one spool that is held in memory at a time.
-const READ_BYTES: usize = 2 << 20;
 
 pub(super) struct Sender {
     shared: Arc<Shared>,
@@ -179,7 +177,7 @@ impl Sender {
 
     fn carry_out(&mut self, action: Action, now: Now) -> Option<Input> {
         match action {
-            Action::Read { spool, records } => self.read(spool, records, now),
+            Action::Read { spool, records, bytes } => self.read(spool, records, bytes, now),
             Action::RecordAttempt { token, ends } => {
                 Some(Input::Stored { token, ok: self.record_attempt(&ends, now) })
             }
@@ -203,9 +201,9 @@ impl Sender {
         }
     }
 
-    fn read(&mut self, spool: SpoolId, records: usize, now: Now) -> Option<Input> {
+    fn read(&mut self, spool: SpoolId, records: usize, bytes: usize, now: Now) -> Option<Input> {
         let drain = self.drains.get_mut(&spool)?;
-        let found = match drain.read(records, READ_BYTES) {
+        let found = match drain.read(records, bytes) {
             Ok(found) => found,
             Err(error) => {
                 self.alarm_storage("a spool cannot be read", &error, now);

@@ -67,7 +67,7 @@ impl World {
 
     fn carry_out(&mut self, action: Action) -> Option<Input> {
         match action {
-            Action::Read { spool, records } => {
+            Action::Read { spool, records, .. } => {
                 let end = self.appended.min(self.given + records as u64);
                 let metas = (self.given..end)
                     .map(|seq| Meta { group: self.group(seq), ..meta(seq, 1_000) })
@@ -201,6 +201,20 @@ fn a_flush_of_more_than_a_request_holds_flushes_all_of_it() {
     world.handle(Input::Available { spool: 0, metas: vec![flush] });
     world.answer(ok());
     assert_eq!(world.last(), (1_000..1_500).collect::<Vec<_>>());
+}
+
+#[test]
+fn large_records_are_due_and_read_by_their_bytes() {
+    let mut world = World::new(LatePolicy::Restamp);
+    let metas = (0..11).map(|seq| Meta { json_bytes: 200_000, ..meta(seq, 300_000) }).collect();
+    let mut actions = Vec::new();
+    world.delivery.handle(Input::Available { spool: 0, metas }, world.now, &mut actions);
+    world.delivery.handle(Input::Tick, world.now, &mut actions);
+    assert!(actions.is_empty(), "no room for more: {actions:?}");
+    world.handle(Input::Tick);
+    assert_eq!(world.last(), [0, 1, 2, 3], "as many as a request takes, at once");
+    world.answer(ok());
+    assert_eq!(world.last(), [4, 5, 6, 7]);
 }
 
 #[test]
