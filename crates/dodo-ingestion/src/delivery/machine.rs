@@ -106,7 +106,8 @@ pub(crate) struct Delivery {
     skew: Skew,
     max_bytes: usize,
     failures: u32,
-    held: Option<HoldReason>,
+    /// Nothing is taken until a key or an address is right.
+    held: bool,
     not_before: MonoMs,
     next_token: Token,
     random: fastrand::Rng,
@@ -137,7 +138,7 @@ impl Delivery {
             skew: Skew::default(),
             max_bytes: MAX_REQUEST_BYTES,
             failures: 0,
-            held: None,
+            held: false,
             not_before: 0,
             next_token: 0,
             random: fastrand::Rng::with_seed(settings.seed),
@@ -173,7 +174,7 @@ impl Delivery {
                 }
             }
             Input::KeyChanged => {
-                if self.held.take().is_some() {
+                if std::mem::take(&mut self.held) {
                     self.not_before = 0;
                 }
             }

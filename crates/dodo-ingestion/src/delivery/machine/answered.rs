@@ -48,7 +48,7 @@ impl Delivery {
         match judged.verdict {
             Verdict::Acknowledged => {
                 self.failures = 0;
-                self.held = None;
+                self.held = false;
                 self.not_before = 0;
                 self.budget.accepted(now.mono, judged.remaining);
                 if self.refusals.taken(&request.records) {
@@ -77,7 +77,7 @@ impl Delivery {
                      {words}"
                 );
                 actions.push(Action::Alarm { kind, message });
-                self.held = Some(why);
+                self.held = true;
                 self.not_before = now.mono + HOLD_MS;
                 self.put_back(request, now);
             }
