@@ -27,6 +27,13 @@ pub(crate) enum Open {
     Update,
 }
 
+/// Which file this is, whatever its name: two files that exist at one time differ in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct FileId {
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+}
+
 /// A file system. Directories and files that it makes are readable by their owner only.
 pub(crate) trait Disk: Debug + Send + Sync + 'static {
     fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
@@ -40,6 +47,8 @@ pub(crate) trait Disk: Debug + Send + Sync + 'static {
     fn remove_dir(&self, dir: &Path) -> io::Result<()>;
     /// Makes the names in a directory survive a power loss.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Which file now has this name.
+    fn identify(&self, path: &Path) -> io::Result<FileId>;
     /// The bytes of all files at and below a directory.
     fn usage(&self, dir: &Path) -> io::Result<u64>;
 }
@@ -54,6 +63,8 @@ pub(crate) trait DiskFile: Debug + Send + Sync {
     fn truncate(&self, len: u64) -> io::Result<()>;
     /// Makes the contents survive a power loss.
     fn sync(&self) -> io::Result<()>;
+    /// Which file this is. After the host closed our descriptor it may be one of the host's.
+    fn identify(&self) -> io::Result<FileId>;
     /// Takes the file's exclusive lock, held until the file is dropped; false when another holds it.
     fn try_lock(&self) -> io::Result<bool>;
 }

@@ -254,3 +254,20 @@ fn start_up_survives_a_torn_tail_and_whatever_else_lies_there() {
     assert!(server.state.lock().unwrap().billed.contains_key("last"));
     next.blocking_close(None).unwrap();
 }
+
+#[test]
+fn a_sender_whose_lock_file_was_replaced_stands_down_and_another_goes_on() {
+    let (server, dir) = (Server::start(), tempdir().unwrap());
+    let ingestion = client(&server, dir.path()).build().unwrap();
+    ingestion.track_api_call(ApiCall::new("c")).unwrap();
+    ingestion.blocking_flush(None).unwrap();
+    let namespace = dir.path().join("dodo-ingestion").read_dir().unwrap().next().unwrap().unwrap();
+    let lock = namespace.path().join("sender.lock");
+    std::fs::remove_file(&lock).unwrap();
+    for round in 2..5 {
+        ingestion.track_api_call(ApiCall::new("c")).unwrap();
+        ingestion.blocking_flush(None).unwrap();
+        assert_eq!(server.billed(), round);
+    }
+    assert!(lock.exists(), "it was elected once more, with a lock file that others see");
+}

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Disk, DiskFile, Open};
+use super::{Disk, DiskFile, FileId, Open};
 
 /// Files and directories of this machine, private to the account that runs it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -60,6 +60,10 @@ impl Disk for SystemDisk {
         if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
     }
 
+    fn identify(&self, path: &Path) -> io::Result<FileId> {
+        fs::symlink_metadata(path).map(|metadata| file_id(&metadata))
+    }
+
     fn usage(&self, dir: &Path) -> io::Result<u64> {
         let mut bytes = 0;
         for entry in fs::read_dir(dir)? {
@@ -74,6 +78,18 @@ impl Disk for SystemDisk {
         }
         Ok(bytes)
     }
+}
+
+#[cfg(unix)]
+fn file_id(metadata: &fs::Metadata) -> FileId {
+    use std::os::unix::fs::MetadataExt as _;
+    FileId { device: metadata.dev(), inode: metadata.ino() }
+}
+
+/// Elsewhere a name keeps its file for as long as the file is open: all are alike.
+#[cfg(not(unix))]
+fn file_id(_: &fs::Metadata) -> FileId {
+    FileId { device: 0, inode: 0 }
 }
 
 fn gone_is_fine(result: io::Result<()>) -> io::Result<()> {
@@ -124,6 +140,10 @@ impl DiskFile for SystemFile {
 
     fn sync(&self) -> io::Result<()> {
         self.0.sync_data()
+    }
+
+    fn identify(&self) -> io::Result<FileId> {
+        self.0.metadata().map(|metadata| file_id(&metadata))
     }
 
     fn try_lock(&self) -> io::Result<bool> {

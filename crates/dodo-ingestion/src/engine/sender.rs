@@ -27,7 +27,9 @@ pub(super) struct Sender {
     shared: Arc<Shared>,
     namespace: Namespace,
     /// Held for as long as this is the sender.
-    _lock: Arc<dyn DiskFile>,
+    lock: Arc<dyn DiskFile>,
+    /// The lock file was replaced: another may be the sender.
+    deposed: bool,
     transport: Box<dyn Transport>,
     key: ApiKey,
     delivery: Delivery,
@@ -65,7 +67,8 @@ impl Sender {
             transport: Box::new(transport),
             key,
             namespace,
-            _lock: lock,
+            lock,
+            deposed: false,
             drains: BTreeMap::new(),
             ids: HashMap::new(),
             next_id: 0,
@@ -149,6 +152,17 @@ impl Sender {
         }
     }
 
+    /// Whether this must stand down: nothing is sent, set aside or removed any more.
+    pub(super) fn is_deposed(&self) -> bool {
+        self.deposed
+    }
+
+    /// Looks whether the lock that is held is still the namespace's.
+    fn may_act(&mut self) -> bool {
+        self.deposed |= !self.namespace.is_sender_lock(&*self.lock);
+        !self.deposed
+    }
+
     /// Tells the delivery logic what happened, and carries out what it asks for in turn.
     fn handle(&mut self, input: Input, now: Now) {
         let mut actions = Vec::new();
@@ -176,6 +190,13 @@ impl Sender {
     }
 
     fn carry_out(&mut self, action: Action, now: Now) -> Option<Input> {
+        let needs_lock = matches!(
+            action,
+            Action::RecordAttempt { .. } | Action::Send { .. } | Action::SetAside { .. }
+        );
+        if needs_lock && !self.may_act() {
+            return None;
+        }
         match action {
             Action::Read { spool, records, bytes } => self.read(spool, records, bytes, now),
             Action::RecordAttempt { token, ends } => {
@@ -314,7 +335,7 @@ impl Sender {
             if *drain.name() == self.shared.writer.spool().name {
                 self.shared.settlement.advance(drain.cursor().settled);
             }
-            if drain.is_finished() {
+            if drain.is_finished() && self.may_act() {
                 self.remove(spool, now);
             }
         }

@@ -49,6 +49,9 @@ impl Task {
             self.next_election = now.mono + ELECTION_MS;
             self.stand_for_election(now);
         }
+        if self.sender.as_ref().is_some_and(Sender::is_deposed) {
+            self.sender = None;
+        }
         if let Some(sender) = &mut self.sender {
             sender.tick(now);
         } else {

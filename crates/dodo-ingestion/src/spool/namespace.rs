@@ -114,6 +114,15 @@ impl Namespace {
         Ok(file.try_lock()?.then_some(file))
     }
 
+    /// Whether a file that was locked by [`Self::try_lock_sender`] is still the one that others try.
+    /// An unlinked lock file has two holders.
+    pub(crate) fn is_sender_lock(&self, lock: &dyn DiskFile) -> bool {
+        match (self.disk.identify(&self.dir.join("sender.lock")), lock.identify()) {
+            (Ok(by_name), Ok(held)) => by_name == held,
+            _ => false,
+        }
+    }
+
     /// Appends lines to the dead letters and syncs them.
     pub(crate) fn append_dead_letters(&self, letters: &[DeadLetter<'_>]) -> io::Result<()> {
         let mut lines = Vec::new();
