@@ -46,6 +46,10 @@ alarm_kinds! {
     Resumed = "resumed",
     /// Calls were too old for their own time and billed with a later one.
     Restamped = "restamped",
+    /// Calls of an earlier month (UTC) were billed in this one.
+    BilledInLaterMonth = "billed_in_later_month",
+    /// The billing API fails on a call whenever it is sent. The call is kept.
+    Parked = "parked",
     /// A call was not accepted, because the spool is full.
     Overflow = "overflow",
     /// A call of a batch was not accepted, because it breaks a limit.
@@ -56,6 +60,12 @@ alarm_kinds! {
     Quarantined = "quarantined",
     /// A spool was written by a newer version, and is left to it.
     NewerFormat = "newer_format",
+    /// The process that delivers for all of this account shows no sign of life. Calls are kept.
+    SenderStalled = "sender_stalled",
+    /// Another process of this account has another key or other settings.
+    SettingsDiffer = "settings_differ",
+    /// Calls of another account wait, and no process of that account runs.
+    Abandoned = "abandoned",
 }
 
 impl AlarmKind {
@@ -67,6 +77,7 @@ impl AlarmKind {
                 | Self::Unreachable
                 | Self::Storage
                 | Self::Systemic
+                | Self::SenderStalled
         )
     }
 }

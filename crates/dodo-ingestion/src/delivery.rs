@@ -7,8 +7,8 @@
 //! # Invariants
 //!
 //! * At most one request is under way.
-//! * A record is in exactly one place: waiting in its spool's queue, among the suspects, or in the
-//!   request. It leaves by [`Action::Settle`] or [`Action::SetAside`] only.
+//! * A record is in exactly one place: waiting in its spool's queue, among the suspects, apart, to be
+//!   looked up, parked, or in the request. It leaves by [`Action::Settle`] or [`Action::SetAside`] only.
 //! * Before a record is first sent, [`Action::RecordAttempt`] was carried out for it.
 //! * No request carries one event id twice.
 //!
@@ -28,6 +28,8 @@ pub(crate) use answer::{Answer, Failure, Response, ResponseHeaders};
 pub(crate) use body::RequestBody;
 pub(crate) use machine::{Delivery, Settings};
 pub(crate) use stamp::{Stamp, StampBase};
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use crate::alarm::AlarmKind;
 use crate::clock::WallMs;
@@ -60,8 +62,15 @@ pub(crate) struct Meta {
     pub(crate) group: u32,
     /// A request for everything before it to be sent, not an event.
     pub(crate) flush: bool,
-    /// Whether an earlier process may have sent it.
-    pub(crate) attempted: bool,
+    /// When it may first have been sent by an earlier sender, if it was.
+    pub(crate) maybe_sent: Option<WallMs>,
+}
+
+/// By which one id is told from another, without holding it.
+pub(crate) fn id_hash(event_id: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    event_id.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// What happened.
@@ -73,7 +82,7 @@ pub(crate) enum Input {
     Available { spool: SpoolId, metas: Vec<Meta> },
     /// A [`Action::RecordAttempt`] or [`Action::SetAside`] was carried out, or could not be.
     Stored { token: Token, ok: bool },
-    /// A request came to an end.
+    /// A request or look-up came to an end.
     Answer { request: Token, answer: Answer },
     /// The API key or another setting of the connection is a new one.
     KeyChanged,
@@ -91,6 +100,8 @@ pub(crate) enum Action {
     RecordAttempt { token: Token, ends: Vec<RecordRef> },
     /// Send these records as one request.
     Send { request: Token, records: Vec<RecordRef>, stamps: StampBase },
+    /// Ask the API whether it knows the event of this record.
+    Lookup { request: Token, record: RecordRef },
     /// These records are done with.
     Settle { records: Vec<RecordRef> },
     /// Put a record among the dead letters; then it is done with.

@@ -69,6 +69,11 @@ pub(crate) trait DiskFile: Debug + Send + Sync {
     fn try_lock(&self) -> io::Result<bool>;
 }
 
+/// Whether an open file is still the one that others find under its name.
+pub(crate) fn is_in_place(disk: &dyn Disk, path: &Path, file: &dyn DiskFile) -> bool {
+    matches!((disk.identify(path), file.identify()), (Ok(by_name), Ok(open)) if by_name == open)
+}
+
 /// The whole of a file, up to `limit` bytes.
 pub(crate) fn read_to_end(file: &dyn DiskFile, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; file.len()?.min(limit) as usize];

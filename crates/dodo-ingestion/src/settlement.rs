@@ -20,6 +20,7 @@ const MAX_REJECTIONS: usize = 10_000;
 pub(crate) struct Settlement {
     settled: AtomicU64,
     dead_lettered: AtomicU64,
+    lost: AtomicU64,
     waiters: AtomicUsize,
     ended: AtomicBool,
     changed: Event,
@@ -48,6 +49,11 @@ impl Settlement {
         self.dead_lettered.load(Ordering::Relaxed)
     }
 
+    /// How many the disk lost.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
     /// How many of the records up to `next_seq` are calls that are not settled.
     pub(crate) fn unsettled_calls(&self, next_seq: Seq) -> u64 {
         let mut state = self.state();
@@ -62,11 +68,13 @@ impl Settlement {
         self.state().flushes.push_back(seq);
     }
 
-    /// Notes why a record was not billed; before [`Settlement::advance`] passes it.
+    /// Notes why records were not billed; before [`Settlement::advance`] passes it.
     pub(crate) fn reject(&self, rejection: Rejection) {
         let mut state = self.state();
+        let (records, lost) = (rejection.records, rejection.is_lost());
         if state.rejections.insert(rejection.seq, rejection).is_none() {
-            self.dead_lettered.fetch_add(1, Ordering::Relaxed);
+            let counter = if lost { &self.lost } else { &self.dead_lettered };
+            counter.fetch_add(records, Ordering::Relaxed);
         }
         if state.rejections.len() > MAX_REJECTIONS {
             state.rejections.pop_first();
@@ -106,7 +114,12 @@ impl Settlement {
     }
 
     fn outcome(&self, seq: Seq) -> Result<(), Error> {
-        self.state().rejections.get(&seq).map_or(Ok(()), |rejection| Err(rejection.to_error()))
+        let state = self.state();
+        let before = state.rejections.range(..=seq).next_back().map(|(_, rejection)| rejection);
+        match before.filter(|rejection| rejection.covers(seq)) {
+            Some(rejection) => Err(rejection.to_error()),
+            None => Ok(()),
+        }
     }
 }
 

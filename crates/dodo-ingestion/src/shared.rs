@@ -31,7 +31,6 @@ pub(crate) struct Counters {
     pub(crate) accepted: AtomicU64,
     pub(crate) invalid: AtomicU64,
     pub(crate) overflowed: AtomicU64,
-    pub(crate) quarantined: AtomicU64,
     pub(crate) requests: AtomicU64,
     pub(crate) retries: AtomicU64,
     pub(crate) restamped: AtomicU64,

@@ -4,7 +4,8 @@
 //!
 //! ```text
 //! <state dir>/dodo-ingestion/<environment>-<hash of origin>-<account>/     a namespace
-//!     sender.lock                the one sender's lock
+//!     sender.lock                the one sender's lock; holds a count that shows that it lives
+//!     room.lock                  held for a moment by who begins a segment
 //!     starts                     when recent requests started: the request budget's memory
 //!     dead-letters.jsonl         what was refused, and why
 //!     quarantine/                byte ranges that could not be read
@@ -17,15 +18,17 @@
 //!
 //! # Who may write what
 //!
-//! The owner appends to segments and creates them. Everything else is written by the sender. The
-//! sender unlinks segments below the highest; the highest and the spool itself only while it holds
-//! `owner`.
+//! The owner makes the spool with an empty cursor, appends to segments and creates them. Everything
+//! else is written by the sender. The sender unlinks segments below the highest; the highest and the
+//! spool itself only while it holds `owner`.
 //!
 //! # Invariants
 //!
 //! * A record that was appended whole is read back unchanged, or is quarantined and counted.
 //! * Sequence numbers count up by one within a spool and are never used twice.
 //! * The cursor only goes forward. A segment that is missing counts as settled.
+//! * Segments are begun by one process at a time, and each is allotted what it may grow to: so the
+//!   namespace never takes more than `max_spool_bytes`, whoever appends.
 //! * A record counts as settled only after its outcome is on disk: dead letter, then `outcomes`,
 //!   then the cursor, then unlinking.
 //!
@@ -46,15 +49,16 @@ mod outcomes;
 mod reader;
 mod writer;
 
+pub(crate) use cursor::Cursor;
 pub(crate) use drain::{Drain, remove_spool};
 pub(crate) use format::{Draft, Kind};
-pub(crate) use namespace::{DeadLetter, Namespace, SpoolName};
+pub(crate) use namespace::{DeadLetter, Namespace, SpoolName, show_life};
 pub(crate) use outcomes::Rejection;
 pub(crate) use reader::{Damage, Record};
-pub(crate) use writer::{Owned, Writer, WriterSettings};
+pub(crate) use writer::{Found as LookedAfter, Owned, Writer, WriterSettings};
 
 /// What the sender wrote of a spool's progress, for its owner to read.
-pub(crate) fn read_cursor(disk: &dyn Disk, dir: &Path) -> io::Result<cursor::Cursor> {
+pub(crate) fn read_cursor(disk: &dyn Disk, dir: &Path) -> io::Result<Cursor> {
     cursor::CursorFile::read(disk, &dir.join("cursor"))
 }
 

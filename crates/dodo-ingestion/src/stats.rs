@@ -8,8 +8,8 @@ use crate::shared::Shared;
 
 /// What the clients of one account in this process have done since they were built.
 ///
-/// At every moment `accepted = billed + dead_lettered + spooled`. `requests`, `retries`, `restamped`
-/// and `quarantined` count what this process did as the account's sender, for all its processes.
+/// At every moment `accepted = billed + dead_lettered + quarantined + spooled`. `requests`, `retries`
+/// and `restamped` count what this process did as the account's sender, for all its processes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Stats {
@@ -31,7 +31,7 @@ pub struct Stats {
     pub retries: u64,
     /// Calls billed with a later time than their own, because they were too old.
     pub restamped: u64,
-    /// Calls lost to damage of the disk; their bytes are in quarantine.
+    /// Calls lost to damage of the disk; what could be read of them lies in quarantine.
     pub quarantined: u64,
     /// Alarms raised, repetitions included.
     pub alarms: u64,
@@ -44,10 +44,14 @@ impl Stats {
         // Settled calls are counted before accepted ones, so that the sum never falls short.
         let spooled = shared.settlement.unsettled_calls(shared.writer.next_seq());
         let dead_lettered = shared.settlement.dead_lettered();
+        let quarantined = shared.settlement.lost();
         let accepted = get(&counters.accepted);
         Self {
             accepted,
-            billed: accepted.saturating_sub(spooled).saturating_sub(dead_lettered),
+            billed: accepted
+                .saturating_sub(spooled)
+                .saturating_sub(dead_lettered)
+                .saturating_sub(quarantined),
             dead_lettered,
             spooled,
             invalid: get(&counters.invalid),
@@ -55,7 +59,7 @@ impl Stats {
             requests: get(&counters.requests),
             retries: get(&counters.retries),
             restamped: get(&counters.restamped),
-            quarantined: get(&counters.quarantined),
+            quarantined,
             alarms: shared.alarms.raised(),
         }
     }

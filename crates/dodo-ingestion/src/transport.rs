@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 
-use crate::config::{ApiKey, BaseUrl};
+use crate::config::{ApiKey, BaseUrl, NamespaceConfig};
 use crate::delivery::{Answer, Failure, Response, ResponseHeaders};
 use crate::error::{Error, Result};
 
@@ -21,12 +21,24 @@ pub(crate) type AnswerFuture = Pin<Box<dyn Future<Output = Answer>>>;
 pub(crate) trait Transport: Send {
     /// Posts a body to `/events/ingest`.
     fn ingest(&self, body: Vec<u8>) -> AnswerFuture;
+    /// Gets `/events/{event_id}`.
+    fn look_up(&self, event_id: &str) -> AnswerFuture;
+}
+
+/// Makes a transport to an address, with a key.
+pub(crate) type Connect = dyn Fn(&NamespaceConfig, &ApiKey) -> Result<Box<dyn Transport>>;
+
+/// [`Connect`] over HTTP.
+pub(crate) fn connect(config: &NamespaceConfig, key: &ApiKey) -> Result<Box<dyn Transport>> {
+    let transport = HttpTransport::new(&config.base_url, key, config.request_timeout)?;
+    Ok(Box::new(transport))
 }
 
 /// The real one.
 pub(crate) struct HttpTransport {
     client: reqwest::Client,
     ingest_url: reqwest::Url,
+    events_url: reqwest::Url,
 }
 
 impl fmt::Debug for HttpTransport {
@@ -60,7 +72,8 @@ impl HttpTransport {
         let client = builder.build().map_err(|error| {
             Error::configuration("base_url", "the HTTP client cannot be made").with_source(error)
         })?;
-        Ok(Self { client, ingest_url: base_url.join("/events/ingest") })
+        let (ingest_url, events_url) = (base_url.join("/events/ingest"), base_url.join("/events"));
+        Ok(Self { client, ingest_url, events_url })
     }
 }
 
@@ -80,14 +93,25 @@ fn tls() -> Result<rustls::ClientConfig> {
 
 impl Transport for HttpTransport {
     fn ingest(&self, body: Vec<u8>) -> AnswerFuture {
-        let request = self.client.post(self.ingest_url.clone()).body(body);
-        Box::pin(async move {
-            match request.send().await {
-                Ok(response) => read(response).await,
-                Err(error) => Answer::Failed(failure(&error)),
-            }
-        })
+        answer(self.client.post(self.ingest_url.clone()).body(body))
     }
+
+    fn look_up(&self, event_id: &str) -> AnswerFuture {
+        let mut url = self.events_url.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.push(event_id);
+        }
+        answer(self.client.get(url))
+    }
+}
+
+fn answer(request: reqwest::RequestBuilder) -> AnswerFuture {
+    Box::pin(async move {
+        match request.send().await {
+            Ok(response) => read(response).await,
+            Err(error) => Answer::Failed(failure(&error)),
+        }
+    })
 }
 
 async fn read(mut response: reqwest::Response) -> Answer {

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::id_hash;
 use crate::clock::{MINUTE_MS, SECOND_MS, WallMs};
 
 /// The longest that a server can make us wait with one header.
@@ -58,6 +59,8 @@ pub(crate) enum Verdict {
         limited: bool,
         /// The server may have taken them.
         unanswered: bool,
+        /// The server answered that it failed.
+        failing: bool,
         words: String,
     },
     /// Nothing can be sent until something changes.
@@ -122,11 +125,44 @@ pub(crate) fn judge(answer: &Answer, sent: usize) -> Judged {
     }
 }
 
+/// What the answer to a look-up says of the event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum LookupVerdict {
+    /// It is billed.
+    Known,
+    /// It is not.
+    Unknown,
+    /// Neither.
+    Other(Verdict),
+}
+
+/// Judges the answer to a look-up of the event whose id has this hash.
+pub(crate) fn judge_lookup(answer: &Answer, expected: u64) -> LookupVerdict {
+    #[derive(Deserialize)]
+    struct Event {
+        event_id: String,
+    }
+    let response = match answer {
+        Answer::Response(response) => response,
+        Answer::Failed(failure) => return LookupVerdict::Other(failed(failure)),
+    };
+    let event: Option<Event> = serde_json::from_slice(&response.body).ok();
+    let api_error: Option<ApiError> = serde_json::from_slice(&response.body).ok();
+    match response.status {
+        200 if event.is_some_and(|event| id_hash(event.event_id.as_bytes()) == expected) => {
+            LookupVerdict::Known
+        }
+        404 if api_error.is_some() => LookupVerdict::Unknown,
+        _ => LookupVerdict::Other(refused(response, api_error.as_ref())),
+    }
+}
+
 fn failed(failure: &Failure) -> Verdict {
     let retry = |unanswered, words: &String| Verdict::Retry {
         after_ms: 0,
         limited: false,
         unanswered,
+        failing: false,
         words: words.clone(),
     };
     match failure {
@@ -144,6 +180,7 @@ fn refused(response: &Response, api_error: Option<&ApiError>) -> Verdict {
         after_ms: response.headers.retry_after_ms().max(at_least_ms),
         limited: status == 429,
         unanswered,
+        failing: status >= 500,
         words: words.clone(),
     };
     match (status, should_retry) {

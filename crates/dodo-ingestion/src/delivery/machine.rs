@@ -2,8 +2,14 @@
 //! `answered`.
 
 mod answered;
+mod failing;
+mod filling;
+mod lookups;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
+
+use failing::{FailingSet, Parking};
+use lookups::Lookup;
 
 use super::answer::{Answer, HoldReason, Verdict, judge};
 use super::budget::Budget;
@@ -32,8 +38,8 @@ const BACKOFF_MAX_MS: u64 = 60_000;
 const STORAGE_RETRY_MS: MonoMs = 5_000;
 /// Groups that travel apart have one in so many requests of the budget.
 const APART_SHARE: u32 = 10;
-/// While so many bytes of records wait apart, no others are read: memory is bounded.
-const MAX_APART_BYTES: usize = 8 << 20;
+/// While so many bytes of records wait outside of the queues, no others are read: memory is bounded.
+const MAX_BYTES_ASIDE: usize = 8 << 20;
 const MINUTE: MonoMs = 60_000;
 /// So many failures in a row are worth telling the operator.
 const FAILURES_TO_TELL: u32 = 3;
@@ -57,7 +63,7 @@ pub(crate) struct Counts {
 }
 
 /// Why records go into a request together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 enum Purpose {
     /// They are due.
     Deliver,
@@ -67,6 +73,54 @@ enum Purpose {
     Apart,
     /// One record that shows whether a systemic refusal is over.
     Probe,
+    /// The server failed on them again and again.
+    Failing(FailingSet),
+    /// One record on which the server fails alone.
+    Parked(Parking),
+    /// One record of which the API is asked whether it knows it.
+    Lookup(Lookup),
+}
+
+/// What takes turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    Deliver,
+    TellApart,
+    Apart,
+    Failing,
+    Parked,
+    Lookup,
+}
+
+impl Turn {
+    const ALL: [Self; 6] =
+        [Self::Deliver, Self::TellApart, Self::Apart, Self::Failing, Self::Parked, Self::Lookup];
+}
+
+/// Whose turn it was.
+#[derive(Clone, Copy, Debug)]
+struct Turns {
+    delivered: bool,
+    aside: Turn,
+}
+
+impl Turns {
+    fn note(&mut self, turn: Turn) {
+        self.delivered = turn == Turn::Deliver;
+        if !self.delivered {
+            self.aside = turn;
+        }
+    }
+
+    /// Every other request is for what is due; the rest take turns among themselves.
+    fn in_order(self) -> impl Iterator<Item = Turn> {
+        let asides = &Turn::ALL[1..];
+        let after = asides.iter().position(|turn| *turn == self.aside).map_or(0, |at| at + 1);
+        let rotated = asides[after..].iter().chain(&asides[..after]).copied();
+        let (first, last) =
+            if self.delivered { (None, Some(Turn::Deliver)) } else { (Some(Turn::Deliver), None) };
+        first.into_iter().chain(rotated).chain(last)
+    }
 }
 
 #[derive(Debug)]
@@ -77,6 +131,7 @@ struct Request {
     /// It was refused, the skew was learnt, and it goes once more with other stamps.
     restamped: bool,
     stamps: Option<StampBase>,
+    started: Now,
 }
 
 /// See the [module](super).
@@ -88,8 +143,6 @@ pub(crate) struct Delivery {
     turn: SpoolId,
     /// Sets of records that were refused together, in the order in which they are tried.
     suspects: VecDeque<Vec<Sent>>,
-    /// Whether the next request is for what is due, though there are suspects.
-    suspects_wait: bool,
     refusals: Refusals,
     /// The records of groups that travel apart.
     apart: BTreeMap<u32, Vec<Sent>>,
@@ -98,6 +151,12 @@ pub(crate) struct Delivery {
     apart_turn: u32,
     /// The group that was probed last.
     probed: u32,
+    failing: VecDeque<(FailingSet, Vec<Sent>)>,
+    parked: Vec<(Parking, Sent)>,
+    lookups: VecDeque<(Lookup, Sent)>,
+    turns: Turns,
+    /// How many requests were acknowledged.
+    acknowledged: u64,
     /// Waiting for its attempt to be written down.
     preparing: Option<Request>,
     under_way: Option<Request>,
@@ -125,12 +184,16 @@ impl Delivery {
             queues: BTreeMap::new(),
             turn: 0,
             suspects: VecDeque::new(),
-            suspects_wait: false,
             refusals: Refusals::default(),
             apart: BTreeMap::new(),
             apart_not_before: 0,
             apart_turn: 0,
             probed: 0,
+            failing: VecDeque::new(),
+            parked: Vec::new(),
+            lookups: VecDeque::new(),
+            turns: Turns { delivered: false, aside: Turn::Lookup },
+            acknowledged: 0,
             preparing: None,
             under_way: None,
             setting_aside: BTreeMap::new(),
@@ -178,15 +241,39 @@ impl Delivery {
                     self.not_before = 0;
                 }
             }
-            Input::SpoolGone { spool } => {
-                self.queues.remove(&spool);
-            }
+            Input::SpoolGone { spool } => self.forget(spool),
         }
     }
 
+    /// The spool is gone, and what waits of it can no longer be sent.
+    fn forget(&mut self, spool: SpoolId) {
+        self.queues.remove(&spool);
+        let stays = |sent: &Sent| sent.spool != spool;
+        for records in self.suspects.iter_mut().chain(self.apart.values_mut()) {
+            records.retain(stays);
+        }
+        for (_, records) in &mut self.failing {
+            records.retain(stays);
+        }
+        self.suspects.retain(|records| !records.is_empty());
+        self.apart.retain(|_, records| !records.is_empty());
+        self.failing.retain(|(_, records)| !records.is_empty());
+        self.parked.retain(|(_, sent)| stays(sent));
+        self.lookups.retain(|(_, sent)| stays(sent));
+    }
+
+    /// The bytes of what was read and waits elsewhere than in a queue.
+    fn bytes_aside(&self) -> usize {
+        let sets = self.suspects.iter().chain(self.apart.values());
+        let failing = self.failing.iter().map(|(_, records)| records);
+        let alone = self.parked.iter().map(|(_, sent)| sent);
+        let lookups = self.lookups.iter().map(|(_, sent)| sent);
+        let aside = sets.chain(failing).flatten().chain(alone).chain(lookups);
+        aside.map(|sent| sent.item.meta.json_bytes).sum()
+    }
+
     fn ask_for_records(&self, actions: &mut Vec<Action>) {
-        let apart = self.apart.values().flatten().map(|sent| sent.item.meta.json_bytes);
-        if apart.sum::<usize>() > MAX_APART_BYTES {
+        if self.bytes_aside() > MAX_BYTES_ASIDE {
             return;
         }
         for (spool, queue) in &self.queues {
@@ -221,98 +308,109 @@ impl Delivery {
         if self.preparing.is_some() || self.under_way.is_some() {
             return;
         }
-        let deliver = self.queues.values().filter_map(Queue::due).min();
-        let tell_apart = (!self.suspects.is_empty()).then_some(now.mono);
-        let apart = (!self.apart.is_empty()).then_some(self.apart_not_before);
-        let Some(due) = [deliver, tell_apart, apart].into_iter().flatten().min() else { return };
-        let urgent = self.queues.values().any(Queue::is_urgent);
-        let start = self.budget.next_start(now.mono, urgent);
-        let at = due.max(self.not_before).max(start);
-        if at > now.mono {
-            self.wake_at = Some(at);
-            return;
-        }
-        let is_due = |at: Option<MonoMs>| at.is_some_and(|at| at <= now.mono);
-        let purpose = if self.refusals.is_systemic() {
-            Purpose::Probe
-        } else if is_due(apart) && (tell_apart.is_none() || !self.refusals.may_be_systemic()) {
-            Purpose::Apart
-        } else if tell_apart.is_some() && !(self.suspects_wait && is_due(deliver)) {
-            Purpose::TellApart
-        } else {
-            Purpose::Deliver
-        };
-        let mut request = self.next_request(purpose, now, actions);
-        if request.is_none() && tell_apart.is_some() {
-            // All that is due is of groups under suspicion.
-            request = self.next_request(Purpose::TellApart, now, actions);
-        }
-        match request {
-            Some(request) => self.prepare(request, now, actions),
-            // What was due now waits apart.
-            None => self.wake_at = (!self.apart.is_empty()).then_some(self.apart_not_before),
+        // What is found to be in need of a look-up makes room for the next.
+        while let Some(at) = self.next_due(now) {
+            let urgent = self.queues.values().any(Queue::is_urgent);
+            let start = self.budget.next_start(now.mono, urgent);
+            let at = at.max(self.not_before).max(start);
+            if at > now.mono {
+                self.wake_at = Some(at);
+                return;
+            }
+            if let Some(request) = self.next_request(now, actions) {
+                self.prepare(request, now, actions);
+                return;
+            }
+            if !actions.is_empty() {
+                return;
+            }
         }
     }
 
-    fn next_request(
-        &mut self,
-        purpose: Purpose,
-        now: Now,
-        actions: &mut Vec<Action>,
-    ) -> Option<Request> {
-        // What is due takes turns with the suspects, so that a bad customer delays nobody for long.
-        self.suspects_wait = purpose == Purpose::TellApart;
-        let mut records = match purpose {
-            Purpose::Deliver => self.fill(),
-            Purpose::TellApart => self.suspects.pop_front().unwrap_or_default(),
-            Purpose::Apart => self.take_apart(now),
-            Purpose::Probe => self.take_probe(),
+    /// When there is something to send.
+    fn next_due(&self, now: Now) -> Option<MonoMs> {
+        if self.refusals.is_systemic() {
+            return self.queues.values().filter_map(Queue::due).min();
+        }
+        Turn::ALL.into_iter().filter_map(|turn| self.due(turn, now)).min()
+    }
+
+    fn due(&self, turn: Turn, now: Now) -> Option<MonoMs> {
+        match turn {
+            Turn::Deliver => self.deliverable().filter_map(Queue::due).min(),
+            Turn::TellApart => (!self.suspects.is_empty()).then_some(now.mono),
+            Turn::Apart => (!self.apart.is_empty()).then_some(self.apart_not_before),
+            Turn::Failing => (!self.failing.is_empty()).then_some(now.mono),
+            Turn::Parked => self.parked.iter().map(|(parking, _)| parking.not_before).min(),
+            Turn::Lookup => self.lookups.iter().map(|(lookup, _)| lookup.not_before).min(),
+        }
+    }
+
+    /// The queues, unless all that is due is of groups under suspicion: those wait.
+    fn deliverable(&self) -> impl Iterator<Item = &Queue> {
+        let suspected = self.suspected();
+        self.queues.values().filter(move |queue| {
+            suspected.is_empty() || queue.any(|meta| !suspected.contains(&meta.group))
+        })
+    }
+
+    fn suspected(&self) -> HashSet<u32> {
+        self.suspects.iter().flatten().map(Sent::group).collect()
+    }
+
+    /// What is due takes turns, so that neither a bad customer nor a failing batch delays others.
+    fn next_turn(&self, now: Now) -> Option<Turn> {
+        let is_due = |turn: &Turn| self.due(*turn, now).is_some_and(|at| at <= now.mono);
+        self.turns.in_order().filter(is_due).find(|turn| {
+            // A refusal of all is told from that of one group by looking at several first.
+            *turn != Turn::Apart || self.suspects.is_empty() || !self.refusals.may_be_systemic()
+        })
+    }
+
+    fn next_request(&mut self, now: Now, actions: &mut Vec<Action>) -> Option<Request> {
+        let (purpose, mut records) = if self.refusals.is_systemic() {
+            (Purpose::Probe, self.take_probe())
+        } else {
+            let turn = self.next_turn(now)?;
+            self.turns.note(turn);
+            match turn {
+                Turn::Deliver => (Purpose::Deliver, self.fill()),
+                Turn::TellApart => {
+                    (Purpose::TellApart, self.suspects.pop_front().unwrap_or_default())
+                }
+                Turn::Apart => (Purpose::Apart, self.take_apart(now)),
+                Turn::Failing => self.take_failing()?,
+                Turn::Parked => self.take_parked(now)?,
+                Turn::Lookup => self.take_lookup(now)?,
+            }
         };
-        if self.settings.late == LatePolicy::DeadLetter {
-            let base = self.skew.base(now.wall);
-            let late = |sent: &Sent| base.is_late(sent.item.meta.occurred_at);
-            for sent in records.extract_if(.., |sent| late(sent)) {
-                let message = "older than the hour that the billing API takes, and late = \
-                               \"dead_letter\" was chosen";
-                self.set_aside(sent, ErrorKind::Rejected, None, message, false, actions);
+        if !matches!(purpose, Purpose::Lookup(_)) {
+            self.part_what_needs_a_lookup(&mut records, now);
+            if self.settings.late == LatePolicy::DeadLetter {
+                self.set_aside_what_is_late(&mut records, now, actions);
             }
         }
         if records.is_empty() {
             return None;
         }
         let token = self.token();
-        Some(Request { token, records, purpose, restamped: false, stamps: None })
+        Some(Request { token, records, purpose, restamped: false, stamps: None, started: now })
     }
 
-    /// The records of one group that travels apart; within a tenth of the request budget.
-    fn take_apart(&mut self, now: Now) -> Vec<Sent> {
-        let requests = u64::from(self.settings.requests_per_minute / APART_SHARE).max(1);
-        self.apart_not_before = now.mono + MINUTE / requests;
-        let next = self.apart.range(self.apart_turn..).next().or_else(|| self.apart.iter().next());
-        let Some((&group, _)) = next else { return Vec::new() };
-        self.apart_turn = group.wrapping_add(1);
-        let mut records = self.apart.remove(&group).unwrap_or_default();
-        if records.len() > EVENTS_PER_REQUEST {
-            self.apart.insert(group, records.split_off(EVENTS_PER_REQUEST));
+    fn set_aside_what_is_late(
+        &mut self,
+        records: &mut Vec<Sent>,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        let base = self.skew.base(now.wall);
+        let late: Vec<Sent> =
+            records.extract_if(.., |sent| base.is_late(sent.item.meta.occurred_at)).collect();
+        for sent in late {
+            let message = "older than the hour that the billing API takes, and late = \
+                           \"dead_letter\" was chosen";
+            self.set_aside(sent, ErrorKind::Rejected, None, message, false, now, actions);
         }
-        records
-    }
-
-    /// One record, of another group than the last one that was probed, where there is one.
-    fn take_probe(&mut self) -> Vec<Sent> {
-        let probed = self.probed;
-        let take = |queues: &mut BTreeMap<SpoolId, Queue>, fits: &dyn Fn(&Meta) -> bool| {
-            queues.iter_mut().find_map(|(spool, queue)| {
-                let item = queue.take_first(fits)?;
-                Some(Sent { spool: *spool, item })
-            })
-        };
-        let other = take(&mut self.queues, &|meta| meta.group != probed);
-        let probe = other.or_else(|| take(&mut self.queues, &|_| true));
-        if let Some(sent) = &probe {
-            self.probed = sent.group();
-        }
-        probe.into_iter().collect()
     }
 
     fn token(&mut self) -> Token {
@@ -320,50 +418,14 @@ impl Delivery {
         self.next_token
     }
 
-    /// Takes what waits, in equal shares of the spools as far as it goes.
-    fn fill(&mut self) -> Vec<Sent> {
-        let mut records = Vec::new();
-        let mut ids = HashSet::with_capacity(EVENTS_PER_REQUEST);
-        let mut bytes = self.max_bytes;
-        let suspected: HashSet<u32> = self.suspects.iter().flatten().map(Sent::group).collect();
-        let waits = |meta: &Meta| suspected.contains(&meta.group);
-        let order: Vec<SpoolId> = self
-            .queues
-            .range(self.turn..)
-            .chain(self.queues.range(..self.turn))
-            .filter_map(|(spool, queue)| (queue.len() > 0).then_some(*spool))
-            .collect();
-        loop {
-            let room = EVENTS_PER_REQUEST - records.len();
-            let share = (room / order.len().max(1)).max(1);
-            let mut took_some = false;
-            for spool in &order {
-                let room = share.min(EVENTS_PER_REQUEST - records.len());
-                let Some(queue) = self.queues.get_mut(spool) else { continue };
-                let taken = queue.take(room, &mut bytes, cost, waits, &mut ids);
-                took_some |= !taken.is_empty();
-                records.extend(taken.into_iter().map(|item| Sent { spool: *spool, item }));
-            }
-            if self.refusals.any_apart() {
-                self.part(&mut records);
-            }
-            if !took_some || records.len() == EVENTS_PER_REQUEST {
-                break;
-            }
-        }
-        self.turn = order.first().map_or(0, |first| first + 1);
-        records
-    }
-
-    /// Moves the records of groups that travel apart to where they wait.
-    fn part(&mut self, records: &mut Vec<Sent>) {
-        for sent in records.extract_if(.., |sent| self.refusals.is_apart(sent.group())) {
-            self.apart.entry(sent.group()).or_default().push(sent);
-        }
-    }
-
     /// Has the attempt written down where that is news, and sends the request.
     fn prepare(&mut self, request: Request, now: Now, actions: &mut Vec<Action>) {
+        if let (Purpose::Lookup(_), [sent]) = (&request.purpose, &request.records[..]) {
+            self.start(now);
+            actions.push(Action::Lookup { request: request.token, record: sent.at() });
+            self.under_way = Some(request);
+            return;
+        }
         let mut ends: BTreeMap<SpoolId, RecordRef> = BTreeMap::new();
         for sent in &request.records {
             let end = RecordRef { spool: sent.spool, seq: sent.item.meta.seq + 1 };
@@ -389,14 +451,19 @@ impl Delivery {
     fn send(&mut self, mut request: Request, now: Now, actions: &mut Vec<Action>) {
         let stamps = self.skew.base(now.wall);
         request.stamps = Some(stamps);
+        request.started = now;
         for sent in &mut request.records {
             sent.item.attempts += 1;
         }
-        self.counts.requests += 1;
-        self.budget.started(now.mono);
+        self.start(now);
         let records = request.records.iter().map(Sent::at).collect();
         actions.push(Action::Send { request: request.token, records, stamps });
         self.under_way = Some(request);
+    }
+
+    fn start(&mut self, now: Now) {
+        self.counts.requests += 1;
+        self.budget.started(now.mono);
     }
 
     fn stored(&mut self, token: Token, ok: bool, now: Now, actions: &mut Vec<Action>) {
@@ -408,7 +475,7 @@ impl Delivery {
                 for queue in self.queues.values_mut() {
                     queue.attempted = 0; // what was written down is not known: write it again
                 }
-                self.put_back(request, now);
+                self.put_back(request, now, actions);
             }
         } else if let Some(sent) = self.setting_aside.remove(&token)
             && !ok

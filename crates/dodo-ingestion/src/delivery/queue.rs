@@ -18,8 +18,19 @@ pub(crate) struct Item {
     pub(crate) meta: Meta,
     pub(crate) due: MonoMs,
     pub(crate) attempts: u32,
-    /// A request with it went unanswered: it may be billed.
-    pub(crate) uncertain: bool,
+    /// The requests with it that went unanswered: it may be billed.
+    pub(crate) unanswered: Option<Unanswered>,
+    /// How many requests with it the server failed on.
+    pub(crate) failures: u32,
+}
+
+/// When requests went unanswered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unanswered {
+    /// When the first of them was sent.
+    pub(crate) first: Now,
+    /// When the last of them was given up.
+    pub(crate) last: MonoMs,
 }
 
 #[derive(Debug, Default)]
@@ -38,7 +49,7 @@ pub(crate) struct Queue {
 impl Queue {
     /// Adds the spool's next record.
     pub(crate) fn push(&mut self, meta: Meta, now: Now) {
-        if meta.attempted {
+        if meta.maybe_sent.is_some() {
             self.attempted = self.attempted.max(meta.seq + 1);
         }
         // By the wall clock, so that what waited through a restart is due; but never longer than
@@ -48,7 +59,10 @@ impl Queue {
         let due = now.mono + left.clamp(0, delay) as u64;
         self.due = Some(self.due.map_or(due, |earliest| earliest.min(due)));
         self.bytes += meta.json_bytes;
-        self.waiting.push_back(Item { meta, due, attempts: 0, uncertain: meta.attempted });
+        let unanswered = meta
+            .maybe_sent
+            .map(|wall| Unanswered { first: Now { wall, mono: now.mono }, last: now.mono });
+        self.waiting.push_back(Item { meta, due, attempts: 0, unanswered, failures: 0 });
     }
 
     /// Everything below `seq` is due now.
@@ -75,6 +89,9 @@ impl Queue {
 
     /// When something here is due; what is due takes along all that waits.
     pub(crate) fn due(&self) -> Option<MonoMs> {
+        if self.waiting.is_empty() {
+            return None;
+        }
         let full = self.waiting.len() >= FULL || self.bytes >= FULL_BYTES;
         if full || self.is_urgent() { Some(0) } else { self.due }
     }
@@ -82,6 +99,10 @@ impl Queue {
     /// Whether a flush waits for something here.
     pub(crate) fn is_urgent(&self) -> bool {
         self.waiting.front().is_some_and(|item| item.meta.seq < self.flush_below)
+    }
+
+    pub(crate) fn any(&self, fits: impl Fn(&Meta) -> bool) -> bool {
+        self.waiting.iter().any(|item| fits(&item.meta))
     }
 
     /// Takes the first record that fits.

@@ -48,7 +48,7 @@ pub(crate) fn open(config: &Config, on_alarm: Option<AlarmCallback>) -> Result<A
         max_bytes: if memory { max_bytes.min(MEMORY_MAX_BYTES) } else { max_bytes },
         sync: wanted.durability == Durability::Disk,
     };
-    let writer = Writer::new(namespace.disk().clone(), owned, settings);
+    let writer = Writer::new(namespace.clone(), owned, settings);
     let shared = Arc::new(Shared::new(wanted.clone(), writer, ids, config.api_key.clone()));
     if let Some(callback) = on_alarm {
         shared.alarms.add_callback(callback);

@@ -1,13 +1,15 @@
 //! The namespace's one sender: carries out over disk and network what the delivery logic asks for.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 
+use super::records::{meta, write_dead_letter};
 use crate::alarm::AlarmKind;
-use crate::clock::{MonoMs, Now, rfc3339};
-use crate::config::ApiKey;
+use crate::clock::{MINUTE_MS, MonoMs, Now};
+use crate::config::{ApiKey, Durability};
 use crate::delivery::{
     Action, Answer, Cause, Delivery, Input, Meta, RecordRef, RequestBody, Settings, SpoolId,
     StampBase, Token,
@@ -15,21 +17,26 @@ use crate::delivery::{
 use crate::disk::DiskFile;
 use crate::error::Result;
 use crate::shared::Shared;
-use crate::spool::{Damage, DeadLetter, Drain, Kind, Namespace, Record, Rejection, SpoolName};
-use crate::transport::{AnswerFuture, HttpTransport, Transport};
+use crate::spool::{Damage, Drain, Namespace, Rejection, SpoolName, show_life};
+use crate::transport::{AnswerFuture, Connect, Transport};
 
-/// How often the directory is looked at for new spools.
+/// How often the directory is looked at for new spools, and others are shown a sign of life.
 const SCAN_MS: MonoMs = 1_000;
 /// How often the spools of other processes are looked at for new records.
 const FOREIGN_POLL_MS: MonoMs = 250;
+/// So many spools are drained at a time: each takes a descriptor or two.
+const MAX_DRAINS: usize = 200;
+/// Whoever can read a newer format is given the chance to become the sender this often.
+const YIELD_MS: MonoMs = 10 * MINUTE_MS as MonoMs;
 
-pub(super) struct Sender {
+pub(crate) struct Sender {
     shared: Arc<Shared>,
     namespace: Namespace,
     /// Held for as long as this is the sender.
     lock: Arc<dyn DiskFile>,
     /// The lock file was replaced: another may be the sender.
     deposed: bool,
+    connect: Rc<Connect>,
     transport: Box<dyn Transport>,
     key: ApiKey,
     delivery: Delivery,
@@ -38,21 +45,32 @@ pub(super) struct Sender {
     next_id: SpoolId,
     /// Drains with settled records that the cursor has not passed.
     uncommitted: BTreeSet<SpoolId>,
+    /// Damaged bytes that could not be kept yet. Until they are, their spools' cursors stand.
+    damaged: Vec<(SpoolId, Damage)>,
     under_way: Option<(Token, AnswerFuture)>,
     starts: usize,
     next_scan: MonoMs,
+    beats: u64,
+    /// What the namespace took when it was last measured, and what was added since.
+    used_bytes: u64,
+    /// A spool is in a format that only a newer version can read.
+    met_newer: bool,
+    /// When the lock is given up for a moment if it is.
+    yield_at: MonoMs,
 }
 
 impl Sender {
-    pub(super) fn new(
+    pub(crate) fn new(
         shared: Arc<Shared>,
         namespace: Namespace,
         lock: Arc<dyn DiskFile>,
+        connect: Rc<Connect>,
+        yielded: bool,
         now: Now,
     ) -> Result<Self> {
         let config = &shared.config;
         let key = shared.key();
-        let transport = HttpTransport::new(&config.base_url, &key, config.request_timeout)?;
+        let transport = connect(config, &key)?;
         let settings = Settings {
             requests_per_minute: config.requests_per_minute,
             requests_per_second: config.requests_per_second,
@@ -64,8 +82,11 @@ impl Sender {
         Ok(Self {
             delivery: Delivery::new(settings, &starts, now),
             starts: starts.len(),
-            transport: Box::new(transport),
+            connect,
+            transport,
             key,
+            // So that those who watch see a change at once.
+            beats: namespace.last_beat().unwrap_or_default(),
             namespace,
             lock,
             deposed: false,
@@ -73,40 +94,49 @@ impl Sender {
             ids: HashMap::new(),
             next_id: 0,
             uncommitted: BTreeSet::new(),
+            damaged: Vec::new(),
             under_way: None,
             next_scan: 0,
+            used_bytes: 0,
+            met_newer: false,
+            yield_at: if yielded { now.mono + YIELD_MS } else { now.mono },
             shared,
         })
     }
 
-    pub(super) fn wake_at(&self) -> Option<MonoMs> {
+    pub(crate) fn wake_at(&self) -> Option<MonoMs> {
         self.delivery.wake_at()
     }
 
-    pub(super) fn poll_interval(&self) -> MonoMs {
+    pub(crate) fn poll_interval(&self) -> MonoMs {
         if self.drains.len() > 1 { FOREIGN_POLL_MS } else { SCAN_MS }
     }
 
-    /// The answer to the request under way; never, when there is none.
-    pub(super) async fn answer(&mut self) -> (Token, Answer) {
-        match &mut self.under_way {
-            Some((request, answer)) => (*request, answer.await),
-            None => std::future::pending().await,
-        }
+    /// The answer to the request under way; pending for ever when there is none.
+    pub(crate) fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<(Token, Answer)> {
+        let Some((request, answer)) = &mut self.under_way else { return Poll::Pending };
+        answer.as_mut().poll(context).map(|answer| (*request, answer))
     }
 
-    pub(super) fn answered(&mut self, request: Token, answer: Answer, now: Now) {
+    pub(crate) fn answered(&mut self, request: Token, answer: Answer, now: Now) {
         self.under_way = None;
         self.handle(Input::Answer { request, answer }, now);
     }
 
-    pub(super) fn tick(&mut self, now: Now) {
+    pub(crate) fn tick(&mut self, now: Now) {
         self.renew_key(now);
         if now.mono >= self.next_scan {
             self.next_scan = now.mono + SCAN_MS;
+            self.beat(now);
             self.scan(now);
+            self.keep_damaged(now);
         }
         self.handle(Input::Tick, now);
+    }
+
+    /// Whether the lock is to be given up for a while, for a newer version to take it.
+    pub(crate) fn yields(&self, now: Now) -> bool {
+        self.met_newer && self.under_way.is_none() && now.mono >= self.yield_at
     }
 
     fn renew_key(&mut self, now: Now) {
@@ -114,14 +144,23 @@ impl Sender {
         if key == self.key {
             return;
         }
-        let config = &self.shared.config;
-        match HttpTransport::new(&config.base_url, &key, config.request_timeout) {
+        match (self.connect)(&self.shared.config, &key) {
             Ok(transport) => {
-                self.transport = Box::new(transport);
+                self.transport = transport;
                 self.key = key;
                 self.handle(Input::KeyChanged, now);
             }
             Err(error) => self.alarm(AlarmKind::Authentication, error.message(), now),
+        }
+    }
+
+    fn beat(&mut self, now: Now) {
+        self.beats += 1;
+        if let Err(error) = show_life(&*self.lock, self.beats) {
+            self.alarm_storage("the sign of life cannot be written", &error, now);
+        }
+        if let Ok(bytes) = self.namespace.usage() {
+            self.used_bytes = bytes;
         }
     }
 
@@ -131,11 +170,21 @@ impl Sender {
             Ok(spools) => spools,
             Err(error) => return self.alarm_storage("the spools cannot be listed", &error, now),
         };
+        let gone: Vec<SpoolId> = self
+            .ids
+            .iter()
+            .filter(|(name, _)| !spools.contains(name))
+            .map(|(_, spool)| *spool)
+            .collect();
+        for spool in gone {
+            self.forget(spool, now);
+        }
+        let own_name = self.shared.writer.name();
         for name in spools {
-            if self.ids.contains_key(&name) {
+            let own = name == own_name;
+            if self.ids.contains_key(&name) || (self.drains.len() >= MAX_DRAINS && !own) {
                 continue;
             }
-            let own = name == self.shared.writer.spool().name;
             match Drain::open(&self.namespace, name.clone(), own) {
                 Ok(drain) => {
                     let spool = self.next_id;
@@ -192,7 +241,10 @@ impl Sender {
     fn carry_out(&mut self, action: Action, now: Now) -> Option<Input> {
         let needs_lock = matches!(
             action,
-            Action::RecordAttempt { .. } | Action::Send { .. } | Action::SetAside { .. }
+            Action::RecordAttempt { .. }
+                | Action::Send { .. }
+                | Action::Lookup { .. }
+                | Action::SetAside { .. }
         );
         if needs_lock && !self.may_act() {
             return None;
@@ -204,6 +256,16 @@ impl Sender {
             }
             Action::Send { request, records, stamps } => {
                 self.send(request, &records, stamps, now);
+                None
+            }
+            Action::Lookup { request, record } => {
+                let found =
+                    self.drains.get(&record.spool).and_then(|drain| drain.record(record.seq));
+                let id =
+                    found.map(|record| String::from_utf8_lossy(record.event_id()).into_owned());
+                self.note_start(now);
+                let answer = self.transport.look_up(&id.unwrap_or_default());
+                self.under_way = Some((request, answer));
                 None
             }
             Action::Settle { records } => {
@@ -224,6 +286,7 @@ impl Sender {
 
     fn read(&mut self, spool: SpoolId, records: usize, bytes: usize, now: Now) -> Option<Input> {
         let drain = self.drains.get_mut(&spool)?;
+        let from = drain.position();
         let found = match drain.read(records, bytes) {
             Ok(found) => found,
             Err(error) => {
@@ -231,44 +294,67 @@ impl Sender {
                 return None;
             }
         };
-        let attempted = drain.cursor().attempted;
+        let cursor = drain.cursor();
         let metas: Vec<Meta> =
-            drain.records_from(found.from).map(|record| meta(record, attempted)).collect();
-        let name = drain.name().clone();
-        for damage in &found.damage {
-            self.quarantine(&name, damage, now);
+            drain.records_from(from).map(|record| meta(record, cursor)).collect();
+        let own = *drain.name() == self.shared.writer.name();
+        let lost: Vec<Rejection> = found.lost.iter().map(Rejection::lost).collect();
+        if !lost.is_empty()
+            && let Err(error) = drain.record_outcomes(&lost)
+        {
+            self.alarm_storage("a loss cannot be written down", &error, now);
+        }
+        if own {
+            for rejection in lost {
+                self.shared.settlement.reject(rejection);
+            }
+        }
+        for damage in found.damage {
+            self.damaged(spool, damage, now);
         }
         if let Some(version) = found.newer {
             let message = format!(
-                "spool {} is in format {version}, which this version cannot read; it is left to \
-                 a newer one",
-                name.0
+                "a spool is in format {version}, which this version cannot read; it is left to a \
+                 newer one"
             );
             self.alarm(AlarmKind::NewerFormat, &message, now);
+            self.met_newer = true;
         }
         // Also when there are no records: a damaged or torn end may finish the spool.
         self.uncommitted.insert(spool);
         (!metas.is_empty()).then_some(Input::Available { spool, metas })
     }
 
-    fn quarantine(&self, spool: &SpoolName, damage: &Damage, now: Now) {
-        self.shared.counters.quarantined.fetch_add(damage.records, Ordering::Relaxed);
+    fn damaged(&mut self, spool: SpoolId, damage: Damage, now: Now) {
         let message = format!(
-            "{} bytes of spool {} could not be read and lie in quarantine: about {} calls",
+            "{} bytes of a spool could not be read and are kept in quarantine: about {} calls",
             damage.bytes.len(),
-            spool.0,
             damage.records
         );
         self.alarm(AlarmKind::Quarantined, &message, now);
-        if let Err(error) = self.namespace.quarantine(spool, damage) {
-            self.alarm_storage("damaged bytes cannot be kept", &error, now);
+        self.damaged.push((spool, damage));
+        self.keep_damaged(now);
+    }
+
+    /// Puts damaged bytes into quarantine.
+    fn keep_damaged(&mut self, now: Now) {
+        for (spool, damage) in std::mem::take(&mut self.damaged) {
+            let Some(drain) = self.drains.get(&spool) else { continue };
+            match self.namespace.quarantine(drain.name(), &damage) {
+                Ok(()) => _ = self.uncommitted.insert(spool),
+                Err(error) => {
+                    self.alarm_storage("damaged bytes cannot be kept yet", &error, now);
+                    self.damaged.push((spool, damage));
+                }
+            }
         }
     }
 
     fn record_attempt(&mut self, ends: &[RecordRef], now: Now) -> bool {
+        let sync = self.shared.config.durability == Durability::Disk;
         for RecordRef { spool, seq } in ends {
             let Some(drain) = self.drains.get_mut(spool) else { continue };
-            if let Err(error) = drain.record_attempt(*seq, now.wall) {
+            if let Err(error) = drain.record_attempt(*seq, now.wall, sync) {
                 self.alarm_storage("an attempt cannot be written down", &error, now);
                 return false;
             }
@@ -284,12 +370,16 @@ impl Sender {
             let header = &record.header;
             body.push(record.json(), header.metadata_pairs, stamps.stamp(header.occurred_at));
         }
+        self.note_start(now);
+        self.under_way = Some((request, self.transport.ingest(body.finish())));
+    }
+
+    fn note_start(&mut self, now: Now) {
         let slot = self.starts % self.shared.config.requests_per_minute as usize;
         self.starts += 1;
         if let Err(error) = self.namespace.record_start(slot, now.wall) {
             self.alarm_storage("the start of a request cannot be written down", &error, now);
         }
-        self.under_way = Some((request, self.transport.ingest(body.finish())));
     }
 
     fn settle(&mut self, spool: SpoolId, seq: u64) {
@@ -305,18 +395,23 @@ impl Sender {
         let Some(record) = drain.record(at.seq) else { return true };
         let rejection = Rejection {
             seq: at.seq,
+            records: 1,
             kind: cause.kind.as_str().to_owned(),
             status: cause.status,
             message: cause.message.clone(),
             uncertain: cause.uncertain,
         };
-        let written = write_dead_letter(&self.namespace, drain, record, cause, now)
-            .and_then(|()| drain.record_outcomes(std::slice::from_ref(&rejection)));
+        let room = self.shared.writer.max_bytes().saturating_sub(self.used_bytes);
+        let written = write_dead_letter(&self.namespace, drain, record, cause, room, now);
+        let written = written.and_then(|bytes| {
+            self.used_bytes += bytes;
+            drain.record_outcomes(std::slice::from_ref(&rejection))
+        });
         if let Err(error) = written {
             self.alarm_storage("a dead letter cannot be written", &error, now);
             return false;
         }
-        if *drain.name() == self.shared.writer.spool().name {
+        if *drain.name() == self.shared.writer.name() {
             self.shared.settlement.reject(rejection);
         }
         self.settle(at.spool, at.seq);
@@ -327,12 +422,15 @@ impl Sender {
     fn commit(&mut self, now: Now) {
         for spool in std::mem::take(&mut self.uncommitted) {
             let Some(drain) = self.drains.get_mut(&spool) else { continue };
+            if self.damaged.iter().any(|(damaged, _)| *damaged == spool) {
+                continue;
+            }
             if let Err(error) = drain.commit() {
                 self.uncommitted.insert(spool);
                 self.alarm_storage("the cursor cannot be written", &error, now);
                 continue;
             }
-            if *drain.name() == self.shared.writer.spool().name {
+            if *drain.name() == self.shared.writer.name() {
                 self.shared.settlement.advance(drain.cursor().settled);
             }
             if drain.is_finished() && self.may_act() {
@@ -342,12 +440,18 @@ impl Sender {
     }
 
     fn remove(&mut self, spool: SpoolId, now: Now) {
-        let Some(drain) = self.drains.remove(&spool) else { return };
-        self.ids.remove(drain.name());
+        let Some(drain) = self.drains.get(&spool) else { return };
         if let Err(error) = drain.remove() {
             self.alarm_storage("a finished spool cannot be removed", &error, now);
         }
-        self.handle(Input::SpoolGone { spool }, now);
+        self.forget(spool, now);
+    }
+
+    fn forget(&mut self, spool: SpoolId, now: Now) {
+        if let Some(drain) = self.drains.remove(&spool) {
+            self.ids.remove(drain.name());
+        }
+        self.delivery.handle(Input::SpoolGone { spool }, now, &mut Vec::new());
     }
 
     fn alarm(&self, kind: AlarmKind, message: &str, now: Now) {
@@ -358,44 +462,4 @@ impl Sender {
         let message = format!("{what}: {}: {error}", self.namespace.dir().display());
         self.alarm(AlarmKind::Storage, &message, now);
     }
-}
-
-fn meta(record: &Record, attempted: u64) -> Meta {
-    let header = &record.header;
-    let mut hasher = DefaultHasher::new();
-    record.event_id().hash(&mut hasher);
-    Meta {
-        seq: header.seq,
-        json_bytes: record.json().len(),
-        accepted_at: header.accepted_at,
-        occurred_at: header.occurred_at,
-        delay_ms: header.delay_ms,
-        id_hash: hasher.finish(),
-        group: header.group,
-        flush: header.kind == Kind::Flush,
-        attempted: header.seq < attempted,
-    }
-}
-
-fn write_dead_letter(
-    namespace: &Namespace,
-    drain: &Drain,
-    record: &Record,
-    cause: &Cause,
-    now: Now,
-) -> std::io::Result<()> {
-    let event = serde_json::from_slice(record.json())?;
-    namespace.append_dead_letters(&[DeadLetter {
-        at: rfc3339(now.wall),
-        event,
-        occurred_at: rfc3339(record.header.occurred_at),
-        reason: cause.kind.as_str(),
-        status: cause.status,
-        message: &cause.message,
-        attempts: cause.attempts,
-        uncertain: cause.uncertain,
-        by_group: cause.by_group,
-        spool: &drain.name().0,
-        seq: record.header.seq,
-    }])
 }

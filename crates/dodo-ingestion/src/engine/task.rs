@@ -1,65 +1,128 @@
-//! The task of one namespace: elects itself sender where it can, and lets the waiting know.
+//! The task of one namespace: elects itself sender where it can, looks after this process's spool, and
+//! lets the waiting know.
+//!
+//! [`Task`] is a state machine with a clock handed in; [`run`] is the loop around it.
 
+use std::future::poll_fn;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use super::sender::Sender;
 use crate::alarm::AlarmKind;
-use crate::clock::{Clock as _, MINUTE_MS, MonoMs, Now, SystemClock, instant_at};
+use crate::clock::{Clock as _, MINUTE_MS, MonoMs, Now, SystemClock, WallMs, instant_at};
+use crate::delivery::{Answer, Token};
 use crate::shared::Shared;
-use crate::spool::{Namespace, outcomes_of, read_cursor, remove_spool};
+use crate::spool::{
+    LookedAfter, Namespace, Rejection, SpoolName, outcomes_of, read_cursor, remove_spool,
+};
+use crate::transport::{self, Connect};
 
 /// How often the deadlines of those who wait are looked at.
 const WAITERS_POLL_MS: MonoMs = 20;
 /// How often a process that does not send tries to.
 const ELECTION_MS: MonoMs = 500;
-/// How often the namespace's size is measured.
-const MEASURE_MS: MonoMs = 1_000;
-/// A segment in which everything has been settled for so long is left for a new one.
-const IDLE_SEGMENT_MS: i64 = 10 * MINUTE_MS;
+/// A sender that gave up its lock for a newer version stands again after this.
+const YIELD_MS: MonoMs = 5_000;
+/// How often this process's spool is looked after.
+const LOOK_AFTER_MS: MonoMs = 1_000;
+/// A sender without a sign of life for so long is told of.
+const STALLED_MS: MonoMs = 10_000;
+/// A segment to which nothing was appended for so long is left for a new one.
+const IDLE_SEGMENT_MS: WallMs = 10 * MINUTE_MS;
 
 /// Serves a namespace until no client wants it.
 pub(super) async fn run(shared: Arc<Shared>, namespace: Namespace) {
-    let mut task = Task { shared, namespace, sender: None, next_election: 0, next_measure: 0 };
+    let mut task = Task::new(shared, namespace, Rc::new(transport::connect));
     loop {
         task.shared.wake.awake();
         task.shared.ids.redraw();
         let now = SystemClock.now();
         task.serve(now);
         if task.shared.end_if_unused() {
-            task.end();
+            task.end(now);
             return;
         }
         let until = task.sleep_until(now);
         task.shared.wake.asleep_until(until);
-        task.sleep(until).await;
+        sleep(&mut task, until).await;
     }
 }
 
-struct Task {
+/// Sleeps until then, a wake-up or an answer.
+async fn sleep(task: &mut Task, until: MonoMs) {
+    let shared = task.shared.clone();
+    let answered = tokio::select! {
+        answer = poll_fn(|context| task.poll_answer(context)) => Some(answer),
+        () = shared.wake.woken() => None,
+        () = tokio::time::sleep_until(instant_at(until).into()) => None,
+    };
+    let Some((request, answer)) = answered else { return };
+    task.answered(request, answer, SystemClock.now());
+    // The next request goes out, through the connection's own task, before more is read.
+    for _ in 0..3 {
+        tokio::select! {
+            biased;
+            (request, answer) = poll_fn(|context| task.poll_answer(context)) => {
+                task.answered(request, answer, SystemClock.now());
+            }
+            () = tokio::task::yield_now() => {}
+        }
+    }
+}
+
+pub(crate) struct Task {
     shared: Arc<Shared>,
     namespace: Namespace,
+    connect: Rc<Connect>,
     sender: Option<Sender>,
+    /// This process gave up the lock for a newer version, and none took it.
+    yielded: bool,
     next_election: MonoMs,
-    next_measure: MonoMs,
+    next_look: MonoMs,
+    /// The other process's sign of life, and when it changed.
+    last_beat: (u64, MonoMs),
 }
 
 impl Task {
-    fn serve(&mut self, now: Now) {
+    pub(crate) fn new(shared: Arc<Shared>, namespace: Namespace, connect: Rc<Connect>) -> Self {
+        Self {
+            shared,
+            namespace,
+            connect,
+            sender: None,
+            yielded: false,
+            next_election: 0,
+            next_look: 0,
+            last_beat: (0, 0),
+        }
+    }
+
+    /// What is to be done now; [`Self::sleep_until`] says when it is to be called again.
+    pub(crate) fn serve(&mut self, now: Now) {
+        if self.sender.as_ref().is_some_and(Sender::is_deposed) {
+            self.sender = None;
+        }
+        if self.sender.as_ref().is_some_and(|sender| sender.yields(now)) {
+            self.sender = None;
+            self.yielded = true;
+            self.next_election = now.mono + YIELD_MS;
+        }
         if self.sender.is_none() && now.mono >= self.next_election {
             self.next_election = now.mono + ELECTION_MS;
             self.stand_for_election(now);
-        }
-        if self.sender.as_ref().is_some_and(Sender::is_deposed) {
-            self.sender = None;
         }
         if let Some(sender) = &mut self.sender {
             sender.tick(now);
         } else {
             self.watch_own_spool();
         }
-        if now.mono >= self.next_measure {
-            self.next_measure = now.mono + MEASURE_MS;
-            self.measure(now);
+        if now.mono >= self.next_look {
+            self.next_look = now.mono + LOOK_AFTER_MS;
+            self.look_after_own_spool(now);
+            if self.sender.is_none() {
+                self.watch_sender(now);
+            }
         }
         if self.shared.settlement.has_waiters() {
             self.shared.settlement.tick();
@@ -69,12 +132,16 @@ impl Task {
     fn stand_for_election(&mut self, now: Now) {
         let lock = match self.namespace.try_lock_sender() {
             Ok(Some(lock)) => lock,
-            Ok(None) => return,
+            Ok(None) => {
+                self.yielded = false;
+                return;
+            }
             Err(error) => {
                 return self.alarm_storage("the sender's lock cannot be tried", &error, now);
             }
         };
-        match Sender::new(self.shared.clone(), self.namespace.clone(), lock, now) {
+        let (shared, namespace) = (self.shared.clone(), self.namespace.clone());
+        match Sender::new(shared, namespace, lock, self.connect.clone(), self.yielded, now) {
             Ok(sender) => self.sender = Some(sender),
             Err(error) => self.shared.alarms.raise(AlarmKind::Storage, error.message(), now.mono),
         }
@@ -83,24 +150,65 @@ impl Task {
     /// Learns from what the sender of another process wrote.
     fn watch_own_spool(&self) {
         let (disk, dir) = (&**self.namespace.disk(), self.shared.writer.dir());
-        // Before the sender's first write there is nothing to read.
-        let Ok(cursor) = read_cursor(disk, dir) else { return };
+        // A cursor that cannot be read now will be later.
+        let Ok(cursor) = read_cursor(disk, &dir) else { return };
         if cursor.settled > self.shared.settlement.settled() {
-            for rejection in outcomes_of(disk, dir).unwrap_or_default() {
+            for rejection in outcomes_of(disk, &dir).unwrap_or_default() {
                 self.shared.settlement.reject(rejection);
             }
             self.shared.settlement.advance(cursor.settled);
         }
     }
 
-    fn measure(&self, now: Now) {
-        match self.namespace.usage() {
-            Ok(bytes) => self.shared.writer.set_namespace_bytes(bytes),
-            Err(error) => self.alarm_storage("the spool cannot be measured", &error, now),
+    /// A sender that is stopped is not deposed: it would send on when it goes on.
+    fn watch_sender(&mut self, now: Now) {
+        // Without a beat there is no sender yet, and an election to come.
+        let Ok(beat) = self.namespace.last_beat() else { return };
+        if self.last_beat.1 == 0 || beat != self.last_beat.0 {
+            self.last_beat = (beat, now.mono.max(1));
+        } else if now.mono - self.last_beat.1 >= STALLED_MS {
+            let message = "another process holds this account's sender lock and shows no sign of \
+                           life; calls are kept. Is it stopped, or is its disk?";
+            self.shared.alarms.raise(AlarmKind::SenderStalled, message, now.mono);
         }
+    }
+
+    fn look_after_own_spool(&mut self, now: Now) {
+        match self.shared.writer.look_after(now.wall, IDLE_SEGMENT_MS) {
+            Ok(LookedAfter::InPlace) => {}
+            Ok(LookedAfter::SegmentReplaced) => {
+                let message = "the file that calls were written to was damaged or removed; another \
+                               was begun";
+                self.shared.alarms.raise(AlarmKind::Storage, message, now.mono);
+            }
+            Ok(LookedAfter::Gone) => self.move_to_a_new_spool(now),
+            Err(error) => self.alarm_storage("the spool cannot be looked after", &error, now),
+        }
+    }
+
+    fn move_to_a_new_spool(&mut self, now: Now) {
         let settled = self.shared.settlement.settled();
-        if let Err(error) = self.shared.writer.roll_if_idle(settled, now.wall, IDLE_SEGMENT_MS) {
-            self.alarm_storage("a new segment cannot be begun", &error, now);
+        let name = SpoolName(self.shared.ids.next(now.wall));
+        let spool = match self.namespace.create_spool(name) {
+            Ok(spool) => spool,
+            Err(error) => {
+                return self.alarm_storage(
+                    "the spool was removed, and another cannot be made",
+                    &error,
+                    now,
+                );
+            }
+        };
+        let end = self.shared.writer.move_to(spool);
+        let calls = self.shared.settlement.unsettled_calls(end);
+        let message = format!(
+            "the spool was removed while it was in use, and with it {calls} calls that were not \
+             billed; another was made"
+        );
+        self.shared.alarms.raise(AlarmKind::Storage, &message, now.mono);
+        if end > settled {
+            self.shared.settlement.reject(Rejection::lost(&(settled..end)));
+            self.shared.settlement.advance(end);
         }
     }
 
@@ -109,7 +217,7 @@ impl Task {
         self.shared.alarms.raise(AlarmKind::Storage, &message, now.mono);
     }
 
-    fn sleep_until(&self, now: Now) -> MonoMs {
+    pub(crate) fn sleep_until(&self, now: Now) -> MonoMs {
         let poll = match &self.sender {
             _ if self.shared.settlement.has_waiters() => WAITERS_POLL_MS,
             Some(sender) => sender.poll_interval(),
@@ -119,44 +227,27 @@ impl Task {
         self.sender.as_ref().and_then(Sender::wake_at).map_or(at, |wake_at| wake_at.min(at))
     }
 
-    /// Sleeps until then, a wake-up or an answer.
-    async fn sleep(&mut self, until: MonoMs) {
-        let answer = async {
-            match &mut self.sender {
-                Some(sender) => sender.answer().await,
-                None => std::future::pending().await,
-            }
-        };
-        let answered = tokio::select! {
-            answer = answer => Some(answer),
-            () = self.shared.wake.woken() => None,
-            () = tokio::time::sleep_until(instant_at(until).into()) => None,
-        };
-        if let (Some((request, answer)), Some(sender)) = (answered, &mut self.sender) {
-            sender.answered(request, answer, SystemClock.now());
-            // The next request goes out, through the connection's own task, before more is read.
-            for _ in 0..3 {
-                tokio::select! {
-                    biased;
-                    (request, answer) = sender.answer() => {
-                        sender.answered(request, answer, SystemClock.now());
-                    }
-                    () = tokio::task::yield_now() => {}
-                }
-            }
+    /// The answer to the request under way; pending for ever when there is none.
+    pub(crate) fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<(Token, Answer)> {
+        self.sender.as_mut().map_or(Poll::Pending, |sender| sender.poll_answer(context))
+    }
+
+    pub(crate) fn answered(&mut self, request: Token, answer: Answer, now: Now) {
+        if let Some(sender) = &mut self.sender {
+            sender.answered(request, answer, now);
         }
     }
 
     /// Lets go of the spool; removes it if there is nothing in it.
-    fn end(self) {
+    pub(crate) fn end(self, now: Now) {
         let writer = &self.shared.writer;
         let empty = writer.close() <= self.shared.settlement.settled();
         // Without the sender's lock, the sender removes it once this process lets go of it.
         if empty
-            && self.sender.is_some()
-            && let Err(error) = remove_spool(&**self.namespace.disk(), writer.dir())
+            && self.sender.as_ref().is_some_and(|sender| !sender.is_deposed())
+            && let Err(error) = remove_spool(&**self.namespace.disk(), &writer.dir())
         {
-            self.alarm_storage("an empty spool cannot be removed", &error, SystemClock.now());
+            self.alarm_storage("an empty spool cannot be removed", &error, now);
         }
     }
 }

@@ -1,7 +1,8 @@
 //! How far a spool is settled, and how far it was ever attempted.
 //!
 //! The file holds two slots of 32 bytes, written in turn, each with a checksum: a torn write
-//! spoils one slot and leaves the other. A lost cursor means that everything was attempted.
+//! spoils one slot and leaves the other. The owner makes the file with the spool; so a cursor that is
+//! missing or cannot be read was lost, and then everything may have been attempted.
 
 use std::io;
 use std::path::Path;
@@ -21,8 +22,9 @@ pub(crate) struct Cursor {
     pub(crate) settled: Seq,
     /// No record at or above it was ever part of a request.
     pub(crate) attempted: Seq,
-    /// When `attempted` last moved, by the wall clock.
-    pub(crate) attempted_at: WallMs,
+    /// No record that is attempted and not settled was first part of a request before this, by the
+    /// wall clock.
+    pub(crate) attempted_since: WallMs,
 }
 
 impl Cursor {
@@ -30,7 +32,7 @@ impl Cursor {
         let mut slot = [0; SLOT_BYTES];
         slot[0..8].copy_from_slice(&self.settled.to_le_bytes());
         slot[8..16].copy_from_slice(&self.attempted.to_le_bytes());
-        slot[16..24].copy_from_slice(&self.attempted_at.to_le_bytes());
+        slot[16..24].copy_from_slice(&self.attempted_since.to_le_bytes());
         slot[24..28].copy_from_slice(&generation.to_le_bytes());
         let crc = crc32c::crc32c(&slot[..28]);
         slot[28..32].copy_from_slice(&crc.to_le_bytes());
@@ -44,14 +46,17 @@ impl Cursor {
         let cursor = Self {
             settled: u64_at(slot, 0),
             attempted: u64_at(slot, 8),
-            attempted_at: u64_at(slot, 16).cast_signed(),
+            attempted_since: u64_at(slot, 16).cast_signed(),
         };
         Some((cursor, u32_at(slot, 24)))
     }
 
     /// The newest whole slot of a file's bytes.
     fn newest(bytes: &[u8]) -> Option<(Self, u32)> {
-        bytes.chunks(SLOT_BYTES).take(2).filter_map(Self::decode).max()
+        let slots = bytes.chunks(SLOT_BYTES).take(2).filter_map(Self::decode);
+        slots.max_by_key(|(cursor, _)| {
+            (cursor.settled, cursor.attempted != Seq::MAX, cursor.attempted)
+        })
     }
 }
 
@@ -64,16 +69,18 @@ pub(crate) struct CursorFile {
 }
 
 impl CursorFile {
-    /// Opens a spool's cursor, creating it if need be. A cursor that exists but cannot be read
-    /// counts everything as attempted.
+    /// Makes the cursor of a new spool.
+    pub(crate) fn create(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+        let file = disk.open(path, Open::Update)?;
+        file.write_all_at(&Cursor::default().encode(0), 0)
+    }
+
+    /// Opens a spool's cursor.
     pub(crate) fn open(disk: &dyn Disk, path: &Path) -> io::Result<Self> {
         let file = disk.open(path, Open::Update)?;
         let bytes = read_to_end(&*file, 2 * SLOT_BYTES as u64)?;
-        let (cursor, generation) = match Cursor::newest(&bytes) {
-            Some(newest) => newest,
-            None if bytes.is_empty() => (Cursor::default(), 0),
-            None => (Cursor { attempted: Seq::MAX, ..Cursor::default() }, 0),
-        };
+        let lost = Cursor { attempted: Seq::MAX, ..Cursor::default() };
+        let (cursor, generation) = Cursor::newest(&bytes).unwrap_or((lost, 0));
         Ok(Self { file, cursor, generation })
     }
 
@@ -87,13 +94,30 @@ impl CursorFile {
         self.cursor
     }
 
-    /// Moves forward to `to`; a step back is no step.
-    pub(crate) fn advance(&mut self, to: Cursor) -> io::Result<()> {
-        let mut next = self.cursor;
-        next.settled = next.settled.max(to.settled);
-        if to.attempted > next.attempted {
-            (next.attempted, next.attempted_at) = (to.attempted, to.attempted_at);
+    /// Everything below `to` is settled; a step back is no step.
+    pub(crate) fn settle(&mut self, to: Seq) -> io::Result<()> {
+        self.write(Cursor { settled: self.cursor.settled.max(to), ..self.cursor })
+    }
+
+    /// Records below `end` are about to be sent. With `sync` that survives a power loss.
+    pub(crate) fn attempt(&mut self, end: Seq, now: WallMs, sync: bool) -> io::Result<()> {
+        let Cursor { settled, attempted, attempted_since } = self.cursor;
+        if end > attempted {
+            let since = if settled >= attempted { now } else { attempted_since };
+            self.write(Cursor { settled, attempted: end, attempted_since: since })?;
         }
+        if sync { self.file.sync() } else { Ok(()) }
+    }
+
+    /// After a lost cursor: all that is left was not attempted.
+    pub(crate) fn nothing_is_attempted(&mut self) -> io::Result<()> {
+        match self.cursor.attempted {
+            Seq::MAX => self.write(Cursor { attempted: self.cursor.settled, ..self.cursor }),
+            _ => Ok(()),
+        }
+    }
+
+    fn write(&mut self, next: Cursor) -> io::Result<()> {
         if next == self.cursor {
             return Ok(());
         }
@@ -110,26 +134,45 @@ mod tests {
     use super::*;
     use crate::disk::MemoryDisk;
 
-    fn at(settled: Seq, attempted: Seq) -> Cursor {
-        Cursor { settled, attempted, attempted_at: 7 }
-    }
-
     #[test]
     fn a_torn_slot_leaves_the_other_and_a_lost_cursor_counts_all_as_attempted() {
         let disk = MemoryDisk::default();
         let path = Path::new("cursor");
-        let mut cursor = CursorFile::open(&disk, path).unwrap();
+        let open = || CursorFile::open(&disk, path).unwrap();
+        let lost = Cursor { attempted: Seq::MAX, ..Cursor::default() };
+        assert_eq!(open().get(), lost, "a missing one was lost");
+        CursorFile::create(&disk, path).unwrap();
+        let mut cursor = open();
         assert_eq!(cursor.get(), Cursor::default());
-        cursor.advance(at(3, 10)).unwrap();
-        cursor.advance(at(10, 10)).unwrap();
-        cursor.advance(at(2, 2)).unwrap();
-        assert_eq!(CursorFile::open(&disk, path).unwrap().get(), at(10, 10));
+        cursor.attempt(10, 7, true).unwrap();
+        cursor.settle(10).unwrap();
+        cursor.settle(2).unwrap();
+        let settled = Cursor { settled: 10, attempted: 10, attempted_since: 7 };
+        assert_eq!(open().get(), settled);
 
         let file = disk.open(path, Open::Update).unwrap();
-        file.write_all_at(&[0xff; 5], 0).unwrap(); // the second slot written: generation 2
-        assert_eq!(CursorFile::open(&disk, path).unwrap().get(), at(3, 10));
+        file.write_all_at(&[0xff; 5], 0).unwrap(); // the slot written last: generation 2
+        assert_eq!(open().get(), Cursor { settled: 0, ..settled });
         file.write_all_at(&[0xff; 5], 32).unwrap();
-        let lost = CursorFile::open(&disk, path).unwrap().get();
-        assert_eq!((lost.settled, lost.attempted), (0, Seq::MAX));
+        let mut cursor = open();
+        assert_eq!(cursor.get(), lost);
+        cursor.settle(12).unwrap();
+        cursor.nothing_is_attempted().unwrap();
+        assert_eq!((open().get().settled, open().get().attempted), (12, 12));
+    }
+
+    #[test]
+    fn the_time_of_the_first_attempt_stands_until_all_that_was_attempted_is_settled() {
+        let disk = MemoryDisk::default();
+        let path = Path::new("cursor");
+        CursorFile::create(&disk, path).unwrap();
+        let mut cursor = CursorFile::open(&disk, path).unwrap();
+        cursor.attempt(5, 100, false).unwrap();
+        cursor.settle(3).unwrap();
+        cursor.attempt(8, 200, false).unwrap();
+        assert_eq!(cursor.get().attempted_since, 100);
+        cursor.settle(8).unwrap();
+        cursor.attempt(9, 300, false).unwrap();
+        assert_eq!(cursor.get().attempted_since, 300);
     }
 }

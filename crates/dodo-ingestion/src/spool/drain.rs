@@ -1,17 +1,18 @@
-//! The sender's end of a spool: a window of records that are being delivered, and what of them is
-//! settled.
+//! The sender's end of a spool: the records that are being delivered, and what of them is settled.
 //!
 //! Records may be settled in any order; the cursor moves over those that are settled without a gap.
-//! After a crash the records behind a gap are sent again with the same ids, which costs a request.
+//! A segment in which everything is settled is unlinked, also behind a gap: one record that waits for
+//! long keeps its own segment only. After a crash what was settled of that segment behind the gap is
+//! sent again with the same ids, which costs a request.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::cursor::{Cursor, CursorFile};
 use super::outcomes::{self, Rejection};
-use super::reader::{Damage, Found, Reader, Record, segment_name, segments};
+use super::reader::{Found, Passed, Reader, Record, segment_name, segments};
 use super::{Namespace, Seq, SpoolName};
 use crate::clock::WallMs;
 use crate::disk::{Disk, DiskFile, Open};
@@ -24,42 +25,41 @@ pub(crate) struct Drain {
     dir: PathBuf,
     reader: Reader,
     cursor: CursorFile,
-    window: VecDeque<Slot>,
-    /// The first record of the last segment that was unlinked.
-    unlinked: Option<Seq>,
+    unsettled: BTreeMap<Seq, Record>,
+    /// Segments that were read to their end and are still there.
+    passed: Vec<Passed>,
     /// Held when the owner is dead and the spool adopted.
     owner: Option<Arc<dyn DiskFile>>,
     /// Whether the owner is this process.
     own: bool,
+    /// Nothing follows what was read, for now; and never will.
+    at_end: bool,
     exhausted: bool,
-}
-
-#[derive(Debug)]
-struct Slot {
-    record: Record,
-    settled: bool,
-}
-
-/// What a read brought.
-#[derive(Debug)]
-pub(crate) struct ReadResult {
-    /// The first of the new records; they are the last of the window.
-    pub(crate) from: Seq,
-    pub(crate) damage: Vec<Damage>,
-    pub(crate) newer: Option<u16>,
 }
 
 impl Drain {
     pub(crate) fn open(namespace: &Namespace, name: SpoolName, own: bool) -> io::Result<Self> {
         let (disk, dir) = (namespace.disk().clone(), namespace.spool_dir(&name));
         let cursor = CursorFile::open(&*disk, &dir.join("cursor"))?;
-        let reader = Reader::new(disk.clone(), dir.clone(), cursor.get().settled);
-        let window = VecDeque::new();
-        let (unlinked, owner, exhausted) = (None, None, false);
-        let mut drain =
-            Self { disk, name, dir, reader, cursor, window, unlinked, owner, own, exhausted };
-        drain.unlink_settled()?;
-        Ok(drain)
+        let settled = cursor.get().settled;
+        let firsts = segments(&*disk, &dir)?;
+        for pair in firsts.windows(2).filter(|pair| pair[1] <= settled) {
+            disk.remove_file(&dir.join(segment_name(pair[0])))?;
+        }
+        let reader = Reader::new(disk.clone(), dir.clone(), settled);
+        Ok(Self {
+            disk,
+            name,
+            dir,
+            reader,
+            cursor,
+            unsettled: BTreeMap::new(),
+            passed: Vec::new(),
+            owner: None,
+            own,
+            at_end: false,
+            exhausted: false,
+        })
     }
 
     pub(crate) fn name(&self) -> &SpoolName {
@@ -84,91 +84,71 @@ impl Drain {
         Ok(self.owner.is_none())
     }
 
-    /// Reads up to so many records into the window.
-    pub(crate) fn read(&mut self, max_records: usize, max_bytes: usize) -> io::Result<ReadResult> {
-        let from = self.reader.position();
+    /// Reads up to so many further records; [`Drain::records_from`] the position before has them.
+    pub(crate) fn read(&mut self, max_records: usize, max_bytes: usize) -> io::Result<Found> {
         let alive = self.owner_alive()?;
-        let Found { records, damage, newer, exhausted } =
-            self.reader.read(max_records, max_bytes, alive)?;
-        self.exhausted = exhausted;
-        self.window.extend(records.into_iter().map(|record| Slot { record, settled: false }));
-        Ok(ReadResult { from, damage, newer })
+        let mut found = self.reader.read(max_records, max_bytes, alive)?;
+        (self.at_end, self.exhausted) = (found.at_end, found.exhausted);
+        self.passed.append(&mut found.passed);
+        let records = std::mem::take(&mut found.records);
+        self.unsettled.extend(records.into_iter().map(|record| (record.header.seq, record)));
+        Ok(found)
     }
 
-    /// The records of the window from a sequence number on.
+    /// The sequence number after the last record that was read.
+    pub(crate) fn position(&self) -> Seq {
+        self.reader.position()
+    }
+
     pub(crate) fn records_from(&self, from: Seq) -> impl Iterator<Item = &Record> {
-        let start = self.window.partition_point(|slot| slot.record.header.seq < from);
-        self.window.range(start..).map(|slot| &slot.record)
+        self.unsettled.range(from..).map(|(_, record)| record)
     }
 
     pub(crate) fn record(&self, seq: Seq) -> Option<&Record> {
-        Some(&self.window[self.position(seq)?].record)
-    }
-
-    /// Where in the window a record lies.
-    fn position(&self, seq: Seq) -> Option<usize> {
-        let first = self.window.front()?.record.header.seq;
-        // Sequence numbers have gaps only where the disk was damaged.
-        let likely = usize::try_from(seq.checked_sub(first)?).ok()?;
-        if self.window.get(likely).is_some_and(|slot| slot.record.header.seq == seq) {
-            return Some(likely);
-        }
-        self.window.binary_search_by_key(&seq, |slot| slot.record.header.seq).ok()
+        self.unsettled.get(&seq)
     }
 
     /// Notes, before a request, that records below `end` are part of it.
-    pub(crate) fn record_attempt(&mut self, end: Seq, now: WallMs) -> io::Result<()> {
-        let attempt = Cursor { attempted: end, attempted_at: now, ..self.cursor.get() };
-        self.cursor.advance(attempt)
+    pub(crate) fn record_attempt(&mut self, end: Seq, now: WallMs, sync: bool) -> io::Result<()> {
+        self.cursor.attempt(end, now, sync)
     }
 
-    /// Writes down why records are set aside; they are to be settled after this.
+    /// Writes down why records are not billed; they are to be settled after this.
     pub(crate) fn record_outcomes(&self, rejections: &[Rejection]) -> io::Result<()> {
         outcomes::append(&*self.disk, &self.dir.join("outcomes"), rejections)
     }
 
     /// Marks a record as settled. [`Drain::commit`] makes it last.
     pub(crate) fn settle(&mut self, seq: Seq) {
-        if let Some(at) = self.position(seq) {
-            let slot = &mut self.window[at];
-            slot.settled = true;
-            slot.record.discard_body();
-        }
+        self.unsettled.remove(&seq);
     }
 
     /// Moves the cursor over what is settled, and unlinks segments that hold nothing else.
     pub(crate) fn commit(&mut self) -> io::Result<()> {
-        while self.window.front().is_some_and(|slot| slot.settled) {
-            self.window.pop_front();
+        let first_unsettled = self.unsettled.first_key_value().map(|(seq, _)| *seq);
+        self.cursor.settle(first_unsettled.unwrap_or(self.reader.position()))?;
+        if first_unsettled.is_none() && self.at_end {
+            self.cursor.nothing_is_attempted()?;
         }
-        let settled = match self.window.front() {
-            Some(slot) => slot.record.header.seq,
-            None => self.reader.position(),
-        };
-        self.cursor.advance(Cursor { settled, ..self.cursor.get() })?;
-        if self.reader.passed() > self.unlinked {
-            self.unlink_settled()?;
-        }
-        Ok(())
-    }
-
-    fn unlink_settled(&mut self) -> io::Result<()> {
-        let settled = self.cursor.get().settled;
-        let firsts = segments(&*self.disk, &self.dir)?;
-        for pair in firsts.windows(2).filter(|pair| pair[1] <= settled) {
-            self.disk.remove_file(&self.dir.join(segment_name(pair[0])))?;
-            self.unlinked = Some(pair[0]);
-        }
-        Ok(())
+        let (disk, unsettled) = (&*self.disk, &self.unsettled);
+        let mut result = Ok(());
+        self.passed.retain(|Passed { segment, end }| {
+            let waits = unsettled.range(segment..end).next().is_some();
+            if !waits && result.is_ok() {
+                result = disk.remove_file(&self.dir.join(segment_name(*segment)));
+            }
+            waits || result.is_err()
+        });
+        result
     }
 
     /// Whether the owner is dead and everything it accepted is settled.
     pub(crate) fn is_finished(&self) -> bool {
-        self.owner.is_some() && self.exhausted && self.window.is_empty()
+        self.owner.is_some() && self.exhausted && self.unsettled.is_empty()
     }
 
     /// Removes the spool's files, the owner's lock last.
-    pub(crate) fn remove(self) -> io::Result<()> {
+    pub(crate) fn remove(&self) -> io::Result<()> {
         remove_spool(&*self.disk, &self.dir)
     }
 }

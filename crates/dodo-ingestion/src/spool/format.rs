@@ -1,22 +1,24 @@
 //! Bytes on disk: the segment header and the record frame. All numbers are little-endian.
 //!
 //! ```text
-//! segment header, 32 bytes            record, 44 bytes and a body
+//! segment header, 40 bytes            record, 44 bytes and a body
 //!   0  magic "DODOSPL\n"                0  body length         u32
 //!   8  format version       u16         4  CRC-32C             u32  of salt, all after it, length
 //!  10  oldest reader        u16         8  sequence number     u64
 //!  12  salt                 u32        16  accepted at         i64  ms since 1970
 //!  16  first sequence       u64        24  occurred at         i64  ms since 1970
-//!  24  zero                 u32        32  delay               u32  ms until it is due
-//!  28  CRC-32C of 0..28     u32        36  group               u32
-//!                                      40  kind                u8
+//!  24  first sequence of               32  delay               u32  ms until it is due
+//!      the segment before   u64        36  group               u32
+//!  32  allotted bytes       u32        40  kind                u8
+//!  36  CRC-32C of 0..36     u32
 //!                                      41  metadata pairs      u8
 //!                                      42  length of the id    u16
 //!                                      44  event id, then the event's JSON without a timestamp
 //! ```
 //!
 //! The salt is a random number of the segment's own, so that a stale block of another segment,
-//! brought back by a crashed file system, does not pass for a record of this one.
+//! brought back by a crashed file system, does not pass for a record of this one. The first segment
+//! names itself as the one before it.
 
 use crate::clock::WallMs;
 
@@ -28,7 +30,8 @@ pub(crate) const VERSION: u16 = 1;
 /// The oldest version whose code can read what this code writes.
 const OLDEST_READER: u16 = 1;
 
-pub(crate) const SEGMENT_HEADER_BYTES: usize = 32;
+pub(crate) const SEGMENT_HEADER_BYTES: usize = 40;
+const SEGMENT_CRC_AT: usize = SEGMENT_HEADER_BYTES - 4;
 pub(crate) const RECORD_HEADER_BYTES: usize = 44;
 /// No event that passes validation comes near it; a length beyond it is damage.
 pub(crate) const MAX_BODY_BYTES: usize = 1 << 20;
@@ -178,13 +181,21 @@ pub(crate) fn parse_record(bytes: &[u8], salt: u32) -> Parsed {
     }
 }
 
+/// What a segment says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentInfo {
+    pub(crate) first_seq: Seq,
+    /// The first sequence number of the segment that its owner wrote before; its own for the first.
+    pub(crate) previous: Seq,
+    pub(crate) salt: u32,
+    /// The bytes that it may grow to.
+    pub(crate) allotted: u32,
+}
+
 /// What a segment's first bytes say.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum SegmentHeader {
-    Readable {
-        first_seq: Seq,
-        salt: u32,
-    },
+    Readable(SegmentInfo),
     /// Written by a version whose records this one cannot read.
     Newer {
         version: u16,
@@ -193,28 +204,36 @@ pub(crate) enum SegmentHeader {
     Bad,
 }
 
-pub(crate) fn segment_header(first_seq: Seq, salt: u32) -> [u8; SEGMENT_HEADER_BYTES] {
+pub(crate) fn segment_header(info: SegmentInfo) -> [u8; SEGMENT_HEADER_BYTES] {
     let mut header = [0; SEGMENT_HEADER_BYTES];
     header[0..8].copy_from_slice(MAGIC);
     header[8..10].copy_from_slice(&VERSION.to_le_bytes());
     header[10..12].copy_from_slice(&OLDEST_READER.to_le_bytes());
-    header[12..16].copy_from_slice(&salt.to_le_bytes());
-    header[16..24].copy_from_slice(&first_seq.to_le_bytes());
-    let crc = crc32c::crc32c(&header[..28]);
-    header[28..32].copy_from_slice(&crc.to_le_bytes());
+    header[12..16].copy_from_slice(&info.salt.to_le_bytes());
+    header[16..24].copy_from_slice(&info.first_seq.to_le_bytes());
+    header[24..32].copy_from_slice(&info.previous.to_le_bytes());
+    header[32..36].copy_from_slice(&info.allotted.to_le_bytes());
+    let crc = crc32c::crc32c(&header[..SEGMENT_CRC_AT]);
+    header[SEGMENT_CRC_AT..].copy_from_slice(&crc.to_le_bytes());
     header
 }
 
 pub(crate) fn parse_segment_header(bytes: &[u8]) -> SegmentHeader {
     let Some(header) = bytes.get(..SEGMENT_HEADER_BYTES) else { return SegmentHeader::Incomplete };
-    if &header[0..8] != MAGIC || crc32c::crc32c(&header[..28]) != u32_at(header, 28) {
+    let crc = crc32c::crc32c(&header[..SEGMENT_CRC_AT]);
+    if &header[0..8] != MAGIC || crc != u32_at(header, SEGMENT_CRC_AT) {
         return SegmentHeader::Bad;
     }
     let oldest_reader = u16::from_le_bytes([header[10], header[11]]);
     if oldest_reader > VERSION {
         return SegmentHeader::Newer { version: u16::from_le_bytes([header[8], header[9]]) };
     }
-    SegmentHeader::Readable { first_seq: u64_at(header, 16), salt: u32_at(header, 12) }
+    SegmentHeader::Readable(SegmentInfo {
+        first_seq: u64_at(header, 16),
+        previous: u64_at(header, 24),
+        salt: u32_at(header, 12),
+        allotted: u32_at(header, 32),
+    })
 }
 
 /// The caller has checked that the bytes are there.
@@ -280,15 +299,15 @@ mod tests {
 
     #[test]
     fn a_segment_header_tells_versions_and_damage_apart() {
-        let header = segment_header(5, 6);
-        let readable = SegmentHeader::Readable { first_seq: 5, salt: 6 };
-        assert_eq!(parse_segment_header(&header), readable);
-        assert_eq!(parse_segment_header(&header[..31]), SegmentHeader::Incomplete);
+        let info = SegmentInfo { first_seq: 5, previous: 2, salt: 6, allotted: 65_536 };
+        let header = segment_header(info);
+        assert_eq!(parse_segment_header(&header), SegmentHeader::Readable(info));
+        assert_eq!(parse_segment_header(&header[..39]), SegmentHeader::Incomplete);
         let mut newer = header;
         newer[8] = 3;
         newer[10] = 2;
-        let crc = crc32c::crc32c(&newer[..28]);
-        newer[28..].copy_from_slice(&crc.to_le_bytes());
+        let crc = crc32c::crc32c(&newer[..SEGMENT_CRC_AT]);
+        newer[SEGMENT_CRC_AT..].copy_from_slice(&crc.to_le_bytes());
         assert_eq!(parse_segment_header(&newer), SegmentHeader::Newer { version: 3 });
         newer[0] = 0;
         assert_eq!(parse_segment_header(&newer), SegmentHeader::Bad);

@@ -3,14 +3,18 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 
+use super::cursor::CursorFile;
 use super::drain::remove_spool;
+use super::format::{SEGMENT_HEADER_BYTES, SegmentHeader, parse_segment_header, u64_at};
+use super::reader::{segment_name, segments};
 use super::writer::Owned;
 use super::{Damage, Seq};
 use crate::clock::WallMs;
-use crate::disk::{Disk, DiskFile, Open, append_all, read_to_end};
+use crate::disk::{Disk, DiskFile, Open, append_all, is_in_place, read_to_end};
 
 /// The name of a spool's directory. Not a process id: no decision uses one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,6 +23,9 @@ pub(crate) struct SpoolName(pub(crate) String);
 /// Directories that are being made begin with this, and do not count as spools yet.
 const UNFINISHED: &str = ".new-";
 const START_BYTES: usize = size_of::<WallMs>();
+/// Taking room is a matter of a millisecond.
+const ROOM_LOCK_ATTEMPTS: u32 = 100;
+const ROOM_LOCK_PAUSE: Duration = Duration::from_millis(1);
 
 /// One call that was set aside, as it is kept: a line of JSON.
 #[derive(Debug, Serialize)]
@@ -76,10 +83,11 @@ impl Namespace {
         if !owner.try_lock()? {
             return Err(io::Error::other("another process holds the new spool's lock"));
         }
+        CursorFile::create(&*self.disk, &unfinished.join("cursor"))?;
         let dir = self.spool_dir(&name);
         self.disk.rename(&unfinished, &dir)?;
         self.disk.sync_dir(&self.dir.join("spools"))?;
-        Ok(Owned { name, dir, _lock: owner })
+        Ok(Owned { name, dir, lock: owner })
     }
 
     /// The spools of all processes, living and dead, oldest name first.
@@ -117,39 +125,43 @@ impl Namespace {
     /// Whether a file that was locked by [`Self::try_lock_sender`] is still the one that others try.
     /// An unlinked lock file has two holders.
     pub(crate) fn is_sender_lock(&self, lock: &dyn DiskFile) -> bool {
-        match (self.disk.identify(&self.dir.join("sender.lock")), lock.identify()) {
-            (Ok(by_name), Ok(held)) => by_name == held,
-            _ => false,
-        }
+        is_in_place(&*self.disk, &self.dir.join("sender.lock"), lock)
     }
 
-    /// Appends lines to the dead letters and syncs them.
-    pub(crate) fn append_dead_letters(&self, letters: &[DeadLetter<'_>]) -> io::Result<()> {
-        let mut lines = Vec::new();
-        for letter in letters {
-            serde_json::to_writer(&mut lines, letter)?;
-            lines.push(b'\n');
+    /// Appends a line to the dead letters, if it takes no more than `room`, and syncs it. Returns how
+    /// many bytes it took.
+    pub(crate) fn append_dead_letter(&self, letter: &DeadLetter<'_>, room: u64) -> io::Result<u64> {
+        let mut line = serde_json::to_vec(letter)?;
+        line.push(b'\n');
+        if line.len() as u64 > room {
+            let message = "max_spool_bytes is taken: clear the dead letters or raise it";
+            return Err(io::Error::new(io::ErrorKind::StorageFull, message));
         }
         let file = self.disk.open(&self.dir.join("dead-letters.jsonl"), Open::Append)?;
-        append_all(&*file, &lines)?;
-        file.sync()
+        append_all(&*file, &line)?;
+        file.sync()?;
+        Ok(line.len() as u64)
     }
 
     /// Keeps bytes of a spool that could not be read.
     pub(crate) fn quarantine(&self, spool: &SpoolName, damage: &Damage) -> io::Result<()> {
+        if damage.bytes.is_empty() {
+            return Ok(());
+        }
         let dir = self.dir.join("quarantine");
         self.disk.create_dir_all(&dir)?;
         let name = format!("{}-{:016x}-{}", spool.0, damage.segment, damage.offset);
         let file = self.disk.open(&dir.join(name), Open::Update)?;
         file.truncate(0)?;
-        file.write_all_at(&damage.bytes, 0)
+        file.write_all_at(&damage.bytes, 0)?;
+        file.sync()
     }
 
     /// When recent requests started, by the wall clock, in no order.
     pub(crate) fn starts(&self, slots: usize) -> io::Result<Vec<WallMs>> {
         let file = self.disk.open(&self.dir.join("starts"), Open::Update)?;
         let bytes = read_to_end(&*file, (slots * START_BYTES) as u64)?;
-        let starts = bytes.chunks_exact(START_BYTES).map(|chunk| super::format::u64_at(chunk, 0));
+        let starts = bytes.chunks_exact(START_BYTES).map(|chunk| u64_at(chunk, 0));
         Ok(starts.map(u64::cast_signed).filter(|start| *start > 0).collect())
     }
 
@@ -159,8 +171,52 @@ impl Namespace {
         file.write_all_at(&start.to_le_bytes(), (slot * START_BYTES) as u64)
     }
 
-    /// The bytes of all files of the namespace.
-    pub(crate) fn usage(&self) -> io::Result<u64> {
-        self.disk.usage(&self.dir)
+    /// What the sender wrote last by [`show_life`].
+    pub(crate) fn last_beat(&self) -> io::Result<u64> {
+        let file = self.disk.open(&self.dir.join("sender.lock"), Open::Read)?;
+        let mut beat = [0; 8];
+        file.read_at(&mut beat, 0)?;
+        Ok(u64_at(&beat, 0))
     }
+
+    /// The bytes that the namespace takes, with what the segments being written may grow to.
+    pub(crate) fn usage(&self) -> io::Result<u64> {
+        let mut bytes = self.disk.usage(&self.dir)?;
+        for spool in self.spools()? {
+            bytes += self.room_of_last_segment(&self.spool_dir(&spool)).unwrap_or(0);
+        }
+        Ok(bytes)
+    }
+
+    fn room_of_last_segment(&self, spool: &Path) -> io::Result<u64> {
+        let Some(last) = segments(&*self.disk, spool)?.pop() else { return Ok(0) };
+        let file = self.disk.open(&spool.join(segment_name(last)), Open::Read)?;
+        let mut header = [0; SEGMENT_HEADER_BYTES];
+        let read = file.read_at(&mut header, 0)?;
+        let SegmentHeader::Readable(info) = parse_segment_header(&header[..read]) else {
+            return Ok(0);
+        };
+        Ok(u64::from(info.allotted).saturating_sub(file.len()?))
+    }
+
+    /// Does something while no other process does: taking room for a segment. A holder that was
+    /// stopped does not stop the others; room may then be taken twice.
+    pub(crate) fn with_room<T>(&self, take: impl FnOnce(u64) -> io::Result<T>) -> io::Result<T> {
+        let lock = self.disk.open(&self.dir.join("room.lock"), Open::Update)?;
+        let locked = (0..ROOM_LOCK_ATTEMPTS).any(|attempt| {
+            if attempt > 0 {
+                std::thread::sleep(ROOM_LOCK_PAUSE);
+            }
+            lock.try_lock().unwrap_or(false)
+        });
+        if !locked {
+            tracing::debug!(target: "dodo_ingestion", "room is taken without its lock");
+        }
+        take(self.usage()?)
+    }
+}
+
+/// Writes into the sender's lock what the others look for a change of.
+pub(crate) fn show_life(lock: &dyn DiskFile, beat: u64) -> io::Result<()> {
+    lock.write_all_at(&beat.to_le_bytes(), 0)
 }

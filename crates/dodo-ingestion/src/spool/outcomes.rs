@@ -3,6 +3,7 @@
 //! One JSON line each, appended by the sender after the dead letter and before the cursor.
 
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -14,18 +15,52 @@ use crate::error::{Error, ErrorKind};
 /// The most of the file that is read; what is set aside beyond it can be found in the dead letters.
 const MAX_BYTES: u64 = 4 << 20;
 
-/// Why one record was set aside.
+/// Why records were set aside, or lost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Rejection {
     pub(crate) seq: Seq,
-    /// `rejected` or `too_large`.
+    /// So many records from `seq` on.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub(crate) records: u64,
+    /// `rejected` or `too_large`; `storage` for what was lost.
     pub(crate) kind: String,
     pub(crate) status: Option<u16>,
     pub(crate) message: String,
     pub(crate) uncertain: bool,
 }
 
+fn one() -> u64 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_one(records: &u64) -> bool {
+    *records == 1
+}
+
 impl Rejection {
+    /// Records that the disk lost.
+    pub(crate) fn lost(records: &Range<Seq>) -> Self {
+        Self {
+            seq: records.start,
+            records: records.end - records.start,
+            kind: ErrorKind::Storage.as_str().into(),
+            status: None,
+            message: "the call was accepted, and the disk lost it; what could be read of it lies \
+                      in quarantine"
+                .into(),
+            uncertain: true,
+        }
+    }
+
+    pub(crate) fn is_lost(&self) -> bool {
+        self.kind == ErrorKind::Storage.as_str()
+    }
+
+    pub(crate) fn covers(&self, seq: Seq) -> bool {
+        seq.checked_sub(self.seq).is_some_and(|offset| offset < self.records)
+    }
+
     pub(crate) fn to_error(&self) -> Error {
         let kind = ErrorKind::ALL.into_iter().find(|kind| kind.as_str() == self.kind);
         let error = Error::new(kind.unwrap_or(ErrorKind::Rejected), self.message.clone())
@@ -68,6 +103,7 @@ mod tests {
         assert_eq!(read(&disk, path).unwrap(), []);
         let rejection = Rejection {
             seq: 3,
+            records: 1,
             kind: "too_large".into(),
             status: Some(413),
             message: "no\nroom".into(),

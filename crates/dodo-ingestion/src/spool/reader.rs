@@ -2,16 +2,18 @@
 //!
 //! A record that is not whole in the highest segment of a living owner is *not yet* there. In any
 //! other segment it is the end of the segment: its append never succeeded. Bytes that were written
-//! whole and read back wrong are damage: they are handed out for quarantine, and count as passed.
+//! whole and read back wrong are damage: they are handed out for quarantine, and count as passed. A
+//! segment that is missing counts as settled; what is missing at the end of one that is there was lost.
 
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Seq;
 use super::format::{
-    Header, Parsed, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader, parse_record,
-    parse_segment_header,
+    Header, Parsed, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentInfo,
+    parse_record, parse_segment_header,
 };
 use crate::disk::{Disk, DiskFile, Open};
 
@@ -29,11 +31,6 @@ impl Record {
         self.body.get(..self.header.id_len.into()).unwrap_or_default()
     }
 
-    /// Frees the memory of a record that is only remembered for its place.
-    pub(crate) fn discard_body(&mut self) {
-        self.body = Box::default();
-    }
-
     /// The event as it is sent, without its timestamp.
     pub(crate) fn json(&self) -> &[u8] {
         self.body.get(self.header.id_len.into()..).unwrap_or_default()
@@ -46,8 +43,16 @@ pub(crate) struct Damage {
     pub(crate) segment: Seq,
     pub(crate) offset: u64,
     pub(crate) bytes: Vec<u8>,
-    /// How many records it held; at least so many where that is not known.
+    /// The first record that it held, and how many; at least so many where that is not known.
+    pub(crate) first: Seq,
     pub(crate) records: u64,
+}
+
+/// A segment that was read to its end, and its records' sequence numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Passed {
+    pub(crate) segment: Seq,
+    pub(crate) end: Seq,
 }
 
 /// What one read found.
@@ -55,9 +60,14 @@ pub(crate) struct Damage {
 pub(crate) struct Found {
     pub(crate) records: Vec<Record>,
     pub(crate) damage: Vec<Damage>,
+    /// Sequence numbers of records that were there once.
+    pub(crate) lost: Vec<Range<Seq>>,
+    pub(crate) passed: Vec<Passed>,
     /// The version of a segment that this code is too old to read; reading stops before it.
     pub(crate) newer: Option<u16>,
-    /// There is nothing after what was found, and there never will be.
+    /// There is nothing after what was found, for now.
+    pub(crate) at_end: bool,
+    /// And there never will be.
     pub(crate) exhausted: bool,
 }
 
@@ -68,13 +78,13 @@ pub(crate) struct Reader {
     /// The sequence number that is expected next.
     next: Seq,
     open: Option<OpenSegment>,
+    /// The segment that was read to its end last.
     passed: Option<Seq>,
 }
 
 #[derive(Debug)]
 struct OpenSegment {
-    first: Seq,
-    salt: u32,
+    info: SegmentInfo,
     file: Arc<dyn DiskFile>,
     /// Where in the file `bytes` begins.
     offset: u64,
@@ -109,11 +119,6 @@ impl Reader {
         self.next
     }
 
-    /// The first sequence number of the segment that was last read to its end.
-    pub(crate) fn passed(&self) -> Option<Seq> {
-        self.passed
-    }
-
     /// Reads until there are so many records or bytes, or no more for now.
     pub(crate) fn read(
         &mut self,
@@ -125,6 +130,7 @@ impl Reader {
         let mut bytes = 0;
         while found.records.len() < max_records && bytes < max_bytes {
             if self.open.is_none() && !self.open_next(owner_alive, &mut found)? {
+                found.at_end = true;
                 break;
             }
             let Some(segment) = &mut self.open else { continue };
@@ -134,16 +140,15 @@ impl Reader {
                     if header.seq < self.next {
                         continue;
                     }
-                    self.expect(header.seq, &mut found);
+                    let first = segment.info.first_seq;
+                    self.lose_up_to(first, header.seq, &mut found);
                     self.next = header.seq + 1;
                     bytes += header.frame_len();
                     found.records.push(record);
                 }
-                parsed => {
-                    if segment.fill(CHUNK_BYTES)? {
-                        continue;
-                    }
-                    if !self.end_of_file(&parsed, owner_alive, &mut found)? {
+                _ => {
+                    if !segment.fill(CHUNK_BYTES)? && !self.end_of_file(owner_alive, &mut found)? {
+                        found.at_end = true;
                         break;
                     }
                 }
@@ -152,22 +157,32 @@ impl Reader {
         Ok(found)
     }
 
-    /// Notes the records between the one that is expected and the one that is there.
-    fn expect(&mut self, seq: Seq, found: &mut Found) {
+    /// Notes that a segment's records up to `seq` are lost.
+    fn lose_up_to(&mut self, segment: Seq, seq: Seq, found: &mut Found) {
         let missing = seq.saturating_sub(self.next);
         if missing == 0 {
             return;
         }
+        found.lost.push(self.next..seq);
         match found.damage.last_mut() {
-            Some(damage) => damage.records = damage.records.max(missing),
-            None => found.damage.push(Damage {
-                segment: self.open.as_ref().map_or(seq, |segment| segment.first),
+            Some(damage) if damage.segment == segment && damage.first == self.next => {
+                damage.records = damage.records.max(missing);
+            }
+            _ => found.damage.push(Damage {
+                segment,
                 offset: 0,
                 bytes: Vec::new(),
+                first: self.next,
                 records: missing,
             }),
         }
         self.next = seq;
+    }
+
+    fn pass(&mut self, segment: Seq, found: &mut Found) {
+        self.open = None;
+        self.passed = Some(segment);
+        found.passed.push(Passed { segment, end: self.next.max(segment) });
     }
 
     /// Opens the segment that holds the next record. False when there is none for now.
@@ -192,59 +207,75 @@ impl Reader {
         let mut header = [0; SEGMENT_HEADER_BYTES];
         let read = file.read_at(&mut header, 0)?;
         match parse_segment_header(&header[..read]) {
-            SegmentHeader::Readable { first_seq, salt } if first_seq == first => {
+            SegmentHeader::Readable(info) if info.first_seq == first => {
+                // What lies between this segment and the one before it was settled and unlinked, if
+                // that one was another than the one that was read last.
+                match self.passed {
+                    Some(passed) if info.previous == passed => {
+                        self.lose_up_to(passed, first, found);
+                    }
+                    _ => self.next = self.next.max(first),
+                }
                 let offset = SEGMENT_HEADER_BYTES as u64;
                 let (bytes, parsed) = (Vec::new(), 0);
-                self.open = Some(OpenSegment { first, salt, file, offset, bytes, parsed });
-                // A segment that is gone counts as settled.
-                if self.next < first && self.passed.is_none() {
-                    self.next = first;
-                }
+                self.open = Some(OpenSegment { info, file, offset, bytes, parsed });
             }
             SegmentHeader::Newer { version } => {
                 found.newer = Some(version);
                 return Ok(false);
             }
-            SegmentHeader::Incomplete if last && owner_alive => return Ok(false),
-            SegmentHeader::Incomplete => self.passed = Some(first),
-            SegmentHeader::Bad | SegmentHeader::Readable { .. } => {
+            // The owner looks after its own.
+            SegmentHeader::Incomplete | SegmentHeader::Bad if last && owner_alive => {
+                return Ok(false);
+            }
+            SegmentHeader::Incomplete => self.pass(first, found),
+            SegmentHeader::Bad | SegmentHeader::Readable(_) => {
                 let bytes = crate::disk::read_to_end(&*file, u64::MAX)?;
-                found.damage.push(Damage { segment: first, offset: 0, bytes, records: 1 });
-                self.passed = Some(first);
+                let from = self.next.max(first);
+                found.damage.push(Damage {
+                    segment: first,
+                    offset: 0,
+                    bytes,
+                    first: from,
+                    records: 1,
+                });
+                self.next = from;
+                self.pass(first, found);
             }
         }
         Ok(true)
     }
 
     /// Decides what bytes at the end of a file are that are no whole record. False: not yet.
-    fn end_of_file(
-        &mut self,
-        parsed: &Parsed,
-        owner_alive: bool,
-        found: &mut Found,
-    ) -> io::Result<bool> {
+    fn end_of_file(&mut self, owner_alive: bool, found: &mut Found) -> io::Result<bool> {
         let Some(segment) = &mut self.open else { return Ok(true) };
         // The owner ends a segment before it begins the next: look for the next one first, and
-        // only then for what was appended to this one meanwhile.
-        let higher = segments(&*self.disk, &self.dir)?.last() > Some(&segment.first);
-        if segment.fill(CHUNK_BYTES)? {
+        // only then for what was appended to this one meanwhile. What was seen of a frame may have
+        // been cut off and another written in its place.
+        let higher = segments(&*self.disk, &self.dir)?.last() > Some(&segment.info.first_seq);
+        segment.read_again()?;
+        let parsed = segment.parse();
+        if matches!(parsed, Parsed::Whole(_)) {
             return Ok(true);
         }
         if let Some(bytes) = segment.skip_to_next_whole(self.next) {
             let offset = segment.offset + segment.parsed as u64 - bytes.len() as u64;
-            found.damage.push(Damage { segment: segment.first, offset, bytes, records: 1 });
+            let segment = segment.info.first_seq;
+            found.damage.push(Damage { segment, offset, bytes, first: self.next, records: 1 });
             return Ok(true);
         }
         if owner_alive && !higher {
+            segment.forget_rest();
             return Ok(false);
         }
-        if *parsed == Parsed::Bad {
+        let first = segment.info.first_seq;
+        if parsed == Parsed::Bad {
             let bytes = segment.rest().to_vec();
             let offset = segment.offset + segment.parsed as u64;
-            found.damage.push(Damage { segment: segment.first, offset, bytes, records: 1 });
+            let from = self.next;
+            found.damage.push(Damage { segment: first, offset, bytes, first: from, records: 1 });
         }
-        self.passed = Some(segment.first);
-        self.open = None;
+        self.pass(first, found);
         Ok(true)
     }
 }
@@ -255,7 +286,7 @@ impl OpenSegment {
     }
 
     fn parse(&self) -> Parsed {
-        parse_record(self.rest(), self.salt)
+        parse_record(self.rest(), self.info.salt)
     }
 
     fn take(&mut self, header: Header) -> Record {
@@ -277,13 +308,24 @@ impl OpenSegment {
         Ok(read? > 0)
     }
 
+    fn forget_rest(&mut self) {
+        self.bytes.truncate(self.parsed);
+    }
+
+    /// Reads again what was read and is no record.
+    fn read_again(&mut self) -> io::Result<()> {
+        self.forget_rest();
+        while self.fill(CHUNK_BYTES)? {}
+        Ok(())
+    }
+
     /// Skips to the next whole record that can follow; returns what was skipped.
     fn skip_to_next_whole(&mut self, next: Seq) -> Option<Vec<u8>> {
         let rest = self.rest();
         let last_start = rest.len().checked_sub(RECORD_HEADER_BYTES)?;
         let skipped = (1..=last_start).find(|start| {
-            matches!(parse_record(&rest[*start..], self.salt),
-                Parsed::Whole(header) if header.seq > next)
+            matches!(parse_record(&rest[*start..], self.info.salt),
+                Parsed::Whole(header) if header.seq >= next)
         })?;
         let bytes = rest[..skipped].to_vec();
         self.parsed += skipped;

@@ -23,7 +23,7 @@ fn in_memory() -> Namespace {
 
 fn writer(namespace: &Namespace, settings: WriterSettings) -> Writer {
     let owned = namespace.create_spool(SpoolName("one".into())).unwrap();
-    Writer::new(namespace.disk().clone(), owned, settings)
+    Writer::new(namespace.clone(), owned, settings)
 }
 
 fn draft(text: &str) -> Draft {
@@ -62,7 +62,7 @@ fn records_come_back_in_order_across_segments() {
         expected.push(text);
     }
     let disk = namespace.disk();
-    assert!(segments(&**disk, writer.dir()).unwrap().len() >= 4, "256 KiB each");
+    assert!(segments(&**disk, &writer.dir()).unwrap().len() >= 4, "256 KiB each");
     assert_eq!(texts(&read_all(&namespace, 0, true)), expected);
     assert_eq!(texts(&read_all(&namespace, 7, true)), expected[7..]);
     assert!(read_all(&namespace, 20, false).exhausted);
@@ -144,8 +144,8 @@ fn a_segment_of_a_newer_version_is_left_alone() {
     let mut header = [0; SEGMENT_HEADER_BYTES];
     file.read_at(&mut header, 0).unwrap();
     header[8..12].copy_from_slice(&[9, 0, 9, 0]);
-    let crc = crc32c::crc32c(&header[..28]);
-    header[28..].copy_from_slice(&crc.to_le_bytes());
+    let crc = crc32c::crc32c(&header[..36]);
+    header[36..].copy_from_slice(&crc.to_le_bytes());
     file.write_all_at(&header, 0).unwrap();
     let found = read_all(&namespace, 0, false);
     assert_eq!((found.newer, found.exhausted), (Some(9), false));
@@ -165,10 +165,126 @@ fn when_the_spool_is_full_the_newest_is_refused_and_room_brings_it_back() {
     };
     assert_eq!(error.kind(), ErrorKind::Overflow);
     assert_eq!(error.field(), Some("max_spool_bytes"));
-    assert!((100..105).contains(&accepted), "{accepted}");
+    assert!((80..98).contains(&accepted), "{accepted}");
     assert!(namespace.usage().unwrap() <= 1 << 20);
-    writer.set_namespace_bytes(0);
+    let mut drain = Drain::open(&namespace, SpoolName("one".into()), true).unwrap();
+    drain.read(50, usize::MAX).unwrap();
+    (0..50).for_each(|seq| drain.settle(seq));
+    drain.commit().unwrap();
+    assert!(writer.append(&mut draft(&text), 0).is_err(), "room is not looked for at every call");
+    writer.look_after(0, i64::MAX).unwrap();
     append(&writer, &text);
+}
+
+#[test]
+fn processes_share_the_room_exactly() {
+    let namespace = in_memory();
+    let settings = WriterSettings { max_bytes: 1 << 20, sync: false };
+    let writers: Vec<Writer> = (0..5)
+        .map(|i| {
+            let owned = namespace.create_spool(SpoolName(i.to_string())).unwrap();
+            Writer::new(namespace.clone(), owned, settings)
+        })
+        .collect();
+    let (mut refused, mut accepted) = (0, 0);
+    for turn in 0..3_000 {
+        let writer = &writers[turn % 5];
+        match writer.append(&mut draft(&"x".repeat(1_000)), 0) {
+            Ok(_) => accepted += 1,
+            Err(_) => refused += 1,
+        }
+        if turn % 50 == 0 {
+            writer.look_after(0, i64::MAX).unwrap();
+            assert!(namespace.disk().usage(namespace.dir()).unwrap() <= 1 << 20);
+        }
+    }
+    assert!(refused > 1_000 && accepted > 800, "{accepted} {refused}");
+    assert!(namespace.usage().unwrap() <= 1 << 20);
+}
+
+#[test]
+fn one_record_that_waits_keeps_its_own_segment_only() {
+    let namespace = in_memory();
+    let writer = writer(&namespace, SMALL);
+    for _ in 0..40 {
+        append(&writer, &"x".repeat(50_000));
+    }
+    let name = SpoolName("one".into());
+    let mut drain = Drain::open(&namespace, name.clone(), true).unwrap();
+    drain.read(40, usize::MAX).unwrap();
+    (0..40).filter(|seq| *seq != 3).for_each(|seq| drain.settle(seq));
+    drain.commit().unwrap();
+    assert_eq!(drain.cursor().settled, 3);
+    let left = segments(&**namespace.disk(), &writer.dir()).unwrap();
+    assert_eq!(left.len(), 2, "its own, and the one being written: {left:?}");
+
+    // What is missing in between was settled: the next sender finds the rest, and no damage.
+    append(&writer, "next");
+    let mut drain = Drain::open(&namespace, name, true).unwrap();
+    let found = drain.read(40, usize::MAX).unwrap();
+    assert!(found.damage.is_empty() && found.lost.is_empty(), "{found:?}");
+    let seqs: Vec<Seq> = drain.records_from(0).map(|record| record.header.seq).collect();
+    assert!(seqs.starts_with(&[3]) && seqs.ends_with(&[40]), "{seqs:?}");
+}
+
+#[test]
+fn what_a_segment_lost_at_its_end_is_counted() {
+    let namespace = in_memory();
+    let writer = writer(&namespace, SMALL);
+    (0..20).for_each(|_| _ = append(&writer, &"x".repeat(20_000)));
+    let firsts = segments(&**namespace.disk(), &writer.dir()).unwrap();
+    let file = namespace.disk().open(&segment_path(&namespace, 0), Open::Update).unwrap();
+    file.truncate(SEGMENT_HEADER_BYTES as u64 + 20_050).unwrap();
+    let found = read_all(&namespace, 0, true);
+    assert_eq!((found.lost.len(), &found.lost[0]), (1, &(1..firsts[1])));
+    assert_eq!(found.records.len() as u64, 20 - (firsts[1] - 1));
+}
+
+#[test]
+fn a_frame_that_was_cut_and_replaced_is_read_as_it_is_now() {
+    let namespace = in_memory();
+    let writer = writer(&namespace, SMALL);
+    append(&writer, "first");
+    let path = segment_path(&namespace, 0);
+    let file = namespace.disk().open(&path, Open::Append).unwrap();
+    let whole = file.len().unwrap();
+    let mut other = draft("a frame that the disk had no room for");
+    let frame = other.seal(1, 0, salt_of(&namespace)).to_vec();
+    file.append(&frame[..50]).unwrap();
+    let dir = namespace.spool_dir(&SpoolName("one".into()));
+    let mut reader = Reader::new(namespace.disk().clone(), dir, 0);
+    assert_eq!(reader.read(9, usize::MAX, true).unwrap().records.len(), 1);
+    file.truncate(whole).unwrap();
+    append(&writer, "second");
+    let found = reader.read(9, usize::MAX, true).unwrap();
+    assert_eq!((texts(&found), found.damage.len()), (vec!["second".to_owned()], 0));
+}
+
+#[test]
+fn a_segment_that_is_damaged_or_gone_is_replaced_and_an_idle_one_left() {
+    let namespace = in_memory();
+    let writer = writer(&namespace, SMALL);
+    append(&writer, "first");
+    assert_eq!(writer.look_after(1_000, 60_000).unwrap(), LookedAfter::InPlace);
+    let file = namespace.disk().open(&segment_path(&namespace, 0), Open::Update).unwrap();
+    file.write_all_at(&[0], 0).unwrap();
+    assert_eq!(writer.look_after(1_000, 60_000).unwrap(), LookedAfter::SegmentReplaced);
+    append(&writer, "second");
+    assert_eq!(texts(&read_all(&namespace, 1, true)), ["second"]);
+    namespace.disk().remove_file(&segment_path(&namespace, 1)).unwrap();
+    assert_eq!(writer.look_after(1_000, 60_000).unwrap(), LookedAfter::SegmentReplaced);
+    append(&writer, "third");
+    assert_eq!(texts(&read_all(&namespace, 2, true)), ["third"]);
+    assert_eq!(writer.look_after(61_000, 60_000).unwrap(), LookedAfter::InPlace);
+    assert_eq!(segments(&**namespace.disk(), &writer.dir()).unwrap(), [0, 2, 3]);
+    remove_spool(&**namespace.disk(), &writer.dir()).unwrap();
+    assert_eq!(writer.look_after(61_000, 60_000).unwrap(), LookedAfter::Gone);
+    let end = writer.move_to(namespace.create_spool(SpoolName("two".into())).unwrap());
+    assert_eq!((end, append(&writer, "fourth")), (3, 3));
+    let mut drain = Drain::open(&namespace, SpoolName("two".into()), true).unwrap();
+    let found = drain.read(9, usize::MAX).unwrap();
+    assert!(found.lost.is_empty());
+    assert_eq!(drain.records_from(0).next().unwrap().header.seq, 3);
 }
 
 #[test]
@@ -189,12 +305,13 @@ fn settled_segments_are_unlinked_and_a_finished_spool_of_the_dead_removed() {
     drain.settle(0);
     drain.commit().unwrap();
     assert_eq!(drain.cursor().settled, 12);
-    let left = segments(&SystemDisk, writer.dir()).unwrap();
+    let left = segments(&SystemDisk, &writer.dir()).unwrap();
     assert!(left[0] > 0 && left[0] <= 12, "{left:?}");
 
     // A new sender goes on where the cursor stands.
     let mut drain = Drain::open(&namespace, name, false).unwrap();
-    assert_eq!(drain.read(1000, usize::MAX).unwrap().from, 12);
+    assert_eq!(drain.position(), 12);
+    drain.read(1000, usize::MAX).unwrap();
     assert_eq!(drain.records_from(0).next().unwrap().header.seq, 12);
     (12..20).for_each(|seq| drain.settle(seq));
     drain.commit().unwrap();
@@ -230,7 +347,7 @@ fn everything_is_readable_by_its_owner_only() {
     let writer = writer(&namespace, SMALL);
     append(&writer, "x");
     let mut drain = Drain::open(&namespace, SpoolName("one".into()), true).unwrap();
-    drain.record_attempt(1, 0).unwrap();
+    drain.record_attempt(1, 0, true).unwrap();
     let mut seen = 0;
     let mut look_at = vec![dir.path().join("ns")];
     while let Some(path) = look_at.pop() {
@@ -304,12 +421,16 @@ proptest! {
             prop_assert!(settled[..cursor].iter().all(|settled| *settled));
         }
         drain = open();
-        let from = drain.cursor().settled as usize;
-        drain.read(usize::MAX, usize::MAX).unwrap();
-        let read: Vec<_> = drain
-            .records_from(0)
-            .map(|record| String::from_utf8_lossy(record.json()).into_owned())
-            .collect();
-        prop_assert_eq!(&read[..], &appended[from..]);
+        let found = drain.read(usize::MAX, usize::MAX).unwrap();
+        prop_assert!(found.damage.is_empty() && found.lost.is_empty());
+        for record in drain.records_from(0) {
+            let text = String::from_utf8_lossy(record.json()).into_owned();
+            prop_assert_eq!(&text, &appended[record.header.seq as usize]);
+        }
+        // Of what was settled some may come back; all else does.
+        let unsettled = settled.iter().enumerate().filter(|(_, settled)| !**settled);
+        for (seq, _) in unsettled {
+            prop_assert!(drain.record(seq as Seq).is_some(), "{}", seq);
+        }
     }
 }

@@ -2,21 +2,28 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 
-use super::format::{Draft, SEGMENT_HEADER_BYTES, segment_header};
-use super::{Seq, SpoolName, reader::segment_name};
+use super::format::{Draft, SEGMENT_HEADER_BYTES, SegmentInfo, segment_header};
+use super::{Namespace, Seq, SpoolName, reader::segment_name};
 use crate::clock::WallMs;
-use crate::disk::{Disk, DiskFile, Open};
+use crate::disk::{DiskFile, Open, is_in_place};
 use crate::error::{Error, ErrorKind, Result};
 
+/// Segments grow from this, so that a process with few calls takes little of the room.
+const LEAST_SEGMENT_BYTES: u64 = 64 << 10;
+const MOST_SEGMENT_BYTES: u64 = 8 << 20;
+/// One part in so many of the room is kept for cursors, dead letters and what else is not a segment.
+const RESERVE: u64 = 16;
+/// How often a lock that is held for one write is tried before this thread sleeps.
+const SPINS: u32 = 40;
+
 /// A spool that this process owns, for as long as it holds the lock of its `owner` file.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Owned {
     pub(crate) name: SpoolName,
     pub(crate) dir: PathBuf,
-    pub(crate) _lock: Arc<dyn DiskFile>,
+    pub(crate) lock: Arc<dyn DiskFile>,
 }
 
 /// How the owner writes.
@@ -30,84 +37,120 @@ pub(crate) struct WriterSettings {
 
 impl WriterSettings {
     /// So many that a settled segment frees a sixteenth of the room, and not a file for every call.
-    fn segment_bytes(self) -> u64 {
-        (self.max_bytes / 16).clamp(64 << 10, 8 << 20)
+    fn most_segment_bytes(self) -> u64 {
+        (self.max_bytes / 16).clamp(LEAST_SEGMENT_BYTES, MOST_SEGMENT_BYTES)
+    }
+
+    fn bytes_for_segments(self) -> u64 {
+        self.max_bytes - self.max_bytes / RESERVE
     }
 }
 
 /// Appends records to a spool.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    disk: Arc<dyn Disk>,
-    spool: Owned,
+    namespace: Namespace,
     settings: WriterSettings,
-    /// Held for one write. Spins before it parks, which costs contending threads less.
-    state: parking_lot::Mutex<State>,
+    /// Held for one write. Not a mutex with a table that all locks share: another thread may hold
+    /// that when the process forks.
+    state: Mutex<State>,
     commit: GroupCommit,
-    /// The bytes of the namespace when they were last measured, and what was appended since.
-    namespace_bytes: AtomicU64,
 }
 
 #[derive(Debug)]
 struct State {
+    spool: Owned,
     segment: Option<Segment>,
+    /// The segment that was begun last.
+    last_segment: Option<SegmentInfo>,
+    /// Segments that were left with records that nobody has synced yet.
+    left_unsynced: Vec<Arc<dyn DiskFile>>,
+    /// What the next segment may grow to.
+    next_segment_bytes: u64,
     next_seq: Seq,
     last_append: WallMs,
+    /// There was no room for a segment when it was last looked for.
+    full: bool,
     closed: bool,
 }
 
 #[derive(Debug)]
 struct Segment {
     file: Arc<dyn DiskFile>,
-    first_seq: Seq,
-    salt: u32,
+    info: SegmentInfo,
     len: u64,
 }
 
+/// What [`Writer::look_after`] found.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    InPlace,
+    /// The segment was damaged or is gone; another was begun.
+    SegmentReplaced,
+    /// The spool is gone, and with it whatever was not settled.
+    Gone,
+}
+
 impl Writer {
-    pub(crate) fn new(disk: Arc<dyn Disk>, spool: Owned, settings: WriterSettings) -> Self {
+    pub(crate) fn new(namespace: Namespace, spool: Owned, settings: WriterSettings) -> Self {
         Self {
-            disk,
-            spool,
+            namespace,
             settings,
-            state: parking_lot::Mutex::new(State {
+            state: Mutex::new(State {
+                spool,
                 segment: None,
+                last_segment: None,
+                left_unsynced: Vec::new(),
+                next_segment_bytes: LEAST_SEGMENT_BYTES,
                 next_seq: 0,
                 last_append: 0,
+                full: false,
                 closed: false,
             }),
             commit: GroupCommit::default(),
-            namespace_bytes: AtomicU64::new(0),
         }
     }
 
-    pub(crate) fn spool(&self) -> &Owned {
-        &self.spool
+    fn lock(&self) -> MutexGuard<'_, State> {
+        for _ in 0..SPINS {
+            match self.state.try_lock() {
+                Ok(state) => return state,
+                Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => std::hint::spin_loop(),
+            }
+        }
+        // Nothing that can panic happens under it, so a poisoned one is whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn max_bytes(&self) -> u64 {
+        self.settings.max_bytes
+    }
+
+    pub(crate) fn name(&self) -> SpoolName {
+        self.lock().spool.name.clone()
+    }
+
+    pub(crate) fn dir(&self) -> PathBuf {
+        self.lock().spool.dir.clone()
     }
 
     /// The sequence number that the next record gets: how many were appended.
     pub(crate) fn next_seq(&self) -> Seq {
-        self.state.lock().next_seq
+        self.lock().next_seq
     }
 
     /// Takes no more records. Returns how many were appended.
     pub(crate) fn close(&self) -> Seq {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         state.closed = true;
         state.next_seq
-    }
-
-    pub(crate) fn set_namespace_bytes(&self, bytes: u64) {
-        self.namespace_bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// Appends a record and returns its sequence number. When it returns, the record is with the
     /// operating system, and, where that is set, on the disk.
     pub(crate) fn append(&self, draft: &mut Draft, now: WallMs) -> Result<Seq> {
-        let seq = {
-            let mut state = self.state.lock();
-            self.append_locked(&mut state, draft, now)?
-        };
+        let seq = self.append_locked(&mut self.lock(), draft, now)?;
         if self.settings.sync {
             self.sync(seq)?;
         }
@@ -119,125 +162,183 @@ impl Writer {
             return Err(Error::closed());
         }
         let frame_len = draft.frame_len() as u64;
-        let used = self.namespace_bytes.load(Ordering::Relaxed);
-        if used + frame_len > self.settings.max_bytes {
-            return Err(self.overflow(used));
-        }
         let seq = state.next_seq;
-        let full = state.segment.as_ref().is_none_or(|segment| {
-            segment.len + frame_len > self.settings.segment_bytes() && segment.first_seq < seq
-        });
-        if full {
-            self.roll(state).map_err(|error| self.failed("cannot begin a segment", error))?;
+        let fits = state
+            .segment
+            .as_ref()
+            .is_some_and(|segment| segment.len + frame_len <= u64::from(segment.info.allotted));
+        if !fits {
+            self.roll(state, frame_len)?;
         }
         let Some(segment) = &mut state.segment else { return Err(Error::closed()) };
-        let frame = draft.seal(seq, now, segment.salt);
+        let frame = draft.seal(seq, now, segment.info.salt);
         let written = match segment.file.append(frame) {
             Ok(written) if written == frame.len() => written,
             short_or_failed => {
                 // A reader takes what was written of the frame for the end of the segment, so the
                 // segment may end here even if the file cannot be cut.
                 let cut = segment.file.truncate(segment.len);
-                if cut.is_err() || segment.first_seq < seq {
-                    state.segment = None;
+                if cut.is_err() || segment.info.first_seq < seq {
+                    self.leave_segment(state);
                 }
                 let error = match short_or_failed {
                     Err(error) => error,
                     Ok(_) => io::ErrorKind::StorageFull.into(),
                 };
-                return Err(self.failed("the call was not accepted", error));
+                return Err(failed(&state.spool.dir, "the call was not accepted", error));
             }
         };
         segment.len += written as u64;
         state.next_seq += 1;
         state.last_append = now;
-        self.namespace_bytes.fetch_add(written as u64, Ordering::Relaxed);
         Ok(seq)
     }
 
-    fn overflow(&self, used: u64) -> Error {
+    /// Begins a segment with room for a frame.
+    fn roll(&self, state: &mut State, frame_len: u64) -> Result<()> {
+        if state.full {
+            return Err(self.overflow());
+        }
+        let least = SEGMENT_HEADER_BYTES as u64 + frame_len;
+        let begun = self.namespace.with_room(|used| {
+            let room = self.settings.bytes_for_segments().saturating_sub(used);
+            if room < least {
+                return Ok(false);
+            }
+            let allotted = state.next_segment_bytes.min(room).max(least);
+            self.begin_segment(state, allotted as u32)?; // a few megabytes at most
+            Ok(true)
+        });
+        match begun {
+            Ok(true) => {
+                let most = self.settings.most_segment_bytes();
+                state.next_segment_bytes = (state.next_segment_bytes * 2).min(most);
+                Ok(())
+            }
+            Ok(false) => {
+                state.full = true;
+                Err(self.overflow())
+            }
+            Err(error) => Err(failed(&state.spool.dir, "a segment cannot be begun", error)),
+        }
+    }
+
+    fn begin_segment(&self, state: &mut State, allotted: u32) -> io::Result<()> {
+        self.leave_segment(state);
+        let first_seq = state.next_seq;
+        let (previous, salt) = match state.last_segment {
+            // It is begun again; a reader may have it open.
+            Some(last) if last.first_seq == first_seq => (last.previous, last.salt),
+            Some(last) => (last.first_seq, fastrand::u32(..)),
+            None => (first_seq, fastrand::u32(..)),
+        };
+        let info = SegmentInfo { first_seq, previous, salt, allotted };
+        let disk = self.namespace.disk();
+        let path = state.spool.dir.join(segment_name(first_seq));
+        let file = match disk.open(&path, Open::CreateToAppend) {
+            // Left by a start that failed half-way: no record was ever whole in it.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let file = disk.open(&path, Open::Append)?;
+                file.truncate(0)?;
+                file
+            }
+            other => other?,
+        };
+        crate::disk::append_all(&*file, &segment_header(info))?;
+        state.last_segment = Some(info);
+        if self.settings.sync {
+            disk.sync_dir(&state.spool.dir)?;
+        }
+        state.segment = Some(Segment { file, info, len: SEGMENT_HEADER_BYTES as u64 });
+        Ok(())
+    }
+
+    /// Appends nothing more to the segment.
+    fn leave_segment(&self, state: &mut State) {
+        if let Some(segment) = state.segment.take()
+            && self.settings.sync
+        {
+            state.left_unsynced.push(segment.file);
+        }
+    }
+
+    fn overflow(&self) -> Error {
         let max = self.settings.max_bytes;
         Error::new(
             ErrorKind::Overflow,
             format!(
-                "the spool holds {used} of {max} bytes and the call was not accepted; \
+                "the spool is full: its {max} bytes are taken, and the call was not accepted; \
                  see why calls are not delivered, or raise max_spool_bytes"
             ),
         )
         .with_field("max_spool_bytes")
     }
 
-    fn failed(&self, what: &str, error: io::Error) -> Error {
-        Error::storage(format!("{what}: {}", self.spool.dir.display()), error)
+    /// To be called every second or so. Sees that records go where a reader finds them, and lets the
+    /// next append look for room if there was none.
+    pub(crate) fn look_after(&self, now: WallMs, idle_ms: i64) -> io::Result<Found> {
+        let mut state = self.lock();
+        state.full = false;
+        let disk = &**self.namespace.disk();
+        if !is_in_place(disk, &state.spool.dir.join("owner"), &*state.spool.lock) {
+            return Ok(Found::Gone);
+        }
+        let Some(segment) = &state.segment else { return Ok(Found::InPlace) };
+        let mut header = [0; SEGMENT_HEADER_BYTES];
+        let path = state.spool.dir.join(segment_name(segment.info.first_seq));
+        let whole = is_in_place(disk, &path, &*segment.file)
+            && segment.file.read_at(&mut header, 0)? == header.len()
+            && header == segment_header(segment.info);
+        let used = segment.info.first_seq < state.next_seq;
+        let idle = used && now.saturating_sub(state.last_append) >= idle_ms;
+        if whole && !idle {
+            return Ok(Found::InPlace);
+        }
+        // The old one is then not the highest any more: it can be read to its end and unlinked. The
+        // new one takes no more room than that had left.
+        let left = u64::from(segment.info.allotted).saturating_sub(segment.len);
+        state.next_segment_bytes = LEAST_SEGMENT_BYTES;
+        self.begin_segment(&mut state, left.min(LEAST_SEGMENT_BYTES) as u32)?;
+        Ok(if whole { Found::InPlace } else { Found::SegmentReplaced })
     }
 
-    fn roll(&self, state: &mut State) -> io::Result<()> {
-        if let Some(old) = &state.segment
-            && self.settings.sync
-        {
-            old.file.sync()?;
-        }
+    /// Goes on in a new spool, after the old one was removed from under us. Returns how many records
+    /// were appended to that.
+    pub(crate) fn move_to(&self, spool: Owned) -> Seq {
+        let mut state = self.lock();
+        state.spool = spool;
         state.segment = None;
-        let first_seq = state.next_seq;
-        let path = self.spool.dir.join(segment_name(first_seq));
-        let salt = fastrand::u32(..);
-        let file = match self.disk.open(&path, Open::CreateToAppend) {
-            // Left by a roll that failed half-way: no record was ever whole in it.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                let file = self.disk.open(&path, Open::Append)?;
-                file.truncate(0)?;
-                file
-            }
-            other => other?,
-        };
-        crate::disk::append_all(&*file, &segment_header(first_seq, salt))?;
-        if self.settings.sync {
-            self.disk.sync_dir(&self.spool.dir)?;
-        }
-        let len = SEGMENT_HEADER_BYTES as u64;
-        self.namespace_bytes.fetch_add(len, Ordering::Relaxed);
-        state.segment = Some(Segment { file, first_seq, salt, len });
-        Ok(())
-    }
-
-    /// Begins a new segment if everything is settled and nothing was appended for a while, so that
-    /// the sender can unlink the old one.
-    pub(crate) fn roll_if_idle(&self, settled: Seq, now: WallMs, idle_ms: i64) -> io::Result<()> {
-        let mut state = self.state.lock();
-        let used = state.segment.as_ref().is_some_and(|segment| segment.first_seq < state.next_seq);
-        if used && settled >= state.next_seq && now.saturating_sub(state.last_append) >= idle_ms {
-            self.roll(&mut state)?;
-        }
-        Ok(())
+        state.last_segment = None;
+        state.next_seq
     }
 
     /// Waits until the record is on the disk. One of those who wait syncs for all of them.
     fn sync(&self, seq: Seq) -> Result<()> {
         self.commit
             .wait_for(seq, || {
-                let (file, end) = {
-                    let state = self.state.lock();
-                    (state.segment.as_ref().map(|segment| segment.file.clone()), state.next_seq)
+                let (files, end) = {
+                    let mut state = self.lock();
+                    let mut files = std::mem::take(&mut state.left_unsynced);
+                    files.extend(state.segment.as_ref().map(|segment| segment.file.clone()));
+                    (files, state.next_seq)
                 };
-                let result = match file {
-                    Some(file) => file.sync(),
-                    None => Ok(()),
-                };
+                let synced: Vec<io::Result<()>> = files.iter().map(|file| file.sync()).collect();
+                let result: io::Result<()> = synced.into_iter().collect();
                 if result.is_err() {
                     // What the kernel could not write it may forget: begin again in another file.
-                    self.state.lock().segment = None;
+                    self.lock().segment = None;
                 }
                 (end, result)
             })
             .map_err(|error| {
-                self.failed("the call was written, but may not survive a power loss", error)
-                    .and_may_be_billed()
+                let what = "the call was written, but may not survive a power loss";
+                failed(&self.dir(), what, error).and_may_be_billed()
             })
     }
+}
 
-    pub(crate) fn dir(&self) -> &Path {
-        &self.spool.dir
-    }
+fn failed(spool: &Path, what: &str, error: io::Error) -> Error {
+    Error::storage(format!("{what}: {}", spool.display()), error)
 }
 
 /// One sync at a time, for everything written before it.

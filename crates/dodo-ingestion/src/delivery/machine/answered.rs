@@ -7,22 +7,29 @@ use super::{
     FAILURES_TO_TELL, HOLD_MS, HoldReason, Item, LEAST_REQUEST_BYTES, Now, Purpose, Request, Sent,
     SpoolId, Verdict, cost, judge, split,
 };
+use crate::clock::rfc3339;
+use crate::delivery::queue::Unanswered;
 
 impl Delivery {
     /// Returns records to where they came from.
-    pub(super) fn put_back(&mut self, request: Request, now: Now) {
-        match request.purpose {
-            Purpose::TellApart => self.suspects.push_front(request.records),
-            Purpose::Apart => {
+    pub(super) fn put_back(&mut self, request: Request, now: Now, actions: &mut Vec<Action>) {
+        match (request.purpose, &request.records[..]) {
+            (Purpose::TellApart, _) => self.suspects.push_front(request.records),
+            (Purpose::Apart, _) => {
                 for sent in request.records {
                     self.apart.entry(sent.group()).or_default().push(sent);
                 }
             }
-            Purpose::Deliver | Purpose::Probe => self.return_to_queues(request.records, now),
+            (Purpose::Failing(set), _) => self.keep_failing(set, request.records),
+            (Purpose::Parked(parking), [alone]) => {
+                self.park(*alone, Some(parking), now, actions);
+            }
+            (Purpose::Lookup(lookup), [alone]) => self.lookups.push_back((lookup, *alone)),
+            _ => self.return_to_queues(request.records, now),
         }
     }
 
-    fn return_to_queues(&mut self, mut records: Vec<Sent>, now: Now) {
+    pub(super) fn return_to_queues(&mut self, mut records: Vec<Sent>, now: Now) {
         records.sort_unstable_by_key(Sent::at);
         let mut by_spool: BTreeMap<SpoolId, Vec<Item>> = BTreeMap::new();
         for sent in records {
@@ -42,14 +49,16 @@ impl Delivery {
         now: Now,
         actions: &mut Vec<Action>,
     ) {
+        if let (Purpose::Lookup(lookup), [sent]) = (&request.purpose, &request.records[..]) {
+            return self.looked_up(lookup.clone(), *sent, answer, now, actions);
+        }
         let judged = judge(answer, request.records.len());
         let stamps_move =
             judged.server_time.is_some_and(|server| self.skew.learn(server, now.wall));
         match judged.verdict {
             Verdict::Acknowledged => {
-                self.failures = 0;
-                self.held = false;
-                self.not_before = 0;
+                self.acknowledged += 1;
+                self.works_again();
                 self.budget.accepted(now.mono, judged.remaining);
                 if self.refusals.taken(&request.records) {
                     let message = "calls are taken again: the refusal of all of them is over";
@@ -60,26 +69,29 @@ impl Delivery {
                 let records = request.records.iter().map(Sent::at).collect();
                 actions.push(Action::Settle { records });
             }
-            Verdict::Retry { after_ms, limited, unanswered, words } => {
-                for sent in &mut request.records {
-                    sent.item.uncertain |= unanswered;
+            Verdict::Retry { after_ms, limited, unanswered, failing, words } => {
+                if unanswered {
+                    let first = request.started;
+                    for sent in &mut request.records {
+                        let unanswered = &mut sent.item.unanswered;
+                        unanswered.get_or_insert(Unanswered { first, last: now.mono }).last =
+                            now.mono;
+                    }
                 }
-                self.back_off(after_ms as u64, limited, &words, now, actions);
-                self.put_back(request, now);
+                // That the server fails on what it fails on always is no reason for others to wait.
+                let alone_at_fault = match &request.purpose {
+                    Purpose::Parked(_) => failing,
+                    Purpose::Failing(set) => failing && self.others_passed_since(*set),
+                    _ => false,
+                };
+                if !alone_at_fault {
+                    self.back_off(after_ms as u64, limited, &words, now, actions);
+                }
+                self.failed(request, failing, now, actions);
             }
             Verdict::Hold { why, words } => {
-                let (kind, what) = match why {
-                    HoldReason::Authentication => (AlarmKind::Authentication, "the API key"),
-                    HoldReason::Address => (AlarmKind::Address, "the address"),
-                };
-                let message = format!(
-                    "{what} is not accepted; calls are kept and it is tried again every minute: \
-                     {words}"
-                );
-                actions.push(Action::Alarm { kind, message });
-                self.held = true;
-                self.not_before = now.mono + HOLD_MS;
-                self.put_back(request, now);
+                self.hold(why, &words, now, actions);
+                self.put_back(request, now, actions);
             }
             Verdict::Refused { .. } if stamps_move && !request.restamped => {
                 request.restamped = true;
@@ -93,15 +105,57 @@ impl Delivery {
                 let bytes: usize = request.records.iter().map(|sent| cost(&sent.item.meta)).sum();
                 let learnt = bytes.min(self.max_bytes) / 2;
                 if let [alone] = request.records[..] {
-                    self.set_aside(alone, ErrorKind::TooLarge, Some(413), &words, false, actions);
-                } else if request.purpose != Purpose::Deliver || learnt < LEAST_REQUEST_BYTES {
+                    let kind = ErrorKind::TooLarge;
+                    self.set_aside(alone, kind, Some(413), &words, false, now, actions);
+                } else if !matches!(request.purpose, Purpose::Deliver)
+                    || learnt < LEAST_REQUEST_BYTES
+                {
                     self.suspects.extend(split(request.records));
                 } else {
                     self.max_bytes = learnt;
-                    self.put_back(request, now);
+                    self.put_back(request, now, actions);
                 }
             }
         }
+    }
+
+    /// A request was not taken, and is to be made again.
+    fn failed(&mut self, mut request: Request, failing: bool, now: Now, actions: &mut Vec<Action>) {
+        match request.purpose {
+            Purpose::Deliver if failing && self.fails_again(&mut request.records) => {
+                self.tell_apart_failing(request.records, now, actions);
+            }
+            Purpose::Failing(set) if failing => {
+                self.failed_set(set, request.records, now, actions);
+            }
+            _ => self.put_back(request, now, actions),
+        }
+    }
+
+    /// The API answers as it should.
+    pub(super) fn works_again(&mut self) {
+        self.failures = 0;
+        self.held = false;
+        self.not_before = 0;
+    }
+
+    pub(super) fn hold(
+        &mut self,
+        why: HoldReason,
+        words: &str,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        let (kind, what) = match why {
+            HoldReason::Authentication => (AlarmKind::Authentication, "the API key"),
+            HoldReason::Address => (AlarmKind::Address, "the address"),
+        };
+        let message = format!(
+            "{what} is not accepted; calls are kept and it is tried again every minute: {words}"
+        );
+        actions.push(Action::Alarm { kind, message });
+        self.held = true;
+        self.not_before = now.mono + HOLD_MS;
     }
 
     /// The same records at once, with other stamps; if the budget allows, else as if new.
@@ -109,11 +163,11 @@ impl Delivery {
         if self.budget.next_start(now.mono, true) <= now.mono {
             self.send(request, now, actions);
         } else {
-            self.put_back(request, now);
+            self.put_back(request, now, actions);
         }
     }
 
-    fn back_off(
+    pub(super) fn back_off(
         &mut self,
         at_least_ms: u64,
         limited: bool,
@@ -148,19 +202,20 @@ impl Delivery {
         now: Now,
         actions: &mut Vec<Action>,
     ) {
-        match (request.purpose, &request.records[..]) {
+        match (&request.purpose, &request.records[..]) {
             (Purpose::Probe, _) => {
                 self.not_before = now.mono + HOLD_MS;
-                self.put_back(request, now);
+                self.put_back(request, now, actions);
             }
             (Purpose::Apart, [first, ..]) if self.refusals.is_condemned(first.group()) => {
                 for sent in &request.records {
                     let kind = ErrorKind::Rejected;
-                    self.set_aside(*sent, kind, Some(status), words, true, actions);
+                    self.set_aside(*sent, kind, Some(status), words, true, now, actions);
                 }
             }
             (_, [alone]) => {
-                self.set_aside(*alone, ErrorKind::Rejected, Some(status), words, false, actions);
+                let kind = ErrorKind::Rejected;
+                self.set_aside(*alone, kind, Some(status), words, false, now, actions);
                 if self.refusals.refused_alone(alone.group()) {
                     self.stop(words, now, actions);
                 } else if self.refusals.is_apart(alone.group()) {
@@ -177,7 +232,9 @@ impl Delivery {
                 self.suspects.push_front(vec![*first]);
                 self.apart.entry(first.group()).or_default().extend(rest);
             }
-            (Purpose::Deliver, _) => self.suspects.extend(split(request.records)),
+            (Purpose::Deliver | Purpose::Failing(_), _) => {
+                self.suspects.extend(split(request.records));
+            }
             _ => {
                 let [first, second] = split(request.records);
                 self.suspects.push_front(second);
@@ -197,9 +254,12 @@ impl Delivery {
         let suspects = std::mem::take(&mut self.suspects);
         let mut records: Vec<Sent> = suspects.into_iter().flatten().collect();
         records.extend(std::mem::take(&mut self.apart).into_values().flatten());
+        records.extend(self.give_up_setting_aside());
         self.return_to_queues(records, now);
     }
 
+    /// Sets a record aside; after a look-up, if it may be billed.
+    #[expect(clippy::too_many_arguments, reason = "the parts of a cause")]
     pub(super) fn set_aside(
         &mut self,
         sent: Sent,
@@ -207,12 +267,27 @@ impl Delivery {
         status: Option<u16>,
         message: &str,
         by_group: bool,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        let attempts = sent.item.attempts;
+        let message = message.to_owned();
+        let cause = Cause { kind, status, message, attempts, uncertain: false, by_group };
+        if sent.item.unanswered.is_some() {
+            self.look_up_before_setting_aside(sent, cause, now);
+        } else {
+            self.set_aside_now(sent, cause, actions);
+        }
+    }
+
+    pub(super) fn set_aside_now(
+        &mut self,
+        sent: Sent,
+        mut cause: Cause,
         actions: &mut Vec<Action>,
     ) {
         let token = self.token();
-        let Item { attempts, uncertain, .. } = sent.item;
-        let message = message.to_owned();
-        let cause = Cause { kind, status, message, attempts, uncertain, by_group };
+        cause.uncertain = sent.item.unanswered.is_some();
         let message = format!("a call was set aside among the dead letters: {}", cause.message);
         actions.push(Action::SetAside { token, record: sent.at(), cause });
         actions.push(Action::Alarm { kind: AlarmKind::DeadLettered, message });
@@ -222,14 +297,29 @@ impl Delivery {
     fn count_restamped(&mut self, request: &Request, actions: &mut Vec<Action>) {
         let Some(stamps) = request.stamps else { return };
         let times = request.records.iter().map(|sent| sent.item.meta.occurred_at);
-        let late = times.filter(|at| stamps.is_late(*at)).count() as u64;
-        if late > 0 {
-            self.counts.restamped += late;
+        let late: Vec<_> = times.filter(|at| stamps.is_late(*at)).collect();
+        if late.is_empty() {
+            return;
+        }
+        self.counts.restamped += late.len() as u64;
+        let message = format!(
+            "{} calls were older than an hour and billed with a later time; theirs is kept as \
+             original_timestamp",
+            late.len()
+        );
+        actions.push(Action::Alarm { kind: AlarmKind::Restamped, message });
+        let month = |wall| rfc3339(wall)[..7].to_owned();
+        let crosses = |at: &i64| {
+            let stamp = stamps.stamp(*at);
+            stamp.moved_from.is_some_and(|from| month(from) != month(stamp.at))
+        };
+        let crossing = late.iter().filter(|at| crosses(at)).count();
+        if crossing > 0 {
             let message = format!(
-                "{late} calls were older than an hour and billed with a later time; theirs is \
-                 kept as original_timestamp"
+                "{crossing} calls of an earlier month (UTC) were billed in this one, because they \
+                 could not be sent in time"
             );
-            actions.push(Action::Alarm { kind: AlarmKind::Restamped, message });
+            actions.push(Action::Alarm { kind: AlarmKind::BilledInLaterMonth, message });
         }
     }
 }

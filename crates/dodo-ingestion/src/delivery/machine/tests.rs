@@ -17,6 +17,7 @@ struct World {
     settled: Vec<u64>,
     aside: Vec<(u64, Cause)>,
     alarms: Vec<AlarmKind>,
+    looked_up: Vec<u64>,
     disk_full: bool,
     /// How many groups the records belong to, in turn.
     groups: u64,
@@ -40,6 +41,7 @@ impl World {
             settled: Vec::new(),
             aside: Vec::new(),
             alarms: Vec::new(),
+            looked_up: Vec::new(),
             disk_full: false,
             groups: 10,
         };
@@ -87,6 +89,10 @@ impl World {
                 assert!(seqs.len() <= EVENTS_PER_REQUEST);
                 self.sent.push((request, seqs));
             }
+            Action::Lookup { request, record } => {
+                self.sent.push((request, vec![record.seq]));
+                self.looked_up.push(record.seq);
+            }
             Action::Settle { records } => self.settled.extend(records.iter().map(|at| at.seq)),
             Action::SetAside { token, record, cause } => {
                 if !self.disk_full {
@@ -131,7 +137,7 @@ fn meta(seq: u64, delay_ms: u32) -> Meta {
         id_hash: seq,
         group: 0,
         flush: false,
-        attempted: false,
+        maybe_sent: None,
     }
 }
 
@@ -263,16 +269,138 @@ fn a_dead_letter_that_cannot_be_written_is_not_forgotten() {
     assert_eq!(world.aside.len(), 1);
 }
 
-#[test]
-fn a_record_that_went_unanswered_before_it_was_refused_is_uncertain() {
+fn lost() -> Answer {
+    Answer::Failed(Failure::Lost("reset".into()))
+}
+
+fn unknown() -> Answer {
+    response(404, r#"{"code":"NOT_FOUND","message":"no such event"}"#)
+}
+
+/// Passes time until the machine asks for something.
+fn wait_for_request(world: &mut World) {
+    let before = world.sent.len();
+    while world.sent.len() == before {
+        let wake_at = world.delivery.wake_at().expect("something is to come");
+        world.pass(wake_at.saturating_sub(world.now.mono).max(1));
+    }
+}
+
+/// A record that went unanswered and then was refused: about to be set aside.
+fn refused_after_silence() -> World {
     let mut world = World::new(LatePolicy::Restamp);
     world.append(1);
     world.pass(1_000);
-    world.answer(Answer::Failed(Failure::Lost("reset".into())));
-    world.pass(60_000);
+    world.answer(lost());
+    wait_for_request(&mut world);
     world.answer(refused());
+    assert_eq!((world.aside.len(), world.looked_up.len()), (0, 0));
+    let refused_at = world.now.mono;
+    wait_for_request(&mut world);
+    assert_eq!(world.looked_up, [0]);
+    assert!(world.now.mono >= refused_at + 60_000, "a silent server may still be at work");
+    world
+}
+
+#[test]
+fn what_may_be_billed_is_looked_up_before_it_is_set_aside() {
+    let mut world = refused_after_silence();
+    world.answer(unknown());
     let (seq, cause) = &world.aside[0];
-    assert_eq!((*seq, cause.uncertain, cause.attempts), (0, true, 2));
+    assert_eq!((*seq, cause.uncertain, cause.attempts), (0, false, 2));
+
+    let mut world = refused_after_silence();
+    world.answer(response(200, r#"{"event_id":"another"}"#));
+    assert_eq!((world.settled.len(), world.aside.len()), (0, 0), "that says nothing of ours");
+}
+
+#[test]
+fn without_an_answer_it_is_set_aside_as_uncertain() {
+    let mut world = refused_after_silence();
+    for _ in 0..2 {
+        world.answer(lost());
+        assert!(world.aside.is_empty());
+        wait_for_request(&mut world);
+    }
+    world.answer(lost());
+    assert_eq!((world.looked_up.len(), world.aside[0].1.uncertain), (3, true));
+}
+
+#[test]
+fn what_went_unanswered_a_day_ago_is_looked_up_before_it_is_sent_again() {
+    for (answer, settled) in [(None, 1), (Some(unknown()), 0)] {
+        let mut world = World::new(LatePolicy::Restamp);
+        let id_hash = crate::delivery::id_hash(b"mine");
+        let first = WALL - 23 * 3_600_000;
+        let old = Meta { maybe_sent: Some(first), id_hash, ..meta(0, 0) };
+        let young = Meta { maybe_sent: Some(first + 60_000), ..meta(1, 0) };
+        world.attempted = 2;
+        world.handle(Input::Available { spool: 0, metas: vec![old, young] });
+        assert_eq!(world.last(), [1]);
+        world.answer(ok());
+        assert_eq!(world.looked_up, [0]);
+        world.answer(answer.unwrap_or_else(|| response(200, r#"{"event_id":"mine"}"#)));
+        assert_eq!(world.settled.len(), 1 + settled);
+        if settled == 0 {
+            assert_eq!((world.sent.len(), world.last()), (3, &[0][..]), "it is sent now");
+        }
+    }
+}
+
+fn failing() -> Answer {
+    response(500, "oops")
+}
+
+#[test]
+fn what_the_server_fails_on_is_parked_and_the_others_pass() {
+    let mut world = World::new(LatePolicy::Restamp);
+    world.append(500);
+    for _ in 0..600 {
+        if world.delivery.under_way.is_none() {
+            let Some(wake_at) = world.delivery.wake_at() else { break };
+            world.pass(wake_at.saturating_sub(world.now.mono).max(1));
+            continue;
+        }
+        let poisoned = world.last().contains(&77);
+        world.answer(if poisoned { failing() } else { ok() });
+        if world.settled.len() == 499 && world.alarms.contains(&AlarmKind::Parked) {
+            break;
+        }
+    }
+    assert_eq!((world.settled.len(), world.aside.len()), (499, 0));
+    assert!(world.sent.len() < 40, "{}", world.sent.len());
+    // It is tried alone, ever more rarely, and delays nobody.
+    let parked_at = world.now.mono;
+    world.append(100);
+    world.pass(1_000);
+    assert_eq!(world.last().len(), 100);
+    world.answer(ok());
+    wait_for_request(&mut world);
+    assert_eq!((world.last(), world.now.mono >= parked_at + 60_000), (&[77][..], true));
+    world.answer(failing());
+    let failed_at = world.now.mono;
+    wait_for_request(&mut world);
+    assert!(world.now.mono >= failed_at + 120_000);
+    world.answer(ok());
+    assert_eq!(world.settled.len(), 600);
+}
+
+#[test]
+fn an_outage_of_the_server_is_nobodys_fault() {
+    let mut world = World::new(LatePolicy::Restamp);
+    world.append(3_000);
+    for _ in 0..60 {
+        world.answer(failing());
+        wait_for_request(&mut world);
+    }
+    assert!(!world.alarms.contains(&AlarmKind::Parked));
+    while world.settled.len() < 3_000 {
+        world.answer(ok());
+        if world.delivery.under_way.is_none() && world.settled.len() < 3_000 {
+            wait_for_request(&mut world);
+        }
+    }
+    assert!(world.sent.len() <= 60 + 5, "{}", world.sent.len());
 }
 
 #[test]

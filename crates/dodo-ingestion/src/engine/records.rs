@@ -1,0 +1,50 @@
+//! What of a record the delivery logic and the dead letters hold.
+
+use std::io;
+
+use crate::clock::{Now, rfc3339};
+use crate::delivery::{Cause, Meta, id_hash};
+use crate::spool::{Cursor, DeadLetter, Drain, Kind, Namespace, Record};
+
+/// What delivery needs to know of a record.
+pub(super) fn meta(record: &Record, cursor: Cursor) -> Meta {
+    let header = &record.header;
+    let attempted = header.seq < cursor.attempted;
+    Meta {
+        seq: header.seq,
+        json_bytes: record.json().len(),
+        accepted_at: header.accepted_at,
+        occurred_at: header.occurred_at,
+        delay_ms: header.delay_ms,
+        id_hash: id_hash(record.event_id()),
+        group: header.group,
+        flush: header.kind == Kind::Flush,
+        // Nothing is sent before it is accepted.
+        maybe_sent: attempted.then_some(cursor.attempted_since.max(header.accepted_at)),
+    }
+}
+
+/// Appends a record to the dead letters; returns how many bytes that took.
+pub(super) fn write_dead_letter(
+    namespace: &Namespace,
+    drain: &Drain,
+    record: &Record,
+    cause: &Cause,
+    room: u64,
+    now: Now,
+) -> io::Result<u64> {
+    let letter = DeadLetter {
+        at: rfc3339(now.wall),
+        event: serde_json::from_slice(record.json())?,
+        occurred_at: rfc3339(record.header.occurred_at),
+        reason: cause.kind.as_str(),
+        status: cause.status,
+        message: &cause.message,
+        attempts: cause.attempts,
+        uncertain: cause.uncertain,
+        by_group: cause.by_group,
+        spool: &drain.name().0,
+        seq: record.header.seq,
+    };
+    namespace.append_dead_letter(&letter, room)
+}
