@@ -46,6 +46,8 @@ mod ingestion;
 mod receipt;
 mod settlement;
 mod shared;
+#[cfg(test)]
+mod simulation;
 mod spool;
 mod stats;
 mod transport;
