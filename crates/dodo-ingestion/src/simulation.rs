@@ -3,3 +3,4 @@
 //! Single-threaded, without a clock, a socket or a file of the real machine.
 
 mod disk;
+mod server;
