@@ -1,13 +1,14 @@
 //! Batches: calls that are due together.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::config::milliseconds_hint;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::ingestion::Ingestion;
+use crate::process::PerProcess;
 use crate::validate::limits::EVENTS_PER_REQUEST;
 
 const MAX_FLUSH_INTERVAL: Duration = Duration::from_secs(300);
@@ -58,7 +59,7 @@ pub struct Batch(Arc<Inner>);
 struct Inner {
     ingestion: Ingestion,
     config: BatchConfig,
-    pending: Mutex<Pending>,
+    pending: PerProcess<Mutex<Pending>>,
 }
 
 /// The calls that were added and are not due yet.
@@ -66,6 +67,13 @@ struct Inner {
 struct Pending {
     count: usize,
     oldest: Option<Instant>,
+}
+
+impl Inner {
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        let pending = self.pending.get_or_init(Mutex::default);
+        pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl fmt::Debug for Batch {
@@ -76,7 +84,7 @@ impl fmt::Debug for Batch {
 
 impl Batch {
     pub(crate) fn new(ingestion: Ingestion, config: BatchConfig) -> Result<Self> {
-        let pending = Mutex::default();
+        let pending = PerProcess::new();
         Ok(Self(Arc::new(Inner { ingestion, config: config.check()?, pending })))
     }
 
@@ -86,9 +94,9 @@ impl Batch {
     /// # Errors
     /// As [`Ingestion::track`]; an invalid call is also counted and alarmed.
     pub fn add(&self, event: impl Into<Event>) -> Result<()> {
-        let Inner { ingestion, config, pending } = &*self.0;
+        let Inner { ingestion, config, .. } = &*self.0;
         let fills = {
-            let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut pending = self.0.pending();
             let now = Instant::now();
             let due = pending.oldest.is_some_and(|oldest| now - oldest >= config.flush_interval);
             if due || pending.oldest.is_none() {
@@ -118,7 +126,7 @@ impl Batch {
     }
 
     fn empty(&self) {
-        *self.0.pending.lock().unwrap_or_else(PoisonError::into_inner) = Pending::default();
+        *self.0.pending() = Pending::default();
     }
 
     /// Makes the batch due and waits until it is billed. See [`Ingestion::flush`].

@@ -2,8 +2,9 @@
 //!
 //! Everything above takes a [`Now`] as an argument, so that a test or a simulator can be the clock.
 
-use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::process::PerProcess;
 
 /// Milliseconds since 1970-01-01 UTC. Jumps when the machine's clock is set.
 pub(crate) type WallMs = i64;
@@ -31,7 +32,7 @@ pub(crate) trait Clock: Send + Sync + 'static {
 pub(crate) struct SystemClock;
 
 fn epoch() -> Instant {
-    static EPOCH: OnceLock<Instant> = OnceLock::new();
+    static EPOCH: PerProcess<Instant> = PerProcess::new();
     *EPOCH.get_or_init(Instant::now)
 }
 

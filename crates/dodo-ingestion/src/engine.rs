@@ -12,50 +12,176 @@ mod records;
 mod registry;
 mod sender;
 mod task;
+mod watch;
 
 pub(crate) use registry::open;
+pub(crate) use watch::settlement_of_inherited;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::runtime::Runtime;
 
 use crate::alarm::AlarmKind;
 use crate::clock::{Clock as _, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
+use crate::process::{self, PerProcess};
 use crate::shared::Shared;
 use crate::spool::Namespace;
 
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
-/// A namespace to be served.
-struct Job {
-    shared: Arc<Shared>,
-    namespace: Namespace,
+/// What the engine is asked to do.
+#[derive(Clone)]
+enum Job {
+    /// Serve a namespace.
+    Serve { shared: Arc<Shared>, namespace: Namespace },
+    /// Learn what becomes of a spool that was another process's before the fork.
+    Watch(watch::Watch),
 }
 
-/// Hands a namespace to the engine, starting its thread if need be.
+/// What callers share with the engine's thread.
+#[derive(Default)]
+struct Engine {
+    runs: Mutex<bool>,
+    /// What its thread has not taken up.
+    jobs: Mutex<Vec<Job>>,
+    waker: Mutex<Option<Waker>>,
+}
+
+struct Task {
+    job: Job,
+    future: Pin<Box<dyn Future<Output = ()>>>,
+}
+
+thread_local! {
+    /// What the engine's thread is doing.
+    static TASKS: RefCell<Vec<Task>> = const { RefCell::new(Vec::new()) };
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that can panic happens under these.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Hands a job to the engine, starting its thread if need be.
 fn serve(job: Job) -> Result<()> {
-    static ENGINE: Mutex<Option<UnboundedSender<Job>>> = Mutex::new(None);
-    let mut engine = ENGINE.lock().unwrap_or_else(PoisonError::into_inner);
-    let job = match engine.as_ref() {
-        Some(jobs) => match jobs.send(job) {
-            Ok(()) => return Ok(()),
-            Err(unsent) => unsent.0,
-        },
-        None => job,
-    };
-    let jobs = start_thread().map_err(|error| {
-        Error::new(ErrorKind::Storage, "the engine's thread cannot be started").with_source(error)
-    })?;
-    jobs.send(job).map_err(|_| Error::closed())?;
-    *engine = Some(jobs);
+    static ENGINE: PerProcess<Engine> = PerProcess::new();
+    let engine = ENGINE.get_or_init(Engine::default);
+    let mut runs = lock(&engine.runs);
+    if !*runs {
+        start_thread(engine).map_err(|error| {
+            Error::new(ErrorKind::Storage, "the engine's thread cannot be started")
+                .with_source(error)
+        })?;
+        *runs = true;
+    }
+    drop(runs);
+    lock(&engine.jobs).push(job);
+    if process::descriptors_are_intact()
+        && let Some(waker) = lock(&engine.waker).take()
+    {
+        waker.wake();
+    }
     Ok(())
 }
 
+fn start_thread(engine: &'static Engine) -> io::Result<()> {
+    let (built, is_built) = mpsc::sync_channel(1);
+    let run = move || match build_runtime(engine) {
+        Ok(runtime) => {
+            let _ = built.send(Ok(()));
+            run(engine, runtime);
+        }
+        Err(error) => _ = built.send(Err(error)),
+    };
+    std::thread::Builder::new().name("dodo-ingestion".into()).spawn(run)?;
+    is_built.recv().unwrap_or_else(|_| Err(io::Error::other("it ended at once")))
+}
+
+fn build_runtime(engine: &'static Engine) -> io::Result<Runtime> {
+    process::watch_descriptors()?;
+    let look = move || {
+        if !process::descriptors_are_intact() {
+            abandon(engine);
+        }
+    };
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .on_thread_park(look)
+        .on_thread_unpark(look)
+        .build()
+}
+
+/// Does the jobs. Should the runtime panic, another thread begins anew with another one.
+fn run(engine: &'static Engine, runtime: Runtime) {
+    let all = poll_fn(|context| poll_all(engine, context));
+    let _ = catch_unwind(AssertUnwindSafe(|| runtime.block_on(all)));
+    let give_back = async { give_back(engine) };
+    let _ = catch_unwind(AssertUnwindSafe(|| runtime.block_on(give_back)));
+    // The numbers of its descriptors may be the host's by now.
+    std::mem::forget(runtime);
+    start_anew(engine);
+}
+
+fn poll_all(engine: &Engine, context: &mut Context<'_>) -> Poll<Infallible> {
+    *lock(&engine.waker) = Some(context.waker().clone());
+    let new = std::mem::take(&mut *lock(&engine.jobs));
+    TASKS.with_borrow_mut(|tasks| {
+        tasks.extend(new.into_iter().map(|job| Task { future: job.clone().start(), job }));
+        tasks.retain_mut(|task| task.future.as_mut().poll(context).is_pending());
+    });
+    Poll::Pending
+}
+
+/// The host closed the descriptors that the runtime waits with, and may have others under their
+/// numbers. The runtime would panic, and close them: it stays where it is, with its thread.
+fn abandon(engine: &'static Engine) -> ! {
+    give_back(engine);
+    start_anew(engine);
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Leaves the jobs to another thread. To be called within the runtime, so that nothing is woken
+/// through its descriptors.
+fn give_back(engine: &Engine) {
+    let tasks = TASKS.take();
+    let mut jobs = lock(&engine.jobs);
+    jobs.extend(tasks.iter().map(|task| task.job.clone()));
+    drop(jobs);
+    drop(tasks);
+}
+
+fn start_anew(engine: &'static Engine) {
+    loop {
+        std::thread::sleep(RESTART_PAUSE);
+        if start_thread(engine).is_ok() {
+            return;
+        }
+    }
+}
+
+impl Job {
+    fn start(self) -> Pin<Box<dyn Future<Output = ()>>> {
+        match self {
+            Self::Serve { shared, namespace } => Box::pin(supervise(shared, namespace)),
+            Self::Watch(watch) => Box::pin(watch.run()),
+        }
+    }
+}
+
 /// Runs a namespace's task, and begins it anew should it panic: everything it knows is on disk.
-async fn supervise(Job { shared, namespace }: Job) {
-    while tokio::task::spawn_local(task::run(shared.clone(), namespace.clone())).await.is_err() {
+async fn supervise(shared: Arc<Shared>, namespace: Namespace) {
+    while !ends(task::run(shared.clone(), namespace.clone())).await {
         let message = "delivery stopped unexpectedly and begins anew; please report this";
         shared.alarms.raise(AlarmKind::Storage, message, SystemClock.now().mono);
         tokio::time::sleep(RESTART_PAUSE).await;
@@ -63,17 +189,12 @@ async fn supervise(Job { shared, namespace }: Job) {
     shared.settlement.end();
 }
 
-fn start_thread() -> std::io::Result<UnboundedSender<Job>> {
-    let (sender, mut jobs) = unbounded_channel::<Job>();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let serve_all = move || {
-        let tasks = tokio::task::LocalSet::new();
-        tasks.block_on(&runtime, async move {
-            while let Some(job) = jobs.recv().await {
-                tokio::task::spawn_local(supervise(job));
-            }
-        });
-    };
-    std::thread::Builder::new().name("dodo-ingestion".into()).spawn(serve_all)?;
-    Ok(sender)
+/// False when it panics instead.
+async fn ends(task: impl Future<Output = ()>) -> bool {
+    let mut task = pin!(task);
+    poll_fn(|context| {
+        let polled = catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(context)));
+        polled.map_or(Poll::Ready(false), |poll| poll.map(|()| true))
+    })
+    .await
 }

@@ -2,16 +2,17 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::alarm::{AlarmCallback, AlarmKind};
 use crate::batch::{Batch, BatchConfig};
-use crate::clock::{Clock as _, Now, SystemClock};
+use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Builder, Config};
 use crate::engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{ApiCall, Event, ObjectStorage, StreamBytes, TimeRange};
+use crate::process::PerProcess;
 use crate::receipt::Receipt;
 use crate::shared::Shared;
 use crate::spool::{Draft, Seq};
@@ -29,32 +30,77 @@ const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Cheap to clone; all clones are one client. Clients of the same account in a process share one
 /// spool. Dropping the last clone without [`close`](Self::close) leaves what is not yet billed to
 /// the engine while the process lives, and to the next process of the account after that.
+/// A forked child may go on using the client. Its first call opens a spool of its own; what it
+/// flushes, closes and counts is what it tracked itself.
 #[derive(Clone)]
 pub struct Ingestion(Arc<Client>);
 
 struct Client {
-    shared: Arc<Shared>,
-    event_name: String,
-    linger: Duration,
-    exit_timeout: Duration,
+    config: Config,
+    on_alarm: Option<AlarmCallback>,
+    /// How many were built before.
+    number: u64,
     closed: AtomicBool,
+    /// What this process has of it; in a forked child nothing, until its first call.
+    membership: PerProcess<Membership>,
 }
 
-impl Drop for Client {
+/// One client more of a namespace in this process, until it leaves.
+struct Membership {
+    shared: Arc<Shared>,
+    left: AtomicBool,
+}
+
+impl Membership {
+    /// True when the engine now lets go of the spool: this was the last client of the account.
+    fn leave(&self, closed: bool) -> bool {
+        !self.left.swap(true, Ordering::SeqCst) && self.shared.leave(closed)
+    }
+}
+
+impl Drop for Membership {
     fn drop(&mut self) {
-        if !self.closed.load(Ordering::Relaxed) {
-            self.shared.leave(false);
+        self.leave(false);
+    }
+}
+
+impl Client {
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// What this process has open, opened now if need be.
+    fn shared(&self) -> Result<&Arc<Shared>> {
+        if self.is_closed() {
+            return Err(Error::closed());
         }
+        let join = || {
+            let shared = engine::open(&self.config, self.on_alarm.clone(), self.number)?;
+            Ok(Membership { shared, left: AtomicBool::new(false) })
+        };
+        self.membership.get_or_try_init(join).map(|membership| &membership.shared)
+    }
+
+    /// What this process has open, if it has.
+    fn opened(&self) -> Option<&Arc<Shared>> {
+        self.membership.get().map(|membership| &membership.shared)
+    }
+
+    /// Closes the client. Returns what the engine now lets go of.
+    fn leave(&self) -> Option<&Arc<Shared>> {
+        self.closed.store(true, Ordering::SeqCst);
+        let membership = self.membership.get()?;
+        membership.leave(true).then_some(&membership.shared)
     }
 }
 
 impl fmt::Debug for Ingestion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Client { shared, event_name, linger, .. } = &*self.0;
+        let Config { event_name, linger, namespace, .. } = &self.0.config;
         f.debug_struct("Ingestion")
             .field("event_name", event_name)
             .field("linger", linger)
-            .field("settings", &shared.config)
+            .field("settings", namespace)
             .finish_non_exhaustive()
     }
 }
@@ -66,15 +112,17 @@ impl Ingestion {
     }
 
     pub(crate) fn open(config: Config, on_alarm: Option<AlarmCallback>) -> Result<Self> {
-        let shared = engine::open(&config, on_alarm)?;
-        if config.environment_by_default {
+        static BUILT: AtomicU64 = AtomicU64::new(0);
+        let number = BUILT.fetch_add(1, Ordering::Relaxed);
+        let (closed, membership) = (AtomicBool::new(false), PerProcess::new());
+        let client = Client { config, on_alarm, number, closed, membership };
+        let shared = client.shared()?;
+        if client.config.environment_by_default {
             let message = "environment was not chosen: calls go to test_mode and nothing is \
                            billed live; choose test_mode to silence this, or live_mode";
             shared.alarms.raise(AlarmKind::TestMode, message, SystemClock.now().mono);
         }
-        let Config { event_name, linger, exit_timeout, .. } = config;
-        let closed = AtomicBool::new(false);
-        Ok(Self(Arc::new(Client { shared, event_name, linger, exit_timeout, closed })))
+        Ok(Self(Arc::new(client)))
     }
 
     /// Accepts an event. Success means that it is kept until it is billed or set aside; the
@@ -84,8 +132,7 @@ impl Ingestion {
     /// `validation` when it breaks a limit, `overflow` when the spool is full, `storage` when the
     /// disk fails, `closed` after [`close`](Self::close).
     pub fn track(&self, event: impl Into<Event>) -> Result<Receipt> {
-        let (event_id, seq) = self.accept(event.into(), self.0.linger)?;
-        Ok(Receipt::new(self.0.shared.clone(), seq, event_id))
+        self.accept(event.into(), self.0.config.linger)
     }
 
     /// Accepts one API call. See [`track`](Self::track).
@@ -117,13 +164,9 @@ impl Ingestion {
     }
 
     /// Writes the event down, due after `delay` at the latest.
-    pub(crate) fn accept(&self, event: Event, delay: Duration) -> Result<(String, Seq)> {
-        let Client { shared, event_name, closed, .. } = &*self.0;
-        if closed.load(Ordering::Relaxed) {
-            return Err(Error::closed());
-        }
-        let now = SystemClock.now();
-        let accepted = self.write(event, event_name, delay, now);
+    pub(crate) fn accept(&self, event: Event, delay: Duration) -> Result<Receipt> {
+        let shared = self.0.shared()?;
+        let accepted = self.write(shared, event, delay);
         match &accepted {
             Ok(_) => _ = shared.counters.accepted.fetch_add(1, Ordering::Relaxed),
             Err(error) if error.kind() == ErrorKind::Validation => self.count_invalid(),
@@ -133,19 +176,15 @@ impl Ingestion {
     }
 
     pub(crate) fn count_invalid(&self) {
-        self.0.shared.counters.invalid.fetch_add(1, Ordering::Relaxed);
+        if let Ok(shared) = self.0.shared() {
+            shared.counters.invalid.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
-    fn write(
-        &self,
-        mut event: Event,
-        event_name: &str,
-        delay: Duration,
-        now: Now,
-    ) -> Result<(String, Seq)> {
-        let shared = &self.0.shared;
+    fn write(&self, shared: &Arc<Shared>, mut event: Event, delay: Duration) -> Result<Receipt> {
+        let now = SystemClock.now();
         let event_id = event.event_id.take().unwrap_or_else(|| shared.ids.next(now.wall));
-        let name = event.event_name.as_deref().unwrap_or(event_name);
+        let name = event.event_name.as_deref().unwrap_or(&self.0.config.event_name);
         let mut draft = Draft::event(&event_id);
         let valid = validate::write_event(&event, &event_id, name, now.wall, draft.json())?;
         draft.occurred_at = valid.occurred_at;
@@ -153,11 +192,13 @@ impl Ingestion {
         draft.metadata_pairs = valid.metadata_pairs;
         draft.delay_ms = delay.as_millis() as u32; // at most 300 s
         let seq = shared.append(&mut draft, now)?;
-        Ok((event_id, seq))
+        Ok(Receipt::new(shared.clone(), seq, event_id))
     }
 
     pub(crate) fn alarm_invalid(&self, reason: &str) {
-        self.0.shared.alarms.raise(AlarmKind::Invalid, reason, SystemClock.now().mono);
+        if let Ok(shared) = self.0.shared() {
+            shared.alarms.raise(AlarmKind::Invalid, reason, SystemClock.now().mono);
+        }
     }
 
     /// Makes everything accepted by this process on this account due, and waits until all of it is
@@ -168,10 +209,9 @@ impl Ingestion {
     /// fails.
     pub async fn flush(&self, timeout: impl Into<Option<Duration>>) -> Result<()> {
         let timeout = timeout.into().unwrap_or(DEFAULT_FLUSH_TIMEOUT);
-        let Some(seq) = self.begin_flush()? else { return Ok(()) };
-        let waiting = self.0.shared.settlement.wait();
-        let settled = waiting.until_settled(seq, deadline(timeout)).await;
-        settled.map_or_else(|| Err(self.timed_out(timeout)), |_| Ok(()))
+        let Some((shared, seq)) = self.begin_flush()? else { return Ok(()) };
+        let settled = shared.settlement.wait().until_settled(seq, deadline(timeout)).await;
+        settled.map_or_else(|| Err(timed_out(shared, timeout)), |_| Ok(()))
     }
 
     /// [`flush`](Self::flush), blocking this thread.
@@ -180,36 +220,23 @@ impl Ingestion {
     /// As [`flush`](Self::flush).
     pub fn blocking_flush(&self, timeout: impl Into<Option<Duration>>) -> Result<()> {
         let timeout = timeout.into().unwrap_or(DEFAULT_FLUSH_TIMEOUT);
-        let Some(seq) = self.begin_flush()? else { return Ok(()) };
-        let waiting = self.0.shared.settlement.wait();
-        let settled = waiting.block_until_settled(seq, deadline(timeout));
-        settled.map_or_else(|| Err(self.timed_out(timeout)), |_| Ok(()))
+        let Some((shared, seq)) = self.begin_flush()? else { return Ok(()) };
+        let settled = shared.settlement.wait().block_until_settled(seq, deadline(timeout));
+        settled.map_or_else(|| Err(timed_out(shared, timeout)), |_| Ok(()))
     }
 
     /// Appends a flush record; `None` when there is nothing to flush.
-    fn begin_flush(&self) -> Result<Option<Seq>> {
-        let Client { shared, closed, .. } = &*self.0;
-        if closed.load(Ordering::Relaxed) {
+    fn begin_flush(&self) -> Result<Option<(&Shared, Seq)>> {
+        if self.0.is_closed() {
             return Err(Error::closed());
         }
-        if shared.settlement.settled() >= shared.writer.next_seq() {
-            return Ok(None);
-        }
+        let unsettled =
+            |shared: &&Arc<Shared>| shared.settlement.settled() < shared.writer.next_seq();
+        let Some(shared) = self.0.opened().filter(unsettled) else { return Ok(None) };
         let seq = shared.append(&mut Draft::flush(), SystemClock.now())?;
         shared.settlement.flush_appended(seq);
         shared.wake.now();
-        Ok(Some(seq))
-    }
-
-    fn timed_out(&self, timeout: Duration) -> Error {
-        let shared = &self.0.shared;
-        let left = shared.settlement.unsettled_calls(shared.writer.next_seq());
-        let trouble = shared.alarms.latest_trouble();
-        let trouble = trouble.map_or_else(String::new, |trouble| format!("; last: {trouble}"));
-        Error::new(
-            ErrorKind::Timeout,
-            format!("after {timeout:?} {left} calls are not billed yet and stay spooled{trouble}"),
-        )
+        Ok(Some((shared, seq)))
     }
 
     /// Flushes, and lets go of the spool. No call is accepted from now on; what the time did not
@@ -218,13 +245,12 @@ impl Ingestion {
     /// # Errors
     /// As [`flush`](Self::flush); the client is closed all the same.
     pub async fn close(&self, timeout: impl Into<Option<Duration>>) -> Result<()> {
-        if self.0.closed.load(Ordering::Relaxed) {
+        if self.0.is_closed() {
             return Ok(());
         }
         let flushed = self.flush(timeout).await;
-        if self.leave() {
-            let settlement = &self.0.shared.settlement;
-            settlement.wait().until_settled(Seq::MAX, deadline(RELEASE_TIMEOUT)).await;
+        if let Some(shared) = self.0.leave() {
+            shared.settlement.wait().until_settled(Seq::MAX, deadline(RELEASE_TIMEOUT)).await;
         }
         flushed
     }
@@ -234,31 +260,35 @@ impl Ingestion {
     /// # Errors
     /// As [`close`](Self::close).
     pub fn blocking_close(&self, timeout: impl Into<Option<Duration>>) -> Result<()> {
-        if self.0.closed.load(Ordering::Relaxed) {
+        if self.0.is_closed() {
             return Ok(());
         }
         let flushed = self.blocking_flush(timeout);
-        if self.leave() {
-            let settlement = &self.0.shared.settlement;
-            settlement.wait().block_until_settled(Seq::MAX, deadline(RELEASE_TIMEOUT));
+        if let Some(shared) = self.0.leave() {
+            shared.settlement.wait().block_until_settled(Seq::MAX, deadline(RELEASE_TIMEOUT));
         }
         flushed
     }
 
-    /// True when the engine now lets go of the spool: this was the last client of the account.
-    fn leave(&self) -> bool {
-        !self.0.closed.swap(true, Ordering::SeqCst) && self.0.shared.leave(true)
-    }
-
     /// How long the natural end of the host program may wait for calls to be billed.
     pub fn exit_timeout(&self) -> Duration {
-        self.0.exit_timeout
+        self.0.config.exit_timeout
     }
 
     /// What this process's clients of this account have done so far.
     pub fn stats(&self) -> Stats {
-        Stats::of(&self.0.shared)
+        self.0.opened().map_or_else(Stats::default, |shared| Stats::of(shared))
     }
+}
+
+fn timed_out(shared: &Shared, timeout: Duration) -> Error {
+    let left = shared.settlement.unsettled_calls(shared.writer.next_seq());
+    let trouble = shared.alarms.latest_trouble();
+    let trouble = trouble.map_or_else(String::new, |trouble| format!("; last: {trouble}"));
+    Error::new(
+        ErrorKind::Timeout,
+        format!("after {timeout:?} {left} calls are not billed yet and stay spooled{trouble}"),
+    )
 }
 
 /// A deadline; a year from now for a timeout that no clock can hold.

@@ -27,7 +27,7 @@
 //!
 //! # How it is built
 //!
-//! Modules depend on those before them only: `error`, `clock`, `disk`, `config`, `event`, then
+//! Modules depend on those before them only: `process`, `error`, `clock`, `disk`, `config`, `event`, then
 //! `validate`; `spool` and `delivery`, which know nothing of each other's matter; `transport`;
 //! `engine`, the only one to start a thread; and the public handles. ARCHITECTURE.md in the
 //! repository has the picture.
@@ -43,6 +43,7 @@ mod error;
 mod event;
 mod id;
 mod ingestion;
+mod process;
 mod receipt;
 mod settlement;
 mod shared;

@@ -4,8 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ingestion::{DEFAULT_FLUSH_TIMEOUT, deadline};
+use crate::process::OfProcess;
+use crate::settlement::Settlement;
 use crate::shared::Shared;
 use crate::spool::Seq;
 
@@ -13,7 +16,7 @@ use crate::spool::Seq;
 /// whether the billing API has acknowledged the call.
 #[derive(Clone)]
 pub struct Receipt {
-    shared: Arc<Shared>,
+    shared: OfProcess<Arc<Shared>>,
     seq: Seq,
     event_id: String,
 }
@@ -26,12 +29,31 @@ impl fmt::Debug for Receipt {
 
 impl Receipt {
     pub(crate) fn new(shared: Arc<Shared>, seq: Seq, event_id: String) -> Self {
-        Self { shared, seq, event_id }
+        Self { shared: OfProcess::new(shared), seq, event_id }
     }
 
     /// The call's idempotency key, as the billing API knows it.
     pub fn event_id(&self) -> &str {
         &self.event_id
+    }
+
+    fn wake_engine(&self) {
+        if let Some(shared) = self.shared.get() {
+            shared.wake.now();
+        }
+    }
+
+    fn settlement<'a>(&'a self, inherited: Option<&'a Arc<Settlement>>) -> &'a Settlement {
+        inherited.map_or(&self.shared.even_inherited().settlement, |settlement| settlement)
+    }
+
+    /// Where to learn what becomes of the call, if a parent of this process accepted it.
+    fn inherited(&self) -> Result<Option<Arc<Settlement>>> {
+        if self.shared.get().is_some() {
+            return Ok(None);
+        }
+        engine::settlement_of_inherited(self.shared.even_inherited().writer.inherited_dir())
+            .map(Some)
     }
 
     /// Waits until the billing API has acknowledged the call. It does not hurry the call: that is
@@ -43,10 +65,12 @@ impl Receipt {
     /// time was over first, `closed` when the client was: the call stays spooled.
     pub async fn delivered(&self, timeout: impl Into<Option<Duration>>) -> Result<()> {
         let timeout = timeout.into().unwrap_or(DEFAULT_FLUSH_TIMEOUT);
-        let waiting = self.shared.settlement.wait();
-        self.shared.wake.now();
+        let inherited = self.inherited()?;
+        let settlement = self.settlement(inherited.as_ref());
+        let waiting = settlement.wait();
+        self.wake_engine();
         let outcome = waiting.until_settled(self.seq, deadline(timeout)).await;
-        outcome.unwrap_or_else(|| Err(self.unsettled(timeout)))
+        outcome.unwrap_or_else(|| Err(unsettled(settlement, timeout)))
     }
 
     /// [`delivered`](Self::delivered), blocking this thread.
@@ -55,18 +79,20 @@ impl Receipt {
     /// As [`delivered`](Self::delivered).
     pub fn blocking_delivered(&self, timeout: impl Into<Option<Duration>>) -> Result<()> {
         let timeout = timeout.into().unwrap_or(DEFAULT_FLUSH_TIMEOUT);
-        let waiting = self.shared.settlement.wait();
-        self.shared.wake.now();
+        let inherited = self.inherited()?;
+        let settlement = self.settlement(inherited.as_ref());
+        let waiting = settlement.wait();
+        self.wake_engine();
         let outcome = waiting.block_until_settled(self.seq, deadline(timeout));
-        outcome.unwrap_or_else(|| Err(self.unsettled(timeout)))
+        outcome.unwrap_or_else(|| Err(unsettled(settlement, timeout)))
     }
+}
 
-    fn unsettled(&self, timeout: Duration) -> Error {
-        if self.shared.settlement.has_ended() {
-            let message = "the client was closed; the call stays spooled for the next process";
-            return Error::new(ErrorKind::Closed, message);
-        }
-        let message = format!("after {timeout:?} the call is not billed yet and stays spooled");
-        Error::new(ErrorKind::Timeout, message)
+fn unsettled(settlement: &Settlement, timeout: Duration) -> Error {
+    if settlement.has_ended() {
+        let message = "the client was closed; the call stays spooled for the next process";
+        return Error::new(ErrorKind::Closed, message);
     }
+    let message = format!("after {timeout:?} the call is not billed yet and stays spooled");
+    Error::new(ErrorKind::Timeout, message)
 }

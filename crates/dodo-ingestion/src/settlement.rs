@@ -11,6 +11,7 @@ use std::time::Instant;
 use event_listener::{Event, Listener as _};
 
 use crate::error::Error;
+use crate::process::Unforked;
 use crate::spool::{Rejection, Seq};
 
 /// So many rejections are remembered for receipts. Older ones are among the dead letters only.
@@ -143,19 +144,19 @@ impl Waiting<'_> {
         (self.0.settled() > seq).then(|| self.0.outcome(seq))
     }
 
-    /// The record's outcome; `None` when the deadline or the end came first. Needs no particular
-    /// executor.
+    /// The record's outcome; `None` when the deadline, the end or a fork came first. Needs no
+    /// particular executor.
     pub(crate) async fn until_settled(
         &self,
         seq: Seq,
         deadline: Instant,
     ) -> Option<Result<(), Error>> {
         loop {
-            let listener = self.0.changed.listen();
+            let listener = Unforked::new(self.0.changed.listen());
             if self.is_over(seq, deadline) {
                 return self.outcome(seq);
             }
-            listener.await;
+            listener.await?;
         }
     }
 

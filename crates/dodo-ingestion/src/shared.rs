@@ -8,6 +8,7 @@ use crate::clock::{MonoMs, Now};
 use crate::config::{ApiKey, NamespaceConfig};
 use crate::error::{ErrorKind, Result};
 use crate::id::IdSource;
+use crate::process;
 use crate::settlement::Settlement;
 use crate::spool::{Draft, Seq, Writer};
 
@@ -142,13 +143,16 @@ pub(crate) struct Wake {
 }
 
 impl Wake {
+    /// The engine is woken through a descriptor. If that was closed, it finds out by itself.
     pub(crate) fn now(&self) {
-        self.notify.notify_one();
+        if process::descriptors_are_intact() {
+            self.notify.notify_one();
+        }
     }
 
     pub(crate) fn if_asleep_at(&self, due: MonoMs) {
         if due < self.asleep_until.load(Ordering::SeqCst) {
-            self.notify.notify_one();
+            self.now();
         }
     }
 

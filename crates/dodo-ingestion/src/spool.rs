@@ -67,6 +67,18 @@ pub(crate) fn outcomes_of(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<Rejecti
     outcomes::read(disk, &dir.join("outcomes"))
 }
 
+/// The same of a spool that is gone, from the dead letters of its namespace.
+pub(crate) fn dead_letters_of(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<Rejection>> {
+    let (Some(namespace), Some(name)) = (dir.ancestors().nth(2), dir.file_name()) else {
+        return Ok(Vec::new());
+    };
+    outcomes::from_dead_letters(
+        disk,
+        &namespace.join("dead-letters.jsonl"),
+        &name.to_string_lossy(),
+    )
+}
+
 /// A record's place in its spool, counted from zero.
 pub(crate) type Seq = u64;
 

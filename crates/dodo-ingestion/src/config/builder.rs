@@ -153,7 +153,7 @@ impl Builder {
                 environment,
                 base_url,
                 account,
-                spool_dir: given.text("spool_dir")?.map(PathBuf::from),
+                spool_dir: given.text("spool_dir")?.as_deref().map(absolute).transpose()?,
                 durability: given.choice("durability", Durability::from_word)?,
                 max_spool_bytes: given.count("max_spool_bytes")?,
                 requests_per_minute: given.count("requests_per_minute")? as u32,
@@ -170,6 +170,13 @@ impl Builder {
 pub(crate) fn digest(text: &str) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
     digest.as_ref()[..6].iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
+}
+
+/// So that it stays where it is when the host goes to another directory, as a daemon does.
+fn absolute(directory: &str) -> Result<PathBuf> {
+    std::path::absolute(directory).map_err(|error| {
+        Error::configuration("spool_dir", format!("{directory:?} has no absolute path: {error}"))
+    })
 }
 
 fn check_account(name: String) -> Result<String> {

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Disk, DiskFile, FileId, Open};
+use crate::process::OwnFile;
 
 /// Files and directories of this machine, private to the account that runs it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,7 +42,7 @@ impl Disk for SystemDisk {
         };
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        Ok(Arc::new(SystemFile(options.open(path)?)))
+        Ok(Arc::new(SystemFile(OwnFile::open(&options, path)?)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -100,31 +101,31 @@ fn gone_is_fine(result: io::Result<()>) -> io::Result<()> {
 }
 
 #[derive(Debug)]
-struct SystemFile(File);
+struct SystemFile(OwnFile);
 
 impl DiskFile for SystemFile {
     fn append(&self, bytes: &[u8]) -> io::Result<usize> {
-        (&self.0).write(bytes)
+        (&*self.0).write(bytes)
     }
 
     #[cfg(unix)]
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        std::os::unix::fs::FileExt::read_at(&self.0, buffer, offset)
+        std::os::unix::fs::FileExt::read_at(&*self.0, buffer, offset)
     }
 
     #[cfg(windows)]
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        std::os::windows::fs::FileExt::seek_read(&self.0, buffer, offset)
+        std::os::windows::fs::FileExt::seek_read(&*self.0, buffer, offset)
     }
 
     #[cfg(unix)]
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        std::os::unix::fs::FileExt::write_all_at(&self.0, bytes, offset)
+        std::os::unix::fs::FileExt::write_all_at(&*self.0, bytes, offset)
     }
 
     #[cfg(windows)]
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        match std::os::windows::fs::FileExt::seek_write(&self.0, bytes, offset)? {
+        match std::os::windows::fs::FileExt::seek_write(&*self.0, bytes, offset)? {
             written if written == bytes.len() => Ok(()),
             _ => Err(io::ErrorKind::WriteZero.into()),
         }
@@ -147,10 +148,6 @@ impl DiskFile for SystemFile {
     }
 
     fn try_lock(&self) -> io::Result<bool> {
-        match fs4::FileExt::try_lock(&self.0) {
-            Ok(()) => Ok(true),
-            Err(fs4::TryLockError::WouldBlock) => Ok(false),
-            Err(fs4::TryLockError::Error(error)) => Err(error),
-        }
+        self.0.try_lock()
     }
 }

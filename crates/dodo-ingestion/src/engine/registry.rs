@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::{Job, serve};
 use crate::alarm::{AlarmCallback, AlarmKind};
@@ -12,29 +12,48 @@ use crate::config::{Config, Durability, NamespaceConfig, digest};
 use crate::disk::{Disk, MemoryDisk, SystemDisk};
 use crate::error::{Error, Result};
 use crate::id::IdSource;
+use crate::process::PerProcess;
 use crate::shared::Shared;
 use crate::spool::{Namespace, Owned, SpoolName, Writer, WriterSettings};
 
 /// What the memory of a host without a disk may hold.
 const MEMORY_MAX_BYTES: u64 = 16 << 20;
+/// Where the spools are that are in memory; what is on disk has an absolute path.
+const IN_MEMORY: &str = "memory";
 /// Another process may mistake a spool that is just being made for one left by the dead.
 const CREATE_ATTEMPTS: usize = 3;
 
+/// A namespace that this process has open.
+struct Open {
+    shared: Weak<Shared>,
+    /// The client whose key is used, by the order in which they were built.
+    newest: u64,
+}
+
 /// Opens the namespace that the configuration names, or joins it where this process has it open.
-pub(crate) fn open(config: &Config, on_alarm: Option<AlarmCallback>) -> Result<Arc<Shared>> {
-    static OPEN: OnceLock<Mutex<HashMap<String, Weak<Shared>>>> = OnceLock::new();
+/// Of its clients the one that was built last has the key; a child opens them in any order.
+pub(crate) fn open(
+    config: &Config,
+    on_alarm: Option<AlarmCallback>,
+    built: u64,
+) -> Result<Arc<Shared>> {
+    static OPEN: PerProcess<Mutex<HashMap<String, Open>>> = PerProcess::new();
     let mut open = OPEN.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
-    open.retain(|_, shared| shared.strong_count() > 0);
+    open.retain(|_, open| open.shared.strong_count() > 0);
     let wanted = &config.namespace;
     let (name, parent) = (namespace_name(wanted), parent_dir(wanted));
     let place = format!("{name} {parent:?} {}", wanted.durability == Durability::Memory);
-    if let Some(shared) = open.get(&place).and_then(Weak::upgrade)
+    if let Some(open) = open.get_mut(&place)
+        && let Some(shared) = open.shared.upgrade()
         && shared.join(same_settings(&shared.config, wanted))?
     {
         if let Some(callback) = on_alarm {
             shared.alarms.add_callback(callback);
         }
-        shared.set_key(config.api_key.clone());
+        if built > open.newest {
+            open.newest = built;
+            shared.set_key(config.api_key.clone());
+        }
         return Ok(shared);
     }
 
@@ -59,9 +78,13 @@ pub(crate) fn open(config: &Config, on_alarm: Option<AlarmCallback>) -> Result<A
         let message = format!("accepted calls are kept in memory only and die with it: {why}");
         shared.alarms.raise(AlarmKind::MemoryOnly, &message, now);
     }
-    serve(Job { shared: shared.clone(), namespace })?;
-    open.insert(place, Arc::downgrade(&shared));
+    serve(Job::Serve { shared: shared.clone(), namespace })?;
+    open.insert(place, Open { shared: Arc::downgrade(&shared), newest: built });
     Ok(shared)
+}
+
+pub(super) fn is_in_memory(dir: &Path) -> bool {
+    dir.starts_with(IN_MEMORY)
 }
 
 /// Opens the namespace with a spool of this process's own; in memory where that is wanted, or where
@@ -85,7 +108,7 @@ fn create(
         Ok::<_, io::Error>((namespace, owned?))
     };
     let in_memory = |why: Option<String>| {
-        let (namespace, owned) = on(Arc::new(MemoryDisk::default()), Path::new("memory"))
+        let (namespace, owned) = on(Arc::new(MemoryDisk::default()), Path::new(IN_MEMORY))
             .map_err(|error| Error::storage("the spool cannot be made in memory", error))?;
         Ok((namespace, owned, why))
     };

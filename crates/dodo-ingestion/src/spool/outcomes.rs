@@ -91,6 +91,51 @@ pub(crate) fn read(disk: &dyn Disk, path: &Path) -> io::Result<Vec<Rejection>> {
         .collect())
 }
 
+/// A line of the dead letters, as far as it tells what `outcomes` told.
+#[derive(Deserialize)]
+struct Letter {
+    spool: String,
+    seq: Seq,
+    reason: String,
+    status: Option<u16>,
+    message: String,
+    uncertain: bool,
+}
+
+/// What was set aside of one spool, by the dead letters of its namespace.
+pub(crate) fn from_dead_letters(
+    disk: &dyn Disk,
+    path: &Path,
+    spool: &str,
+) -> io::Result<Vec<Rejection>> {
+    const CHUNK: usize = 64 << 10;
+    let file = match disk.open(path, Open::Read) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let (mut found, mut lines, mut offset) = (Vec::new(), Vec::new(), 0);
+    loop {
+        let whole = lines.len();
+        lines.resize(whole + CHUNK, 0);
+        let read = file.read_at(&mut lines[whole..], offset)?;
+        if read == 0 {
+            return Ok(found);
+        }
+        offset += read as u64;
+        lines.truncate(whole + read);
+        let end = lines.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        for line in lines[..end].split(|byte| *byte == b'\n') {
+            if let Ok(letter) = serde_json::from_slice::<Letter>(line)
+                && letter.spool == spool
+            {
+                let Letter { seq, reason: kind, status, message, uncertain, .. } = letter;
+                found.push(Rejection { seq, records: 1, kind, status, message, uncertain });
+            }
+        }
+        lines.drain(..end);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,5 +160,27 @@ mod tests {
         let error = rejection.to_error();
         assert_eq!(error.kind(), ErrorKind::TooLarge);
         assert!(error.may_be_billed());
+    }
+
+    #[test]
+    fn dead_letters_of_one_spool_are_found_among_many() {
+        let disk = MemoryDisk::default();
+        let path = Path::new("dead-letters.jsonl");
+        let file = disk.open(path, Open::Append).unwrap();
+        for seq in 0..400 {
+            let spool = if seq % 2 == 0 { "ours" } else { "theirs" };
+            // More in all than is read at once.
+            let letter = serde_json::json!({
+                "event": {"event_id": "x".repeat(700)}, "spool": spool, "seq": seq,
+                "reason": "rejected", "status": 400, "message": "no", "uncertain": false,
+            });
+            append_all(&*file, format!("{letter}\n").as_bytes()).unwrap();
+        }
+        append_all(&*file, b"{\"spool\":\"ours\",\"seq\":400").unwrap();
+        let found = from_dead_letters(&disk, path, "ours").unwrap();
+        let seqs: Vec<Seq> = found.iter().map(|rejection| rejection.seq).collect();
+        assert_eq!(seqs, (0..400).step_by(2).collect::<Vec<Seq>>());
+        assert_eq!(found[7].to_error().status(), Some(400));
+        assert_eq!(from_dead_letters(&disk, Path::new("none"), "ours").unwrap(), []);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use super::format::{Draft, SEGMENT_HEADER_BYTES, SegmentInfo, segment_header};
@@ -54,6 +55,10 @@ pub(crate) struct Writer {
     /// Held for one write. Not a mutex with a table that all locks share: another thread may hold
     /// that when the process forks.
     state: Mutex<State>,
+    /// Where the first spool is, and whether it was replaced: for a forked child, which must not
+    /// touch `state`.
+    first_dir: PathBuf,
+    replaced: AtomicBool,
     commit: GroupCommit,
 }
 
@@ -96,6 +101,8 @@ impl Writer {
         Self {
             namespace,
             settings,
+            first_dir: spool.dir.clone(),
+            replaced: AtomicBool::new(false),
             state: Mutex::new(State {
                 spool,
                 segment: None,
@@ -133,6 +140,11 @@ impl Writer {
 
     pub(crate) fn dir(&self) -> PathBuf {
         self.lock().spool.dir.clone()
+    }
+
+    /// Where the spool was at a fork, without a lock; `None` when it had been replaced by then.
+    pub(crate) fn inherited_dir(&self) -> Option<&Path> {
+        (!self.replaced.load(Ordering::Acquire)).then_some(&self.first_dir)
     }
 
     /// The sequence number that the next record gets: how many were appended.
@@ -306,6 +318,7 @@ impl Writer {
     /// were appended to that.
     pub(crate) fn move_to(&self, spool: Owned) -> Seq {
         let mut state = self.lock();
+        self.replaced.store(true, Ordering::Release);
         state.spool = spool;
         state.segment = None;
         state.last_segment = None;
