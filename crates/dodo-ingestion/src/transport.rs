@@ -14,6 +14,8 @@ use crate::error::{Error, Result};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_RESPONSE_BYTES: usize = 64 << 10;
+/// What is shorter is no secret, and may be part of any answer.
+const LEAST_SECRET_BYTES: usize = 8;
 
 pub(crate) type AnswerFuture = Pin<Box<dyn Future<Output = Answer>>>;
 
@@ -39,6 +41,7 @@ pub(crate) struct HttpTransport {
     client: reqwest::Client,
     ingest_url: reqwest::Url,
     events_url: reqwest::Url,
+    key: ApiKey,
 }
 
 impl fmt::Debug for HttpTransport {
@@ -73,7 +76,17 @@ impl HttpTransport {
             Error::configuration("base_url", "the HTTP client cannot be made").with_source(error)
         })?;
         let (ingest_url, events_url) = (base_url.join("/events/ingest"), base_url.join("/events"));
-        Ok(Self { client, ingest_url, events_url })
+        Ok(Self { client, ingest_url, events_url, key: key.clone() })
+    }
+
+    fn answer(&self, request: reqwest::RequestBuilder) -> AnswerFuture {
+        let key = self.key.clone();
+        Box::pin(async move {
+            match request.send().await {
+                Ok(response) => read(response, &key).await,
+                Err(error) => Answer::Failed(failure(&error)),
+            }
+        })
     }
 }
 
@@ -93,7 +106,7 @@ fn tls() -> Result<rustls::ClientConfig> {
 
 impl Transport for HttpTransport {
     fn ingest(&self, body: Vec<u8>) -> AnswerFuture {
-        answer(self.client.post(self.ingest_url.clone()).body(body))
+        self.answer(self.client.post(self.ingest_url.clone()).body(body))
     }
 
     fn look_up(&self, event_id: &str) -> AnswerFuture {
@@ -101,20 +114,11 @@ impl Transport for HttpTransport {
         if let Ok(mut path) = url.path_segments_mut() {
             path.push(event_id);
         }
-        answer(self.client.get(url))
+        self.answer(self.client.get(url))
     }
 }
 
-fn answer(request: reqwest::RequestBuilder) -> AnswerFuture {
-    Box::pin(async move {
-        match request.send().await {
-            Ok(response) => read(response).await,
-            Err(error) => Answer::Failed(failure(&error)),
-        }
-    })
-}
-
-async fn read(mut response: reqwest::Response) -> Answer {
+async fn read(mut response: reqwest::Response, key: &ApiKey) -> Answer {
     let header = |name: &str| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
     let headers = ResponseHeaders {
         date: header("date"),
@@ -139,7 +143,26 @@ async fn read(mut response: reqwest::Response) -> Answer {
             Err(error) => return Answer::Failed(failure(&error)),
         }
     }
+    let body = without(key.expose().as_bytes(), body);
     Answer::Response(Response { status, headers, body })
+}
+
+/// A server, or a proxy before it, may repeat what it was sent; and its words are logged and kept.
+fn without(secret: &[u8], body: Vec<u8>) -> Vec<u8> {
+    if secret.len() < LEAST_SECRET_BYTES {
+        return body;
+    }
+    let (mut cleaned, mut rest) = (Vec::new(), &body[..]);
+    while let Some(at) = rest.windows(secret.len()).position(|window| window == secret) {
+        cleaned.extend_from_slice(&rest[..at]);
+        cleaned.extend_from_slice("•••".as_bytes());
+        rest = &rest[at + secret.len()..];
+    }
+    if cleaned.is_empty() {
+        return body;
+    }
+    cleaned.extend_from_slice(rest);
+    cleaned
 }
 
 fn failure(error: &reqwest::Error) -> Failure {
@@ -149,11 +172,7 @@ fn failure(error: &reqwest::Error) -> Failure {
     let mut source = error.source();
     while let Some(cause) = source {
         words = format!("{words}: {cause}");
-        is_tls |= cause.is::<rustls::Error>();
-        // An I/O error hides what it wraps from `source`.
-        if let Some(inner) = cause.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref()) {
-            is_tls |= inner.is::<rustls::Error>();
-        }
+        is_tls |= self::is_tls(cause);
         source = cause.source();
     }
     if is_tls {
@@ -162,5 +181,24 @@ fn failure(error: &reqwest::Error) -> Failure {
         Failure::Connect(words)
     } else {
         Failure::Lost(words)
+    }
+}
+
+fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    // An I/O error hides what it wraps from `source`, and wraps another here.
+    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    error.is::<rustls::Error>() || inner.is_some_and(|inner| is_tls(inner))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_key_that_is_repeated_is_taken_out() {
+        let without = |secret: &str, body: &str| {
+            String::from_utf8(super::without(secret.as_bytes(), body.into())).unwrap()
+        };
+        assert_eq!(without("sk_secret", "sk_secret, sk_secretsk_secret"), "•••, ••••••");
+        assert_eq!(without("sk_secret", "no sk_secre"), "no sk_secre");
+        assert_eq!(without("1", "{\"ingested_count\":1}"), "{\"ingested_count\":1}");
     }
 }
