@@ -32,6 +32,10 @@ alarm_kinds! {
     TestMode = "test_mode",
     /// Accepted calls live in memory only.
     MemoryOnly = "memory_only",
+    /// Directories of the spool were open to other users, and were closed to them.
+    OpenToOthers = "open_to_others",
+    /// The spool is in a container's writable layer, and goes when the container goes.
+    ContainerLayer = "container_layer",
     /// The API key is not taken. Calls are kept.
     Authentication = "authentication",
     /// The address is wrong, or something stands between. Calls are kept.

@@ -37,6 +37,7 @@ pub(crate) struct NamespaceConfig {
     pub(crate) base_url: BaseUrl,
     pub(crate) account: String,
     pub(crate) spool_dir: Option<PathBuf>,
+    pub(crate) allow_filesystem: String,
     pub(crate) durability: Durability,
     pub(crate) max_spool_bytes: u64,
     pub(crate) requests_per_minute: u32,

@@ -3,10 +3,13 @@
 //!
 //! Nothing here knows what a record is.
 
+mod filesystem;
 mod memory;
+mod place;
 mod system;
 
 pub(crate) use memory::MemoryDisk;
+pub(crate) use place::{Notice, Unfit, prepare};
 pub(crate) use system::SystemDisk;
 
 use std::fmt::Debug;

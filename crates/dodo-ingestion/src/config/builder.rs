@@ -62,6 +62,8 @@ impl Builder {
         event_name: String,
         /// A name for the business that is billed.
         account: String,
+        /// Network file systems that `spool_dir` may be on.
+        allow_filesystem: String,
         /// What an accepted call survives.
         durability: Durability,
         /// How long a single call may wait for others to share its request.
@@ -154,6 +156,7 @@ impl Builder {
                 base_url,
                 account,
                 spool_dir: given.text("spool_dir")?.as_deref().map(absolute).transpose()?,
+                allow_filesystem: given.text("allow_filesystem")?.unwrap_or_default(),
                 durability: given.choice("durability", Durability::from_word)?,
                 max_spool_bytes: given.count("max_spool_bytes")?,
                 requests_per_minute: given.count("requests_per_minute")? as u32,

@@ -99,6 +99,13 @@ pub const OPTIONS: &[OptionSpec] = &[
         doc: "The directory under which accepted calls are kept until they are billed. By default the platform's directory for state.",
     },
     OptionSpec {
+        name: "allow_filesystem",
+        env: "DODO_INGESTION_ALLOW_FILESYSTEM",
+        kind: OptionKind::Text,
+        default: "",
+        doc: "File systems that spool_dir may be on though they are another machine's or a container's layer, such as nfs or overlay, separated by commas. Only one machine at a time may use a spool_dir.",
+    },
+    OptionSpec {
         name: "durability",
         env: "DODO_INGESTION_DURABILITY",
         kind: OptionKind::Choice(&["process", "disk", "memory"]),

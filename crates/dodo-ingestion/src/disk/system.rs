@@ -22,6 +22,7 @@ impl Disk for SystemDisk {
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        no_link(dir)?;
         match fs::read_dir(dir) {
             Ok(entries) => {
                 entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
@@ -41,15 +42,27 @@ impl Disk for SystemDisk {
             Open::Update => options.write(true).create(true),
         };
         #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        Ok(Arc::new(SystemFile(OwnFile::open(&options, path)?)))
+        keep_private(&mut options);
+        no_link_above(path)?;
+        let file = match OwnFile::open(&options, path) {
+            Err(error) if how != Open::CreateToAppend => {
+                return Err(no_link(path).err().unwrap_or(error));
+            }
+            other => other?,
+        };
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other(format!("{} is not a file; remove it", path.display())));
+        }
+        Ok(Arc::new(SystemFile(file)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        no_link_above(from)?;
         fs::rename(from, to)
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
+        no_link_above(path)?;
         gone_is_fine(fs::remove_file(path))
     }
 
@@ -79,6 +92,29 @@ impl Disk for SystemDisk {
         }
         Ok(bytes)
     }
+}
+
+/// No link is followed, also not as the last part of a path, and no pipe is waited for.
+#[cfg(unix)]
+fn keep_private(options: &mut OpenOptions) {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    options.mode(0o600).custom_flags(flags.bits().cast_signed());
+}
+
+/// What others planted leads elsewhere: nothing is read or written through it.
+fn no_link(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_symlink() => Err(io::Error::other(format!(
+            "{} is a symbolic link and is not followed; remove it",
+            path.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn no_link_above(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), no_link)
 }
 
 #[cfg(unix)]

@@ -9,7 +9,7 @@ use super::{Job, serve};
 use crate::alarm::{AlarmCallback, AlarmKind};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, Durability, NamespaceConfig, digest};
-use crate::disk::{Disk, MemoryDisk, SystemDisk};
+use crate::disk::{self, Disk, MemoryDisk, Notice, SystemDisk, Unfit};
 use crate::error::{Error, Result};
 use crate::id::IdSource;
 use crate::process::PerProcess;
@@ -60,7 +60,7 @@ pub(crate) fn open(
     let ids = IdSource::new().map_err(|error| {
         Error::storage("the kernel gives no random numbers", io::Error::other(error.to_string()))
     })?;
-    let (namespace, owned, fallback) = create(wanted, &name, parent, &ids)?;
+    let Opened { namespace, owned, fallback, notices } = create(wanted, &name, parent, &ids)?;
     let memory = fallback.is_some() || wanted.durability == Durability::Memory;
     let max_bytes = wanted.max_spool_bytes;
     let settings = WriterSettings {
@@ -78,6 +78,9 @@ pub(crate) fn open(
         let message = format!("accepted calls are kept in memory only and die with it: {why}");
         shared.alarms.raise(AlarmKind::MemoryOnly, &message, now);
     }
+    for (kind, message) in told(&notices, namespace.dir()) {
+        shared.alarms.raise(kind, &message, now);
+    }
     serve(Job::Serve { shared: shared.clone(), namespace })?;
     open.insert(place, Open { shared: Arc::downgrade(&shared), newest: built });
     Ok(shared)
@@ -87,17 +90,25 @@ pub(super) fn is_in_memory(dir: &Path) -> bool {
     dir.starts_with(IN_MEMORY)
 }
 
-/// Opens the namespace with a spool of this process's own; in memory where that is wanted, or where
-/// there is no directory that can be written and the calls need not survive the machine. The text
-/// says why it is in memory against the caller's wish.
+/// A namespace with a spool of this process's own.
+struct Opened {
+    namespace: Namespace,
+    owned: Owned,
+    /// Why it is in memory against the caller's wish.
+    fallback: Option<String>,
+    notices: Vec<Notice>,
+}
+
+/// Opens the namespace; in memory where that is wanted, or where there is no directory that can be
+/// written and the calls need not survive the machine.
 fn create(
     config: &NamespaceConfig,
     name: &str,
     parent: Option<PathBuf>,
     ids: &IdSource,
-) -> Result<(Namespace, Owned, Option<String>)> {
-    let on = |disk: Arc<dyn Disk>, parent: &Path| {
-        let namespace = Namespace::open(disk, parent.join("dodo-ingestion").join(name))?;
+) -> Result<Opened> {
+    let on = |disk: Arc<dyn Disk>, dir: PathBuf| {
+        let namespace = Namespace::open(disk, dir)?;
         let spool_name = || SpoolName(ids.next(SystemClock.now().wall));
         let mut owned = namespace.create_spool(spool_name());
         for _ in 1..CREATE_ATTEMPTS {
@@ -105,12 +116,13 @@ fn create(
                 owned = namespace.create_spool(spool_name());
             }
         }
-        Ok::<_, io::Error>((namespace, owned?))
+        let (fallback, notices) = (None, Vec::new());
+        Ok::<_, io::Error>(Opened { namespace, owned: owned?, fallback, notices })
     };
-    let in_memory = |why: Option<String>| {
-        let (namespace, owned) = on(Arc::new(MemoryDisk::default()), Path::new(IN_MEMORY))
+    let in_memory = |fallback: Option<String>| {
+        let opened = on(Arc::new(MemoryDisk::default()), PathBuf::from(IN_MEMORY))
             .map_err(|error| Error::storage("the spool cannot be made in memory", error))?;
-        Ok((namespace, owned, why))
+        Ok(Opened { fallback, ..opened })
     };
     if config.durability == Durability::Memory {
         return in_memory(None);
@@ -124,8 +136,16 @@ fn create(
             _ => in_memory(Some("this account has no directory for state; set spool_dir".into())),
         };
     };
-    match on(Arc::new(SystemDisk), &parent) {
-        Ok((namespace, owned)) => Ok((namespace, owned, None)),
+    let root = parent.join("dodo-ingestion");
+    let dir = root.join(name);
+    let dirs = [root, dir.clone(), dir.join("spools")];
+    let opened = match disk::prepare(&SystemDisk, &dirs, &config.allow_filesystem) {
+        Ok(notices) => on(Arc::new(SystemDisk), dir).map(|opened| Opened { notices, ..opened }),
+        Err(Unfit::Failed(error)) => Err(error),
+        Err(Unfit::Refused(why)) => return Err(Error::configuration("spool_dir", why)),
+    };
+    match opened {
+        Ok(opened) => Ok(opened),
         Err(error) if config.durability == Durability::Disk => {
             Err(Error::storage(format!("spool_dir: {} cannot be used", parent.display()), error)
                 .with_field("spool_dir"))
@@ -134,6 +154,32 @@ fn create(
             in_memory(Some(format!("spool_dir {} cannot be used: {error}", parent.display())))
         }
     }
+}
+
+/// What is told of a place, each kind once.
+fn told(notices: &[Notice], dir: &Path) -> Vec<(AlarmKind, String)> {
+    let mut told = Vec::new();
+    let open = notices.iter().filter_map(|notice| match notice {
+        Notice::WasOpen(dir, mode) => Some(format!("{} had the mode {mode:o}", dir.display())),
+        Notice::ContainerLayer => None,
+    });
+    let open: Vec<String> = open.collect();
+    if !open.is_empty() {
+        let message = format!(
+            "other users could reach the spool, and now cannot: {}; calls may have been read or planted",
+            open.join(", ")
+        );
+        told.push((AlarmKind::OpenToOthers, message));
+    }
+    if notices.contains(&Notice::ContainerLayer) {
+        let message = format!(
+            "{} is in the container's writable layer and is removed with it: calls that wait then \
+             are lost; put spool_dir on a volume, or set allow_filesystem to overlay",
+            dir.display()
+        );
+        told.push((AlarmKind::ContainerLayer, message));
+    }
+    told
 }
 
 /// `<environment>-<hash of scheme, host and port>-<account>`.

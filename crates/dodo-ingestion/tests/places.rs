@@ -1,0 +1,307 @@
+//! Where a spool may lie, who may reach it, and what others planted there.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![cfg(unix)]
+
+#[path = "support/child.rs"]
+mod child;
+mod support;
+
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use child::{Child, say};
+use dodo_ingestion::{AlarmKind, ApiCall, ErrorKind, Ingestion};
+use rustix::fs::Mode;
+use support::{Server, client, eventually};
+use tempfile::{TempDir, tempdir};
+
+const UNTOUCHED: &str = "not ours to touch";
+
+fn mode(path: &Path) -> u32 {
+    path.symlink_metadata().unwrap().mode() & 0o7777
+}
+
+/// Every path at and below a directory.
+fn below(dir: &Path) -> Vec<PathBuf> {
+    let mut found = vec![dir.to_owned()];
+    for entry in dir.read_dir().unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(below(&path)) } else { found.push(path) }
+    }
+    found
+}
+
+fn only(dir: &Path) -> PathBuf {
+    dir.read_dir().unwrap().next().unwrap().unwrap().path()
+}
+
+/// The directory of the one namespace.
+fn namespace(dir: &TempDir) -> PathBuf {
+    only(&dir.path().join("dodo-ingestion"))
+}
+
+type Told = Arc<Mutex<Vec<(AlarmKind, String)>>>;
+
+fn listening(server: &Server, dir: &Path) -> (Ingestion, Told) {
+    let told = Told::default();
+    let sink = told.clone();
+    let builder = client(server, dir).on_alarm(move |alarm| {
+        sink.lock().unwrap().push((alarm.kind, alarm.message.clone()));
+    });
+    (builder.build().unwrap(), told)
+}
+
+fn track(ingestion: &Ingestion, calls: usize) {
+    for _ in 0..calls {
+        ingestion.track_api_call(ApiCall::new("cus_1")).unwrap();
+    }
+}
+
+fn heard(told: &Told, kind: AlarmKind, words: &str) {
+    eventually(words, || {
+        let told = told.lock().unwrap();
+        told.iter().any(|(told, message)| *told == kind && message.contains(words))
+    });
+}
+
+/// A namespace with a spool that a process left which ended with twenty calls in it.
+fn left_behind(server: &Server) -> TempDir {
+    let dir = tempdir().unwrap();
+    let (url, path) = (server.url(), dir.path().display().to_string());
+    let env = [("CHILD_URL", url.as_ref()), ("CHILD_DIR", path.as_ref())];
+    let mut child = Child::of("child_process", "leave", &env);
+    assert_eq!(child.line(), "left");
+    child.succeeds();
+    dir
+}
+
+/// What the children do. As a test of its own it has nothing to do.
+#[test]
+fn child_process() {
+    let Ok(role) = std::env::var("CHILD_ROLE") else { return };
+    let dir = std::env::var("CHILD_DIR").unwrap();
+    let builder = Ingestion::builder("sk_test_canary")
+        .event_name("api_call")
+        .base_url(std::env::var("CHILD_URL").unwrap())
+        .spool_dir(&dir);
+    match role.as_str() {
+        "leave" => {
+            let ingestion = builder.linger(Duration::from_secs(300)).build().unwrap();
+            track(&ingestion, 20);
+            say("left");
+        }
+        umask => {
+            let umask = u32::from_str_radix(umask, 8).unwrap();
+            rustix::process::umask(Mode::from_raw_mode(umask));
+            let ingestion = builder.linger(Duration::ZERO).build().unwrap();
+            track(&ingestion, 1);
+            let refused = ingestion.track_api_call(ApiCall::new("cus_unknown")).unwrap();
+            refused.blocking_delivered(None).unwrap_err();
+            track(&ingestion, 1);
+            say("made");
+        }
+    }
+    std::process::exit(0);
+}
+
+#[test]
+fn what_is_made_is_its_owners_alone_under_any_umask() {
+    for umask in ["000", "022", "077"] {
+        let (server, dir) = (Server::start(), tempdir().unwrap());
+        server.state.lock().unwrap().unknown_customer = Some("cus_unknown".into());
+        let spool_dir = dir.path().join("a/b");
+        let env = [("CHILD_URL", server.url()), ("CHILD_DIR", spool_dir.display().to_string())];
+        let env = env.each_ref().map(|(name, value)| (*name, value.as_ref()));
+        let mut child = Child::of("child_process", umask, &env);
+        assert_eq!(child.line(), "made");
+        child.succeeds();
+        let found = below(&dir.path().join("a"));
+        for path in &found {
+            let expected = if path.is_dir() { 0o700 } else { 0o600 };
+            assert_eq!(mode(path), expected, "umask {umask}: {}", path.display());
+        }
+        for name in ["sender.lock", "starts", "dead-letters.jsonl", "owner", "cursor", "outcomes"] {
+            assert!(found.iter().any(|path| path.ends_with(name)), "no {name} in {found:?}");
+        }
+    }
+}
+
+#[test]
+fn directories_that_are_open_to_others_are_closed_and_that_is_told_once() {
+    let (server, dir) = (Server::start(), tempdir().unwrap());
+    drop(client(&server, dir.path()).account("a").build().unwrap());
+    let root = dir.path().join("dodo-ingestion");
+    let namespace = only(&root);
+    let open = [root.clone(), namespace.clone(), namespace.join("spools")];
+    for (dir, mode) in open.iter().zip([0o755, 0o777, 0o1770]) {
+        dir.metadata().unwrap();
+        std::fs::set_permissions(dir, PermissionsExt::from_mode(mode)).unwrap();
+    }
+    // The other account's namespace shares the first of the three only.
+    let (_other, told) = listening(&server, dir.path());
+    heard(&told, AlarmKind::OpenToOthers, "dodo-ingestion had the mode 755");
+    assert_eq!(mode(&root), 0o700);
+    assert_eq!(mode(&namespace), 0o777);
+
+    let told = Told::default();
+    let sink = told.clone();
+    let builder = client(&server, dir.path()).account("a").max_spool_bytes(2 << 20);
+    let ingestion = builder
+        .on_alarm(move |alarm| sink.lock().unwrap().push((alarm.kind, alarm.message.clone())))
+        .build()
+        .unwrap();
+    heard(&told, AlarmKind::OpenToOthers, "had the mode 777");
+    heard(&told, AlarmKind::OpenToOthers, "spools had the mode 1770");
+    assert_eq!(open.map(|dir| mode(&dir)), [0o700; 3]);
+    let is_it = |(kind, _): &&(AlarmKind, String)| *kind == AlarmKind::OpenToOthers;
+    assert_eq!(told.lock().unwrap().iter().filter(is_it).count(), 1);
+    ingestion.blocking_close(None).unwrap();
+}
+
+#[test]
+fn a_directory_that_is_a_link_or_anothers_is_refused_with_the_way_out() {
+    let (server, dir) = (Server::start(), tempdir().unwrap());
+    client(&server, dir.path()).build().unwrap().blocking_close(None).unwrap();
+    let namespace = namespace(&dir);
+    for place in [dir.path().join("dodo-ingestion"), namespace.clone(), namespace.join("spools")] {
+        let (elsewhere, aside) = (tempdir().unwrap(), dir.path().join("aside"));
+        std::fs::rename(&place, &aside).unwrap();
+        symlink(elsewhere.path(), &place).unwrap();
+        let error = client(&server, dir.path()).build().unwrap_err();
+        assert_eq!((error.kind(), error.field()), (ErrorKind::Configuration, Some("spool_dir")));
+        assert!(
+            error.message().contains(&format!("{} is a symbolic link; remove", place.display()))
+        );
+        assert_eq!(elsewhere.path().read_dir().unwrap().count(), 0, "{}", place.display());
+        std::fs::remove_file(&place).unwrap();
+
+        if rustix::process::geteuid().is_root() {
+            std::fs::create_dir(&place).unwrap();
+            std::os::unix::fs::chown(&place, Some(65_534), None).unwrap();
+            let error = client(&server, dir.path()).build().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Configuration);
+            let expected = "belongs to the user 65534 and this process runs as 0; change its owner";
+            assert!(error.message().contains(expected), "{error}");
+            assert_eq!(place.read_dir().unwrap().count(), 0, "{}", place.display());
+            std::fs::remove_dir(&place).unwrap();
+        } else {
+            println!("NOT TESTED: a directory of another user, which only root can make");
+        }
+        std::fs::rename(&aside, &place).unwrap();
+    }
+    // The place itself may be a link: that is the operator's own.
+    let link = dir.path().join("link");
+    symlink(dir.path(), &link).unwrap();
+    client(&server, &link).build().unwrap().blocking_close(None).unwrap();
+}
+
+#[test]
+fn links_planted_for_the_senders_files_are_not_followed() {
+    for name in ["sender.lock", "starts", "dead-letters.jsonl"] {
+        let (server, dir) = (Server::start(), tempdir().unwrap());
+        server.state.lock().unwrap().unknown_customer = Some("cus_unknown".into());
+        client(&server, dir.path()).build().unwrap().blocking_close(None).unwrap();
+        let target = dir.path().join("target");
+        std::fs::write(&target, UNTOUCHED).unwrap();
+        let planted = namespace(&dir).join(name);
+        _ = std::fs::remove_file(&planted);
+        symlink(&target, &planted).unwrap();
+
+        let (ingestion, told) = listening(&server, dir.path());
+        track(&ingestion, 20);
+        let bad = ingestion.track_api_call(ApiCall::new("cus_unknown")).unwrap();
+        heard(&told, AlarmKind::Storage, &format!("{name} is a symbolic link"));
+        if name != "sender.lock" {
+            eventually("the others are billed", || server.billed() == 20);
+        }
+        assert_eq!(std::fs::read_to_string(&target).unwrap(), UNTOUCHED);
+
+        std::fs::remove_file(&planted).unwrap();
+        let error = bad.blocking_delivered(Duration::from_secs(30)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Rejected, "{name}: {error}");
+        ingestion.blocking_close(None).unwrap();
+        assert_eq!(server.billed(), 20);
+        assert_eq!(std::fs::read_to_string(&target).unwrap(), UNTOUCHED, "{name}");
+    }
+}
+
+#[test]
+fn a_pipe_in_a_files_place_does_not_block() {
+    let (server, dir) = (Server::start(), tempdir().unwrap());
+    client(&server, dir.path()).build().unwrap().blocking_close(None).unwrap();
+    let lock = namespace(&dir).join("sender.lock");
+    std::fs::remove_file(&lock).unwrap();
+    let mode = Mode::RUSR | Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &lock, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let (ingestion, told) = listening(&server, dir.path());
+    track(&ingestion, 20);
+    heard(&told, AlarmKind::Storage, "sender.lock is not a file; remove it");
+    std::fs::remove_file(&lock).unwrap();
+    ingestion.blocking_close(None).unwrap();
+    assert_eq!(server.billed(), 20);
+}
+
+#[test]
+fn links_planted_in_a_spool_are_not_followed() {
+    for name in ["owner", "cursor", "segment-0000000000000000", ""] {
+        let server = Server::start();
+        let dir = left_behind(&server);
+        let spool = only(&namespace(&dir).join("spools"));
+        let planted = if name.is_empty() { spool.clone() } else { spool.join(name) };
+        // What would be found behind the link is as it should be: it is the link that counts.
+        let target = dir.path().join("target");
+        let content = |path: &Path| {
+            let file =
+                if path.is_dir() { path.join("segment-0000000000000000") } else { path.into() };
+            std::fs::read(file).unwrap()
+        };
+        if planted.exists() {
+            std::fs::rename(&planted, &target).unwrap();
+        } else {
+            std::fs::write(&target, "").unwrap();
+        }
+        let before = content(&target);
+        symlink(&target, &planted).unwrap();
+
+        let (ingestion, told) = listening(&server, dir.path());
+        track(&ingestion, 20);
+        heard(&told, AlarmKind::Storage, "is a symbolic link and is not followed");
+        eventually("this process's calls are billed", || server.billed() == 20);
+        assert_eq!(content(&target), before, "{name}");
+
+        std::fs::remove_file(&planted).unwrap();
+        std::fs::rename(&target, &planted).unwrap();
+        // What waits goes along with what is due, once it is found.
+        let mut calls = 20;
+        eventually(&format!("those of the dead are billed: {name}"), || {
+            track(&ingestion, 1);
+            calls += 1;
+            std::thread::sleep(Duration::from_millis(100));
+            server.billed() >= calls + 19
+        });
+        ingestion.blocking_close(None).unwrap();
+    }
+}
+
+#[test]
+fn a_link_in_place_of_the_quarantine_is_not_followed() {
+    let server = Server::start();
+    let dir = left_behind(&server);
+    let segment = only(&namespace(&dir).join("spools")).join("segment-0000000000000000");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0xff;
+    std::fs::write(&segment, bytes).unwrap();
+    let elsewhere = tempdir().unwrap();
+    symlink(elsewhere.path(), namespace(&dir).join("quarantine")).unwrap();
+
+    let (ingestion, told) = listening(&server, dir.path());
+    track(&ingestion, 1);
+    heard(&told, AlarmKind::Storage, "quarantine is a symbolic link");
+    eventually("all but the damaged call are billed", || server.billed() == 20);
+    assert_eq!(elsewhere.path().read_dir().unwrap().count(), 0);
+    ingestion.blocking_close(None).unwrap();
+}
