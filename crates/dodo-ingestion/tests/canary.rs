@@ -39,10 +39,10 @@ fn the_key_is_nowhere_and_metadata_only_where_it_is_kept() {
     let words = format!("no {CONTROLS} Authorization: Bearer ECHO {}", "long ".repeat(5_000));
     let json = |code: &str| serde_json::json!({"code": code, "message": words}).to_string();
     let server = Chaos::with([
+        echo("400 Bad Request", &json("INVALID_REQUEST_BODY")),
         echo("502 Bad Gateway", &words),
         refuse(reset),
         echo("500 Internal Server Error", &json("INTERNAL")),
-        echo("400 Bad Request", &json("INVALID_REQUEST_BODY")),
         echo("401 Unauthorized", &json("UNAUTHORIZED")),
         echo("302 Found\r\nlocation: http://localhost:1/?key=ECHO", &words),
     ]);

@@ -204,6 +204,9 @@ impl Chaos {
             }
         }
         let head = String::from_utf8_lossy(&head).into_owned();
+        if let Some(id) = head.strip_prefix("GET /events/") {
+            return self.look_up(id.split(' ').next()?, stream);
+        }
         let lower = head.to_lowercase();
         let (_, length) = lower.split_once("content-length: ")?;
         let mut body = vec![0; length.split("\r\n").next()?.parse().ok()?];
@@ -227,6 +230,19 @@ impl Chaos {
         }
         let body = wire.acknowledgement();
         Some(wire.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())))
+    }
+
+    /// Says whether an event is known.
+    fn look_up(&self, id: &str, stream: &mut dyn Duplex) -> Option<bool> {
+        let event = self.ledger.lock().unwrap().billed.get(id).cloned();
+        let (status, body) = match event {
+            Some(event) => (200, event.to_string()),
+            None => (404, r#"{"code":"NOT_FOUND","message":"no such event"}"#.to_owned()),
+        };
+        let length = body.len();
+        let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n\r\n{body}");
+        stream.write_all(answer.as_bytes()).ok()?;
+        Some(true)
     }
 }
 
