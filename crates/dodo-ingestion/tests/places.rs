@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use child::{Child, say};
+use child::{Child, not_tested, say};
 use dodo_ingestion::{AlarmKind, ApiCall, ErrorKind, Ingestion};
 use rustix::fs::Mode;
 use support::{Server, client, eventually};
@@ -188,7 +188,7 @@ fn a_directory_that_is_a_link_or_anothers_is_refused_with_the_way_out() {
             assert_eq!(place.read_dir().unwrap().count(), 0, "{}", place.display());
             std::fs::remove_dir(&place).unwrap();
         } else {
-            println!("NOT TESTED: a directory of another user, which only root can make");
+            not_tested("a directory of another user", "only root can make one");
         }
         std::fs::rename(&aside, &place).unwrap();
     }

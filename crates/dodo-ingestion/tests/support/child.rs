@@ -61,3 +61,8 @@ pub fn say(text: &str) {
     writeln!(out, "child: {text}").unwrap();
     out.flush().unwrap();
 }
+
+/// Says what could not be tested on this machine, also where the output of tests is captured.
+pub fn not_tested(what: &str, why: &str) {
+    std::io::stderr().write_all(format!("NOT TESTED: {what}: {why}\n").as_bytes()).unwrap();
+}
