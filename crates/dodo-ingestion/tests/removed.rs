@@ -1,0 +1,116 @@
+//! A spool that is removed, or replaced by something else, while its process runs: the process goes
+//! on, what was destroyed is said, and what comes after is billed.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use dodo_ingestion::{AlarmKind, ApiCall, ErrorKind, Ingestion};
+use support::{Server, client};
+use tempfile::{TempDir, tempdir};
+
+const PATIENT: Duration = Duration::from_secs(60);
+
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < PATIENT, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A client that waits long before it sends by itself.
+fn listening(server: &Server, dir: &TempDir) -> (Ingestion, Arc<Mutex<Vec<AlarmKind>>>) {
+    let told: Arc<Mutex<Vec<AlarmKind>>> = Arc::default();
+    let sink = told.clone();
+    let builder = client(server, dir.path()).linger(Duration::from_secs(300));
+    let builder = builder.on_alarm(move |alarm| sink.lock().unwrap().push(alarm.kind));
+    (builder.build().unwrap(), told)
+}
+
+/// The parts of the spool's path, from `dodo-ingestion` to the spool itself.
+fn parts(dir: &TempDir) -> [PathBuf; 4] {
+    let only = |dir: &Path| dir.read_dir().unwrap().next().unwrap().unwrap().path();
+    let root = dir.path().join("dodo-ingestion");
+    let namespace = only(&root);
+    let spools = namespace.join("spools");
+    let spool = only(&spools);
+    [root, namespace, spools, spool]
+}
+
+fn track(ingestion: &Ingestion, calls: usize) {
+    for _ in 0..calls {
+        ingestion.track_api_call(ApiCall::new("cus_1")).unwrap();
+    }
+}
+
+/// A call that is accepted now is billed. Until then a refusal is one of the disk's.
+fn bills_again(ingestion: &Ingestion) {
+    eventually("new calls are billed", || match ingestion.track_api_call(ApiCall::new("cus_1")) {
+        Ok(receipt) => {
+            // A failed flush is one of the disk's too.
+            _ = ingestion.blocking_flush(Duration::from_secs(2));
+            receipt.blocking_delivered(Duration::from_millis(100)).is_ok()
+        }
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::Storage, "{error}");
+            false
+        }
+    });
+}
+
+#[test]
+fn a_spool_that_is_removed_is_said_and_made_anew() {
+    for part in 0..4 {
+        let (server, dir) = (Server::start(), tempdir().unwrap());
+        let (ingestion, told) = listening(&server, &dir);
+        track(&ingestion, 20);
+        ingestion.blocking_flush(PATIENT).unwrap();
+        assert_eq!(server.billed(), 20);
+
+        track(&ingestion, 19);
+        let destroyed = ingestion.track_api_call(ApiCall::new("cus_1")).unwrap();
+        let removed = &parts(&dir)[part];
+        fs::remove_dir_all(removed).unwrap();
+        eventually(&format!("it is told that {} is gone", removed.display()), || {
+            told.lock().unwrap().contains(&AlarmKind::Storage)
+        });
+        let error = destroyed.blocking_delivered(PATIENT).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Storage, "{error}");
+        bills_again(&ingestion);
+        track(&ingestion, 20);
+        ingestion.blocking_close(PATIENT).unwrap();
+        let stats = ingestion.stats();
+        assert!(stats.quarantined >= 20, "what was destroyed is counted: {stats:?}");
+        assert!(stats.billed >= 41 && server.billed() as u64 >= stats.billed, "{stats:?}");
+        assert_eq!(stats.accepted, stats.billed + stats.quarantined, "{stats:?}");
+    }
+}
+
+#[test]
+fn a_spool_that_is_replaced_by_a_file_is_said_and_made_anew_when_there_is_room_for_it() {
+    for part in 0..4 {
+        let (server, dir) = (Server::start(), tempdir().unwrap());
+        let (ingestion, told) = listening(&server, &dir);
+        track(&ingestion, 20);
+        ingestion.blocking_flush(PATIENT).unwrap();
+
+        let replaced = &parts(&dir)[part];
+        fs::remove_dir_all(replaced).unwrap();
+        fs::write(replaced, "in the way").unwrap();
+        eventually(&format!("it is told that {} is a file", replaced.display()), || {
+            // Not a panic, whatever becomes of it.
+            _ = ingestion.track_api_call(ApiCall::new("cus_1"));
+            told.lock().unwrap().contains(&AlarmKind::Storage)
+        });
+        assert_eq!(fs::read_to_string(replaced).unwrap(), "in the way");
+        fs::remove_file(replaced).unwrap();
+        bills_again(&ingestion);
+        ingestion.blocking_close(PATIENT).unwrap();
+    }
+}
