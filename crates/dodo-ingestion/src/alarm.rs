@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::clock::MonoMs;
+use crate::error::one_line;
 
 /// The same kind is told again after this; what comes between is counted.
 const REPEAT_MS: MonoMs = 60_000;
@@ -150,7 +151,7 @@ impl Alarms {
         self.raised.fetch_add(1, Ordering::Relaxed);
         if kind.holds_up_delivery() {
             let mut latest = self.latest_trouble.lock().unwrap_or_else(PoisonError::into_inner);
-            *latest = Some(one_line(message));
+            *latest = Some(bounded(message));
         }
         let occurrences = {
             let mut by_kind = self.by_kind.lock().unwrap_or_else(PoisonError::into_inner);
@@ -162,7 +163,7 @@ impl Alarms {
             repetition.told_at = Some(now);
             std::mem::take(&mut repetition.since)
         };
-        let alarm = Alarm { kind, message: one_line(message), occurrences };
+        let alarm = Alarm { kind, message: bounded(message), occurrences };
         tracing::warn!(target: "dodo_ingestion", kind = kind.as_str(), "{alarm}");
         let callbacks = self.callbacks.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for callback in callbacks {
@@ -175,14 +176,9 @@ impl Alarms {
     }
 }
 
-/// Control characters escaped, and bounded: a server's or caller's text cannot forge a log line.
-fn one_line(message: &str) -> String {
-    let bounded: String = message.chars().take(MAX_MESSAGE_CHARS).collect();
-    let mut line = String::with_capacity(bounded.len());
-    for c in bounded.chars() {
-        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
-    }
-    line
+/// On one line, and bounded.
+fn bounded(message: &str) -> String {
+    one_line(&message.chars().take(MAX_MESSAGE_CHARS).collect::<String>())
 }
 
 #[cfg(test)]

@@ -88,7 +88,8 @@ impl Error {
 
     pub(crate) fn validation(field: impl Into<String>, message: impl fmt::Display) -> Self {
         let field = field.into();
-        Self::new(ErrorKind::Validation, format!("{field}: {message}")).with_field(field)
+        let message = format!("{}: {message}", one_line(&field));
+        Self::new(ErrorKind::Validation, message).with_field(field)
     }
 
     pub(crate) fn storage(message: impl fmt::Display, source: std::io::Error) -> Self {
@@ -146,6 +147,15 @@ impl Error {
     pub fn may_be_billed(&self) -> bool {
         self.0.may_be_billed
     }
+}
+
+/// Control characters escaped: another's text cannot forge a line of a log.
+pub(crate) fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+    }
+    line
 }
 
 impl fmt::Display for Error {

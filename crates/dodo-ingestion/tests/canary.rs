@@ -117,7 +117,7 @@ fn canary(url: &str, dir: &Path) {
     let call = || ApiCall::new(&customer).endpoint(METADATA).metadata("note", METADATA);
     let refused = ingestion.track_api_call(call()).unwrap();
     let error = refused.blocking_delivered(PATIENT).unwrap_err();
-    hear(&format!("{error} {error:?}"));
+    hear(&format!("{error}\n{error:?}"));
     assert_eq!(error.kind(), ErrorKind::Rejected);
 
     let batch = ingestion.create_batch(dodo_ingestion::BatchConfig::default()).unwrap();
@@ -125,10 +125,11 @@ fn canary(url: &str, dir: &Path) {
         ApiCall::new(customer.repeat(20)),
         call().metadata("long", METADATA.repeat(30)),
         call().metadata("long key".repeat(30) + CONTROLS, 1),
+        call().metadata(format!("key{CONTROLS}"), METADATA.repeat(30)),
         call().event_id(METADATA.repeat(30)),
     ] {
         let error = ingestion.track_api_call(wrong.clone()).unwrap_err();
-        hear(&format!("{error:?}"));
+        hear(&format!("{error}\n{error:?}"));
         batch.add(wrong).unwrap_err();
     }
     for (kind, key) in [(AlarmKind::Authentication, "2"), (AlarmKind::Address, "3")] {
@@ -140,7 +141,7 @@ fn canary(url: &str, dir: &Path) {
     }
     eventually("an alarm", || heard.lock().unwrap().contains(&AlarmKind::Unreachable));
     let error = ingestion.blocking_close(Duration::from_millis(100)).unwrap_err();
-    hear(&format!("{error} {error:?} {:?}", ingestion.stats()));
+    hear(&format!("{error}\n{error:?} {:?}", ingestion.stats()));
 }
 
 /// Where the log goes as well.
