@@ -106,7 +106,7 @@ fn canary(url: &str, dir: &Path) {
         .init();
     let heard: Arc<Mutex<Vec<AlarmKind>>> = Arc::default();
     let sink = heard.clone();
-    let builder = client(url, dir).on_alarm(move |alarm| {
+    let builder = client(url, dir).request_timeout(PATIENT).on_alarm(move |alarm| {
         sink.lock().unwrap().push(alarm.kind);
         panic!("the host's own: {alarm} {alarm:?}");
     });
@@ -136,7 +136,11 @@ fn canary(url: &str, dir: &Path) {
         ingestion.track_api_call(call()).unwrap();
         eventually("an alarm", || heard.lock().unwrap().contains(&kind));
         // It is tried again with another key. That one holds the canary too.
-        let renewed = client(url, dir).api_key(format!("{KEY}{key}")).build().unwrap();
+        let renewed = client(url, dir)
+            .request_timeout(PATIENT)
+            .api_key(format!("{KEY}{key}"))
+            .build()
+            .unwrap();
         hear(&format!("{renewed:?} {:?}", renewed.stats()));
     }
     eventually("an alarm", || heard.lock().unwrap().contains(&AlarmKind::Unreachable));

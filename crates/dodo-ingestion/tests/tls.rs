@@ -11,7 +11,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use chaos::{Authority, Chaos, KEY, PATIENT, eventually, listening, self_signed, track};
+use chaos::{Authority, Chaos, KEY, PATIENT, client, eventually, listening, self_signed, track};
 use child::{Child, say as tell};
 use dodo_ingestion::{AlarmKind, ErrorKind};
 use tempfile::tempdir;
@@ -103,7 +103,7 @@ fn tls_where_plain_http_is_expected_acknowledges_nothing() {
 fn child_process() {
     let Ok(role) = std::env::var("CHILD_ROLE") else { return };
     let env = |name: &str| std::env::var(name).unwrap();
-    let (ingestion, alarms) = listening(&env("CHILD_URL"), Path::new(&env("CHILD_DIR")));
+    let (ingestion, alarms) = listening(client(&env("CHILD_URL"), Path::new(&env("CHILD_DIR"))));
     track(&ingestion, 20);
     let spooled = || {
         let stats = ingestion.stats();

@@ -336,7 +336,7 @@ fn server_config(certificate: &rcgen::Certificate, key: &KeyPair) -> Arc<ServerC
     Arc::new(config)
 }
 
-/// A client with a spool of its own and no patience.
+/// A client with a spool of its own and little patience.
 pub fn client(url: &str, spool: &Path) -> Builder {
     Ingestion::builder(KEY)
         .event_name("api_call")
@@ -346,7 +346,7 @@ pub fn client(url: &str, spool: &Path) -> Builder {
         .linger(Duration::from_millis(20))
         .requests_per_minute(10_000_u32)
         .requests_per_second(1_000_u32)
-        .request_timeout(Duration::from_millis(500))
+        .request_timeout(Duration::from_secs(2))
 }
 
 /// Tracks calls, and returns their ids.
@@ -361,10 +361,10 @@ pub fn track(ingestion: &Ingestion, calls: usize) -> Vec<String> {
 }
 
 /// A client that writes down its alarms.
-pub fn listening(url: &str, dir: &Path) -> (Ingestion, Arc<Mutex<Vec<AlarmKind>>>) {
+pub fn listening(builder: Builder) -> (Ingestion, Arc<Mutex<Vec<AlarmKind>>>) {
     let alarms: Arc<Mutex<Vec<AlarmKind>>> = Arc::default();
     let sink = alarms.clone();
-    let builder = client(url, dir).on_alarm(move |alarm| sink.lock().unwrap().push(alarm.kind));
+    let builder = builder.on_alarm(move |alarm| sink.lock().unwrap().push(alarm.kind));
     (builder.build().unwrap(), alarms)
 }
 
