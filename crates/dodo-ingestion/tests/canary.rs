@@ -2,6 +2,7 @@
 //! and are then looked for in every file, log line, error, alarm and panic.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![cfg(unix)]
 
 #[path = "support/chaos.rs"]
 mod chaos;

@@ -2,6 +2,7 @@
 //! bounded, and the key goes to nobody else.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![cfg(unix)]
 
 #[path = "support/chaos.rs"]
 mod chaos;

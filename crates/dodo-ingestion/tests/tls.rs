@@ -1,6 +1,7 @@
 //! Servers that are not who they should be: nothing is lost, and the key goes to nobody else.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![cfg(unix)]
 
 #[path = "support/chaos.rs"]
 mod chaos;
