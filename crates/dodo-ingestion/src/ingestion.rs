@@ -108,7 +108,8 @@ impl fmt::Debug for Ingestion {
 impl Ingestion {
     /// Begins to configure a client. An empty key means the one in `DODO_PAYMENTS_API_KEY`.
     pub fn builder(api_key: impl Into<String>) -> Builder {
-        Builder::new().api_key(api_key)
+        let api_key = api_key.into();
+        if api_key.is_empty() { Builder::new() } else { Builder::new().api_key(api_key) }
     }
 
     pub(crate) fn open(config: Config, on_alarm: Option<AlarmCallback>) -> Result<Self> {

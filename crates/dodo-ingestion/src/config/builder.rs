@@ -368,6 +368,8 @@ mod tests {
         assert_eq!(argument.config(env).unwrap().linger, Duration::from_secs(2));
         let from_env = Builder::new().event_name("x").config(env).unwrap();
         assert_eq!(from_env.api_key.expose(), "from_env");
+        let empty = crate::Ingestion::builder("").event_name("x").config(env).unwrap();
+        assert_eq!(empty.api_key.expose(), "from_env");
         let error = Builder::new().config(env).err().unwrap();
         assert_eq!(error.field(), Some("event_name"));
         assert!(error.message().contains("DODO_INGESTION_EVENT_NAME"), "{error}");
