@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `demo`  | builds `dodometer` and runs its demo |
 //! | `test`  | checks and tests every language in the tree |
+//! | `soak`  | runs a test's loop of kills for longer |
 //! | `bench` | runs the comparisons in `benches/` |
 //! | `gen`   | regenerates the committed files that are generated |
 //!
@@ -47,6 +48,12 @@ enum Command {
     },
     /// Check and test every language in the tree
     Test(checks::Options),
+    /// Run a test's loop for longer, as in `soak kill --count 1000`; the arguments are its own
+    #[command(disable_help_flag = true)]
+    Soak {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
     /// Run the benches; the arguments are the benches' own
     #[command(disable_help_flag = true)]
     Bench {
@@ -76,6 +83,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Demo { args } => run::demo(&workspace, &args),
         Command::Test(options) => checks::run(&workspace, &options),
+        Command::Soak { args } => run::soak(&workspace, &args),
         Command::Bench { args } => run::bench(&workspace, &args),
         Command::Gen { check } => generate::run(&workspace, check),
     }

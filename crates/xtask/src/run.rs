@@ -1,4 +1,4 @@
-//! `demo` and `bench`: build a program, then become it.
+//! `demo`, `soak` and `bench`: build a program, then become it.
 //!
 //! Where the system can, this process is replaced, so that standard output, the exit status and Ctrl-C are the
 //! program's own. Cargo's progress goes to standard error.
@@ -13,20 +13,43 @@ use crate::workspace::Workspace;
 
 /// The package of the benches.
 const BENCHES: &str = "dodo-ingestion-benches";
+/// The package of the loops that kill processes.
+const LIFECYCLE: &str = "dodo-ingestion-lifecycle";
 
 pub(crate) fn demo(workspace: &Workspace, args: &[OsString]) -> Result<ExitCode> {
-    let build = ["build", "--quiet", "--release", "--locked", "--package", "dodometer"];
-    let mut build = workspace.cargo(build);
-    eprintln!("building dodometer: minutes the first time, then nothing");
-    if !build.status().with_context(|| process::describe(&build))?.success() {
+    if !build(workspace, &["dodometer"])? {
         return Ok(ExitCode::FAILURE);
     }
     let mut command = workspace.command(workspace.program("release", "dodometer"));
+    command.arg("demo").args(args);
+    become_command(here(command))
+}
+
+/// The soak finds the writer beside itself.
+pub(crate) fn soak(workspace: &Workspace, args: &[OsString]) -> Result<ExitCode> {
+    if !build(workspace, &["dodometer", LIFECYCLE])? {
+        return Ok(ExitCode::FAILURE);
+    }
+    let mut command = workspace.command(workspace.program("release", "soak"));
+    command.args(args).env("DODOMETER_BIN", workspace.program("release", "dodometer"));
+    become_command(here(command))
+}
+
+fn build(workspace: &Workspace, packages: &[&str]) -> Result<bool> {
+    let mut build = workspace.cargo(["build", "--quiet", "--release", "--locked", "--bins"]);
+    for package in packages {
+        build.args(["--package", package]);
+    }
+    eprintln!("building {}: minutes the first time, then nothing", packages.join(" and "));
+    Ok(build.status().with_context(|| process::describe(&build))?.success())
+}
+
+/// In the directory of whoever asked, for the paths among the arguments.
+fn here(mut command: Command) -> Command {
     if let Ok(here) = std::env::current_dir() {
         command.current_dir(here);
     }
-    command.arg("demo").args(args);
-    become_command(command)
+    command
 }
 
 pub(crate) fn bench(workspace: &Workspace, args: &[OsString]) -> Result<ExitCode> {

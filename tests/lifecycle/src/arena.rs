@@ -1,0 +1,208 @@
+//! The loop: starts a meter and its writers, does to them what the plan says, and judges the bill.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use fastrand::Rng;
+
+use crate::meter::Meter;
+use crate::notes::Notes;
+use crate::plan::{Act, Plan};
+use crate::process::{Signal, wait_until};
+use crate::report::{Kills, Report};
+use crate::writers::{Settings, Writer};
+
+/// Threads of a writer.
+const THREADS: usize = 2;
+/// How long a thread may rest after a call, in microseconds.
+const PACES_US: [u64; 4] = [1_000, 2_000, 5_000, 10_000];
+/// How long the meter may be away.
+const AWAY_MS: std::ops::RangeInclusive<u64> = 0..=500;
+/// How long a process may be stopped: requests under way time out, or do not.
+const STOPPED_MS: std::ops::RangeInclusive<u64> = 50..=1_200;
+
+/// Carries out a plan. The files of a run that fails, or whose bill is wrong, are kept.
+pub fn run(plan: &Plan, seed: u64) -> Result<Report> {
+    let dir = tempfile::Builder::new().prefix("dodo-ingestion-lifecycle-").tempdir()?;
+    let described = || format!("{}, seed {seed}: files in {}", plan.name, dir.path().display());
+    let outcome = Arena::open(plan, seed, dir.path()).and_then(Arena::play).with_context(described);
+    if outcome.as_ref().map_or(true, |report| !report.differences.is_empty()) {
+        let path = dir.keep();
+        return outcome.map(|mut report| {
+            report.differences.push(format!("files in {}", path.display()));
+            report
+        });
+    }
+    outcome
+}
+
+struct Arena<'p> {
+    plan: &'p Plan,
+    seed: u64,
+    rng: Rng,
+    began: Instant,
+    meter: Meter,
+    settings: Settings,
+    writers: Vec<Writer>,
+    /// Writers started so far.
+    started: u32,
+    kills: Kills,
+    stops: u32,
+}
+
+impl<'p> Arena<'p> {
+    fn open(plan: &'p Plan, seed: u64, dir: &std::path::Path) -> Result<Self> {
+        let meter = Meter::start(dir.join("meter.db"))?;
+        let settings = Settings::new(meter.url(), dir, plan.budget)?;
+        let mut arena = Self {
+            plan,
+            seed,
+            rng: Rng::with_seed(seed),
+            began: Instant::now(),
+            meter,
+            settings,
+            writers: Vec::new(),
+            started: 0,
+            kills: Kills::default(),
+            stops: 0,
+        };
+        for _ in 0..plan.writers {
+            let writer = arena.start_writer()?;
+            arena.writers.push(writer);
+        }
+        Ok(arena)
+    }
+
+    fn play(mut self) -> Result<Report> {
+        let mut acts: Vec<Act> = Vec::new();
+        for &(act, times) in &self.plan.acts {
+            acts.extend(std::iter::repeat_n(act, times as usize));
+        }
+        self.rng.shuffle(&mut acts);
+        for act in acts {
+            let pause = self.rng.u64(self.plan.pause_ms.clone());
+            thread::sleep(Duration::from_millis(pause));
+            self.perform(act).with_context(|| format!("{act:?}"))?;
+            self.check_writers()?;
+        }
+        self.end()
+    }
+
+    fn check_writers(&mut self) -> Result<()> {
+        self.writers.iter_mut().try_for_each(Writer::check)
+    }
+
+    fn start_writer(&mut self) -> Result<Writer> {
+        self.started += 1;
+        let unrested = self.plan.full_speed && self.rng.u8(..5) == 0;
+        let pace = if unrested { 0 } else { PACES_US[self.rng.usize(..PACES_US.len())] };
+        self.settings.start(format!("w{}", self.started), THREADS, pace)
+    }
+
+    fn perform(&mut self, act: Act) -> Result<()> {
+        match act {
+            Act::KillWriter => {
+                let victim = self.rng.usize(..self.writers.len());
+                self.kills.writers += 1;
+                self.replace(victim)
+            }
+            Act::KillSender => {
+                let sender = self.sender()?;
+                self.kills.senders += 1;
+                self.replace(sender)
+            }
+            Act::KillMeter => {
+                let away = Duration::from_millis(self.rng.u64(AWAY_MS));
+                self.kills.meters += 1;
+                self.meter.kill_and_restart(away)
+            }
+            Act::StopSender => self.stop_sender(),
+            Act::StopMeter => {
+                self.stops += 1;
+                self.meter.signal(Signal::Stop)?;
+                thread::sleep(Duration::from_millis(self.rng.u64(STOPPED_MS)));
+                self.meter.signal(Signal::Continue)
+            }
+        }
+    }
+
+    fn replace(&mut self, victim: usize) -> Result<()> {
+        self.writers[victim].kill()?;
+        self.writers[victim] = self.start_writer()?;
+        Ok(())
+    }
+
+    /// The writer that makes the requests of all.
+    fn sender(&mut self) -> Result<usize> {
+        let mut sender = None;
+        wait_until("a writer sends", || {
+            self.check_writers()?;
+            sender = self.writers.iter().position(Writer::is_sending);
+            Ok(sender.is_some())
+        })?;
+        sender.context("a sender")
+    }
+
+    fn stop_sender(&mut self) -> Result<()> {
+        let sender = self.sender()?;
+        self.stops += 1;
+        self.writers[sender].signal(Signal::Stop)?;
+        let others = || self.writers.iter().enumerate().filter(|(index, _)| *index != sender);
+        let mut before = Vec::new();
+        for (index, writer) in others() {
+            before.push((index, writer.accepted_bytes()?));
+        }
+        thread::sleep(Duration::from_millis(self.rng.u64(STOPPED_MS)));
+        wait_until("the others go on accepting while the sender is stopped", || {
+            for &(index, bytes) in &before {
+                if self.writers[index].accepted_bytes()? <= bytes {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })?;
+        self.writers[sender].signal(Signal::Continue)
+    }
+
+    /// Lets the writers close and a last one see to what the dead have left; then compares.
+    fn end(mut self) -> Result<Report> {
+        for writer in &mut self.writers {
+            writer.ask_to_end();
+        }
+        for writer in &mut self.writers {
+            writer.join()?;
+        }
+        let of_the_dead = self.settings.spools()?;
+        let mut last = self.settings.start("last".to_owned(), 0, 0)?;
+        wait_until("the spools of the dead are drained", || {
+            last.check()?;
+            Ok(self.settings.spools()?.is_disjoint(&of_the_dead))
+        })?;
+        last.ask_to_end();
+        last.join()?;
+
+        let mut differences = self.settings.casualties()?;
+        for spool in self.settings.spools()? {
+            differences.push(format!("spool {} is left, and nobody owns it", spool.display()));
+        }
+        let totals = self.meter.totals()?;
+        let billed = self.meter.close()?;
+        let notes = Notes::read(self.settings.notes())?;
+        let mut report = Report {
+            plan: self.plan.name,
+            seed: self.seed,
+            elapsed: self.began.elapsed(),
+            kills: self.kills,
+            stops: self.stops,
+            attempted: notes.attempted.len(),
+            accepted: notes.accepted.len(),
+            billed: billed.len(),
+            requests: totals.requests,
+            resent: totals.duplicates,
+            differences,
+        };
+        report.compare(&notes, billed, totals);
+        Ok(report)
+    }
+}

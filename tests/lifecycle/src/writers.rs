@@ -1,0 +1,144 @@
+//! The writer processes of a namespace.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::notes;
+use crate::plan::Budget;
+use crate::process::{Process, Signal, program_beside};
+
+/// What every writer is started with.
+pub(crate) struct Settings {
+    program: PathBuf,
+    url: String,
+    spool: PathBuf,
+    notes: PathBuf,
+    budget: Budget,
+}
+
+impl Settings {
+    pub(crate) fn new(url: String, dir: &Path, budget: Budget) -> Result<Self> {
+        let build = "cargo build -p dodo-ingestion-lifecycle";
+        let program = program_beside("writer", build)?;
+        let (spool, notes) = (dir.join("spool"), dir.join("notes"));
+        fs::create_dir(&notes)?;
+        Ok(Self { program, url, spool, notes, budget })
+    }
+
+    pub(crate) fn notes(&self) -> &Path {
+        &self.notes
+    }
+
+    /// Starts a writer whose ids begin with `name`.
+    pub(crate) fn start(&self, name: String, threads: usize, pace_us: u64) -> Result<Writer> {
+        let mut command = Command::new(&self.program);
+        command.args(["--name", &name]).arg("--notes").arg(&self.notes);
+        command.args(["--threads", &threads.to_string(), "--pace-us", &pace_us.to_string()]);
+        // A writer is configured as any program of a user is.
+        for variable in std::env::vars_os().map(|(variable, _)| variable) {
+            if variable.to_string_lossy().starts_with("DODO_") {
+                command.env_remove(variable);
+            }
+        }
+        command
+            .env_remove("RUST_BACKTRACE")
+            .env("DODO_PAYMENTS_API_KEY", "sk_test_lifecycle")
+            .env("DODO_PAYMENTS_ENVIRONMENT", "test_mode")
+            .env("DODO_PAYMENTS_BASE_URL", &self.url)
+            .env("DODO_INGESTION_EVENT_NAME", "api_call")
+            .env("DODO_INGESTION_SPOOL_DIR", &self.spool);
+        if self.budget == Budget::Ample {
+            command
+                .env("DODO_INGESTION_REQUESTS_PER_MINUTE", "6000")
+                .env("DODO_INGESTION_REQUESTS_PER_SECOND", "100")
+                .env("DODO_INGESTION_LINGER", "0.05")
+                // So short that a stopped meter makes a request time out.
+                .env("DODO_INGESTION_REQUEST_TIMEOUT", "0.5");
+        }
+        let stderr = File::create(self.notes.join(format!("{name}.stderr")))?;
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(stderr);
+        Ok(Writer {
+            process: Process::start(&name, &mut command)?,
+            name,
+            notes: self.notes.clone(),
+        })
+    }
+
+    /// The names of the namespace's spools.
+    pub(crate) fn spools(&self) -> Result<HashSet<OsString>> {
+        let mut names = HashSet::new();
+        for entry in fs::read_dir(self.namespace()?.join("spools"))? {
+            names.insert(entry?.file_name());
+        }
+        Ok(names)
+    }
+
+    /// What lies in the namespace that never should after what is done here.
+    pub(crate) fn casualties(&self) -> Result<Vec<String>> {
+        let namespace = self.namespace()?;
+        let left = ["dead-letters.jsonl", "quarantine"].map(|name| namespace.join(name));
+        Ok(left.into_iter().filter(|at| at.exists()).map(|at| at.display().to_string()).collect())
+    }
+
+    fn namespace(&self) -> Result<PathBuf> {
+        let parent = self.spool.join("dodo-ingestion");
+        let mut namespaces = fs::read_dir(&parent)?;
+        match (namespaces.next(), namespaces.next()) {
+            (Some(only), None) => Ok(only?.path()),
+            _ => bail!("not one namespace in {}", parent.display()),
+        }
+    }
+}
+
+/// A running writer.
+pub(crate) struct Writer {
+    process: Process,
+    name: String,
+    notes: PathBuf,
+}
+
+impl Writer {
+    pub(crate) fn is_sending(&self) -> bool {
+        notes::is_sending(&self.notes, &self.name)
+    }
+
+    pub(crate) fn accepted_bytes(&self) -> Result<u64> {
+        notes::accepted_bytes(&self.notes, &self.name)
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
+    }
+
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// Fails if the writer has ended by itself.
+    pub(crate) fn check(&mut self) -> Result<()> {
+        match self.process.ended()? {
+            None => Ok(()),
+            Some(status) => bail!("writer {} ended: {status}{}", self.name, self.said()),
+        }
+    }
+
+    /// Asks the writer to make no more calls and to close its client.
+    pub(crate) fn ask_to_end(&mut self) {
+        self.process.child.stdin = None;
+    }
+
+    /// Waits until a writer that was asked to end has done so.
+    pub(crate) fn join(&mut self) -> Result<()> {
+        self.process.join().with_context(|| format!("writer {}{}", self.name, self.said()))
+    }
+
+    fn said(&self) -> String {
+        let said = fs::read_to_string(self.notes.join(format!("{}.stderr", self.name)));
+        said.map_or_else(|_| String::new(), |said| format!(": {}", said.trim()))
+    }
+}
