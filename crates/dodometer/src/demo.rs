@@ -1,8 +1,8 @@
 //! `dodometer demo`: the whole at work on one machine, and the bill that comes of it.
 //!
-//! A meter, and an API that is metered by the client library, run in this process; real HTTP
-//! requests are driven at the API, and at the end the meter is asked, over HTTP, what it would
-//! bill. The demo succeeds only if that is every call that was accepted, once.
+//! A meter runs in this process, and an API that is metered by the client library runs here or in
+//! worker processes; real HTTP requests are driven at the API, and at the end the meter is asked, over
+//! HTTP, what it would bill. The demo succeeds only if that is every call that was accepted, once.
 
 mod api;
 mod billing;
@@ -12,7 +12,10 @@ mod metering;
 mod outage;
 mod report;
 mod screen;
+mod staff;
 mod traffic;
+mod worker;
+mod workers;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -26,14 +29,17 @@ use dodometer_server::{Meter, Options, Server};
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 
-use self::api::Api;
 use self::billing::{API_KEY, Billing, CENTS_A_CALL, EVENT_NAME};
 use self::http::Http;
 use self::outage::Outage;
 use self::report::Report;
-use self::screen::Screen;
-use self::traffic::Traffic;
+use self::screen::{Progress, Screen};
+use self::staff::{Staff, listed};
+use self::traffic::{Targets, Traffic};
+use self::workers::Workers;
 use crate::stop::Stop;
+
+pub(crate) use self::worker::DemoWorker;
 
 /// How long the last calls may take to be billed. After an outage the client may wait for up to a
 /// minute before it tries again.
@@ -46,8 +52,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Show it all at work: a metered API under load, a local meter, and the exact bill.
 ///
-/// Runs a local meter and a small API of three customers in this process, drives HTTP requests at
-/// the API, and prints the bill that the meter makes of them. On a terminal it then goes on gently
+/// Runs a local meter and a small API of three customers, drives HTTP requests at the API, and prints the bill that the meter makes of them. On a terminal it then goes on gently
 /// until Ctrl-C, for the live page to be looked at.
 #[derive(Args)]
 #[command(after_help = "\
@@ -85,6 +90,14 @@ pub(crate) struct Demo {
     #[arg(long, value_name = "DURATION", value_parser = outage_length)]
     outage: Option<Duration>,
 
+    /// Serve the API with so many processes that share one spool directory, not with the demo's own.
+    #[arg(long, value_name = "NUMBER", value_parser = RangedU64ValueParser::<usize>::new().range(1..=32))]
+    workers: Option<usize>,
+
+    /// Kill a worker with SIGKILL in the middle of the load, and start another in its place.
+    #[arg(long, requires = "workers")]
+    kill: bool,
+
     /// End with one line of JSON, for programs.
     #[arg(long)]
     json: bool,
@@ -115,54 +128,68 @@ impl Demo {
         let spool = tempfile::Builder::new().prefix("dodometer-demo-").tempdir();
         let spool = spool.context("cannot make a directory for the spool")?;
         let (notes, heard) = mpsc::unbounded_channel();
-        let ingestion = client(address, spool.path(), notes.clone())?;
-        let api = Api::start(ingestion.clone(), None).await?;
-        screen
-            .say(&format!("API       http://{}/  ({CENTS_A_CALL} cents a call)", api.address()))?;
-        let (ending, told_to_end) = watch::channel(false);
-        let traffic = Traffic::new(http, api.address(), told_to_end.clone());
+        let mut staff = match self.workers {
+            None => Staff::here(client(address, spool.path(), notes.clone())?),
+            Some(number) => {
+                Staff::Workers(Workers::new(number, address, spool.path(), notes.clone()))
+            }
+        };
+        let targets = Targets::default();
+        staff.open(&targets).await?;
+        let urls = listed(&targets.all());
+        screen.say(&format!("API       {urls}  ({CENTS_A_CALL} cents a call)"))?;
+        let (ending, _) = watch::channel(false);
+        let traffic = Traffic::new(http, targets, ending.subscribe());
 
         let json = self.json;
-        let mut show = Show { screen, stop, heard, ending, ingestion, traffic, billing, json };
-        let shown = self.run_show(&mut show, api, &meter, server, told_to_end, notes).await;
-        let closed = show.ingestion.close(Duration::ZERO).await;
+        let mut show = Show { screen, stop, heard, notes, ending, meter, traffic, billing, json };
+        let shown = self.run_show(&mut show, &mut staff, server).await;
+        let closed = staff.leave().await;
         drop(show);
         clear_away(&spool).await;
         shown?;
-        closed.context("the client did not close")
+        closed
     }
 
     async fn run_show(
         &self,
         show: &mut Show,
-        api: Api,
-        meter: &Meter,
+        staff: &mut Staff,
         server: Server,
-        ending: watch::Receiver<bool>,
-        notes: mpsc::UnboundedSender<String>,
     ) -> anyhow::Result<()> {
         let load = Duration::from_secs(self.seconds);
-        let traffic = show.traffic.clone();
+        let (traffic, meter, notes) =
+            (show.traffic.clone(), show.meter.clone(), show.notes.clone());
+        let (ending, also_ending) = (show.ending.subscribe(), show.ending.subscribe());
         let outage = async {
             match self.outage {
                 None => Ok(server),
                 Some(length) => {
-                    Outage::amid(load, length).strike(meter, server, ending, &notes).await
+                    Outage::amid(load, length).strike(&meter, server, ending, &notes).await
                 }
             }
         };
-        let work = async { tokio::join!(traffic.run(self.rate, Some(load)), outage).1 };
+        let kill = async {
+            match staff {
+                Staff::Workers(workers) if self.kill => {
+                    workers.kill_one(load, traffic.targets(), also_ending).await
+                }
+                _ => Ok(()),
+            }
+        };
+        let work = async { tokio::join!(traffic.run(self.rate, Some(load)), outage, kill) };
         let calls = u64::from(self.rate) * self.seconds;
-        let server =
-            show.attend(Some(calls), work).await?.context("the meter did not come back")?;
-        let address = api.address();
-        show.settle(api).await?;
+        let ((), server, killed) = show.attend(Some(calls), work).await?;
+        let server = server.context("the meter did not come back")?;
+        killed?;
+        show.settle(staff).await?;
 
         if !self.json && Screen::is_terminal() && !*show.ending.borrow() {
             show.screen.say("\nA few calls a second go on for the page; Ctrl-C ends the demo.")?;
-            let api = Api::start(show.ingestion.clone(), Some(address.port())).await?;
+            staff.open(show.traffic.targets()).await?;
+            let traffic = show.traffic.clone();
             show.attend(None, traffic.run(GENTLE_RATE, None)).await?;
-            show.settle(api).await?;
+            show.settle(staff).await?;
         }
         server.shutdown().await;
         Ok(())
@@ -207,8 +234,9 @@ struct Show {
     stop: Stop,
     /// Lines to show as they come.
     heard: mpsc::UnboundedReceiver<String>,
+    notes: mpsc::UnboundedSender<String>,
     ending: watch::Sender<bool>,
-    ingestion: Ingestion,
+    meter: Meter,
     traffic: Traffic,
     billing: Billing,
     json: bool,
@@ -230,7 +258,7 @@ impl Show {
                 done = &mut work => break done,
                 Some(note) = self.heard.recv() => self.screen.notice(&note)?,
                 _ = ticks.tick() => {
-                    self.screen.progress(self.traffic.counts().answered(), &self.ingestion.stats());
+                    self.screen.progress(&self.progress());
                 }
                 () = self.stop.asked() => if self.ending.send_replace(true) {
                     bail!("stopped before every call was billed");
@@ -244,18 +272,21 @@ impl Show {
         Ok(done)
     }
 
+    fn progress(&self) -> Progress {
+        let totals = self.meter.bill().totals;
+        let answered = self.traffic.counts().answered();
+        Progress { answered, billed: totals.calls, requests: totals.requests }
+    }
+
     /// Waits until everything is billed, then shows the bill and whether it is right.
-    async fn settle(&mut self, api: Api) -> anyhow::Result<()> {
-        let ingestion = self.ingestion.clone();
-        let work = async {
-            api.stop().await?;
-            anyhow::Ok(ingestion.flush(FLUSH_TIMEOUT).await)
-        };
-        let flushed = self.attend(None, work).await??;
+    async fn settle(&mut self, staff: &mut Staff) -> anyhow::Result<()> {
+        let targets = self.traffic.targets().clone();
+        let closed = self.attend(None, staff.close(&targets)).await?;
+        let account = staff.account(&self.meter, self.traffic.counts())?;
         let bill = self.billing.bill().await.context("the meter's bill cannot be had")?;
-        let report = Report::new(&self.ingestion.stats(), bill);
+        let report = Report::new(account, bill);
         report.show(&self.screen)?;
-        let verdict = flushed
+        let verdict = closed
             .context("not every call is billed")
             .and_then(|()| report.check(self.traffic.counts()));
         if verdict.is_ok() {

@@ -27,6 +27,8 @@ struct CommandLine {
 enum Command {
     Serve(serve::Serve),
     Demo(demo::Demo),
+    #[command(hide = true)]
+    DemoWorker(demo::DemoWorker),
 }
 
 impl Command {
@@ -35,7 +37,7 @@ impl Command {
         match self {
             Self::Serve(_) => "warn",
             // The demo shows the client's alarms itself.
-            Self::Demo(_) => "warn,dodo_ingestion=off",
+            Self::Demo(_) | Self::DemoWorker(_) => "warn,dodo_ingestion=off",
         }
     }
 }
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
     let outcome = match command {
         Command::Serve(serve) => serve.run(),
         Command::Demo(demo) => demo.run(),
+        Command::DemoWorker(worker) => worker.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

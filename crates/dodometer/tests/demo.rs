@@ -38,9 +38,15 @@ fn assert_exact(report: &Value) {
     let accepted = number(report, "accepted");
     assert!(accepted > 0);
     assert_eq!(number(report, "billed"), accepted);
-    assert_eq!((number(report, "dead_lettered"), number(report, "spooled")), (0, 0));
+    assert_eq!(number(report, "spooled"), 0);
+    assert_customers(report);
+}
+
+fn assert_customers(report: &Value) {
+    let billed = number(report, "billed");
+    assert_eq!(number(report, "dead_lettered"), 0);
     let customers = report["customers"].as_array().unwrap();
-    assert_eq!(customers.iter().map(|customer| number(customer, "calls")).sum::<u64>(), accepted);
+    assert_eq!(customers.iter().map(|customer| number(customer, "calls")).sum::<u64>(), billed);
     for customer in customers {
         assert!(customer["customer_id"].as_str().unwrap().starts_with("cus_"));
         assert!(customer["p50_ms"].as_f64().unwrap() <= customer["p95_ms"].as_f64().unwrap());
@@ -67,6 +73,35 @@ fn an_outage_costs_nothing() {
 }
 
 #[test]
+fn workers_send_as_one_and_are_billed_as_one() {
+    let (lines, report) = bill(&["--seconds", "2", "--workers", "3", "--json"]);
+    assert_customers(&report);
+    assert_eq!((number(&report, "workers"), number(&report, "kills")), (3, 0));
+    assert_eq!(number(&report, "billed"), number(&report, "accepted"));
+    assert!(number(&report, "billed") / number(&report, "requests") >= 20, "{report}");
+    assert!(lines.contains(&"workers 3, killed 0".to_owned()), "{lines:?}");
+}
+
+#[test]
+fn a_killed_worker_takes_no_call_along() {
+    let arguments = ["--seconds", "2", "--workers", "2", "--kill", "--outage", "1s", "--json"];
+    let (lines, report) = bill(&arguments);
+    assert_customers(&report);
+    assert_eq!((number(&report, "workers"), number(&report, "kills")), (2, 1));
+    let billed = number(&report, "billed");
+    // Where nothing was under way with the worker, everybody was answered.
+    if report["accepted"].is_null() {
+        let answered = number(&report, "accepted_at_least");
+        assert!((answered..=number(&report, "accepted_at_most")).contains(&billed), "{report}");
+    } else {
+        assert_eq!(number(&report, "accepted"), billed);
+    }
+    let at = |words: &str| lines.iter().position(|line| line.contains(words)).expect(words);
+    assert!(at("worker 1 is killed") < at("worker 1 is back, as another process"));
+    assert!(at("the meter goes down for 1s") < at("the meter is back"));
+}
+
+#[test]
 fn without_a_terminal_it_prints_the_bill_and_ends() {
     let Output { status, stdout, .. } = demo(&["--seconds", "1", "--rate", "50"]);
     assert_eq!(status.code(), Some(0));
@@ -80,6 +115,8 @@ fn what_cannot_be_done_is_said_clearly() {
         (["--outage", "3"], "give a number and a unit"),
         (["--listen", "0.0.0.0:0"], "only addresses of this machine"),
         (["--seconds", "0"], "not in 1..=3600"),
+        (["--workers", "0"], "not in 1..=32"),
+        (["--kill", "--json"], "--workers <NUMBER>"),
     ] {
         let Output { status, stderr, .. } = demo(&arguments);
         let stderr = String::from_utf8(stderr).unwrap();

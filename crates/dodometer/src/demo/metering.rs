@@ -1,7 +1,8 @@
 //! What makes an API a metered one: a middleware that tracks every request as an API call.
 //!
-//! A call is measured to the end of its response, not to its head: it is tracked when the body is
-//! dropped, be that after its last byte or because the client went away.
+//! A call is measured to the end of its response, not to its head: it is tracked before the end is
+//! handed to the server, so that whoever has a whole answer has a call that is accepted, also if this
+//! process is killed then; or when the body is dropped, because the client went away.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -37,16 +38,18 @@ pub(crate) async fn meter(
         began: Instant::now(),
         head: None,
         bytes: 0,
-        ended: false,
+        tracked: false,
     };
     let response = next.run(request).await;
     call.head = Some((response.status(), call.began.elapsed()));
     // The server does not ask for a body that is empty.
-    call.ended = response.body().is_end_stream();
+    if response.body().is_end_stream() {
+        call.end();
+    }
     response.map(|body| Body::new(Followed { body, call }))
 }
 
-/// A call under way; tracked when it is dropped.
+/// A call under way; tracked once, at its end or when it is dropped.
 struct Call {
     ingestion: Ingestion,
     customer: &'static str,
@@ -56,11 +59,19 @@ struct Call {
     /// The status, and how long it took to be known.
     head: Option<(StatusCode, Duration)>,
     bytes: u64,
-    ended: bool,
+    tracked: bool,
 }
 
-impl Drop for Call {
-    fn drop(&mut self) {
+impl Call {
+    /// The whole response is there.
+    fn end(&mut self) {
+        self.track(false);
+    }
+
+    fn track(&mut self, aborted: bool) {
+        if std::mem::replace(&mut self.tracked, true) {
+            return;
+        }
         let mut call = ApiCall::new(self.customer)
             .endpoint(std::mem::take(&mut self.route))
             .method(std::mem::take(&mut self.method))
@@ -69,13 +80,19 @@ impl Drop for Call {
         if let Some((status, ttfb)) = self.head {
             call = call.status_code(status.as_u16()).ttfb(ttfb);
         }
-        if !self.ended {
+        if aborted {
             call = call.aborted(true);
         }
         // Metering never fails a request: an operator hears of it, the API's user does not.
         if let Err(error) = self.ingestion.track_api_call(call) {
             tracing::warn!(%error, "a call was not accepted");
         }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.track(true);
     }
 }
 
@@ -97,9 +114,11 @@ impl HttpBody for Followed {
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 self.call.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
-                self.call.ended = self.body.is_end_stream();
+                if self.body.is_end_stream() {
+                    self.call.end();
+                }
             }
-            Poll::Ready(None) => self.call.ended = true,
+            Poll::Ready(None) => self.call.end(),
             Poll::Ready(Some(Err(_))) | Poll::Pending => {}
         }
         polled

@@ -40,7 +40,7 @@ impl Outage {
 }
 
 /// Waits; returns early, and true, when the demo is ending.
-async fn pause(length: Duration, ending: &mut watch::Receiver<bool>) -> bool {
+pub(crate) async fn pause(length: Duration, ending: &mut watch::Receiver<bool>) -> bool {
     tokio::select! {
         () = tokio::time::sleep(length) => false,
         _ = ending.wait_for(|ending| *ending) => true,

@@ -1,48 +1,103 @@
 //! The bill and the account of a demo: in words, as JSON, and whether they are right.
 
+use std::fmt;
+use std::ops::RangeInclusive;
+
 use anyhow::ensure;
-use dodo_ingestion::Stats;
 use serde::Serialize;
 
 use super::billing::{Bill, CustomerBill, Totals};
 use super::screen::Screen;
 use super::traffic::Counts;
 
+/// How many calls were accepted.
+#[derive(Clone, Copy, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Accepted {
+    /// The client says it, or everybody was answered.
+    Exactly { accepted: u64 },
+    /// A killed worker says nothing. What it answered it had accepted; of what was sent to it and never
+    /// answered, it may have accepted some.
+    Between { accepted_at_least: u64, accepted_at_most: u64 },
+}
+
+impl Accepted {
+    /// From how many calls were answered, and how many sent.
+    pub(crate) fn between(answered: u64, sent: u64) -> Self {
+        if answered == sent {
+            Self::Exactly { accepted: answered }
+        } else {
+            Self::Between { accepted_at_least: answered, accepted_at_most: sent }
+        }
+    }
+
+    fn range(self) -> RangeInclusive<u64> {
+        match self {
+            Self::Exactly { accepted } => accepted..=accepted,
+            Self::Between { accepted_at_least, accepted_at_most } => {
+                accepted_at_least..=accepted_at_most
+            }
+        }
+    }
+}
+
+impl fmt::Display for Accepted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Exactly { accepted } => write!(f, "{}", grouped(accepted)),
+            Self::Between { accepted_at_least, accepted_at_most } => {
+                let [answered, sent] = [accepted_at_least, accepted_at_most].map(grouped);
+                write!(f, "between {answered} (answered) and {sent} (sent)")
+            }
+        }
+    }
+}
+
+/// The processes that served.
+#[derive(Clone, Copy, Serialize)]
+pub(crate) struct Staffing {
+    pub(crate) workers: usize,
+    pub(crate) kills: u32,
+}
+
+/// What became of the calls, as far as those who served know.
+#[derive(Serialize)]
+pub(crate) struct Account {
+    /// `None` where the demo's own process served.
+    #[serde(flatten)]
+    pub(crate) staffing: Option<Staffing>,
+    #[serde(flatten)]
+    pub(crate) accepted: Accepted,
+    pub(crate) dead_lettered: u64,
+    /// `None` where several processes served: they end only when they have nothing left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) spooled: Option<u64>,
+    /// Requests made to the meter.
+    pub(crate) requests: u64,
+}
+
 /// What came of it.
 #[derive(Serialize)]
 pub(crate) struct Report {
-    /// Calls that the client accepted.
-    accepted: u64,
+    #[serde(flatten)]
+    account: Account,
     /// Calls on the meter's bill.
     billed: u64,
-    dead_lettered: u64,
-    spooled: u64,
-    /// Requests that the client made to the meter.
-    requests: u64,
     customers: Vec<CustomerBill>,
     #[serde(skip)]
     totals: Totals,
 }
 
 impl Report {
-    /// From what the client says and, as for what is billed, from what the meter says.
-    pub(crate) fn new(stats: &Stats, bill: Bill) -> Self {
-        Self {
-            accepted: stats.accepted,
-            billed: bill.totals.calls,
-            dead_lettered: stats.dead_lettered,
-            spooled: stats.spooled,
-            requests: stats.requests,
-            customers: bill.customers,
-            totals: bill.totals,
-        }
+    /// From what those say who served and, as for what is billed, from what the meter says.
+    pub(crate) fn new(account: Account, bill: Bill) -> Self {
+        let Bill { customers, totals } = bill;
+        Self { account, billed: totals.calls, customers, totals }
     }
 
     /// Shows the bill and the account.
     pub(crate) fn show(&self, screen: &Screen) -> anyhow::Result<()> {
-        let Self { accepted, billed, dead_lettered, spooled, requests, .. } = *self;
-        let [accepted, billed, dead_lettered, spooled, used] =
-            [accepted, billed, dead_lettered, spooled, requests].map(grouped);
+        let Account { staffing, accepted, dead_lettered, spooled, requests } = self.account;
         screen.say("")?;
         screen.heading(&line("customer", "calls billed", "p50", "p95", "amount"))?;
         for customer in &self.customers {
@@ -52,11 +107,18 @@ impl Report {
         let Totals { calls, p50_ms, p95_ms, amount } = self.totals;
         screen.say(&bill_line("total", calls, p50_ms, p95_ms, amount))?;
         screen.say("")?;
+        if let Some(Staffing { workers, kills }) = staffing {
+            screen.say(&format!("workers {workers}, killed {kills}"))?;
+        }
+        let [billed, dead_lettered] = [self.billed, dead_lettered].map(grouped);
+        let is = if matches!(accepted, Accepted::Exactly { .. }) { " =" } else { ":" };
+        let spooled = spooled.map(|spooled| format!(" + still spooled {}", grouped(spooled)));
         screen.say(&format!(
-            "accepted {accepted} = billed {billed} + dead-lettered {dead_lettered} + still spooled {spooled}"
+            "accepted {accepted}{is} billed {billed} + dead-lettered {dead_lettered}{}",
+            spooled.unwrap_or_default()
         ))?;
-        let calls_a_request = self.billed as f64 / self.requests.max(1) as f64;
-        screen.say(&format!("requests {used}, {calls_a_request:.0} calls a request"))
+        let calls_a_request = self.billed as f64 / requests.max(1) as f64;
+        screen.say(&format!("requests {}, {calls_a_request:.0} calls a request", grouped(requests)))
     }
 
     /// One JSON object on one line.
@@ -66,22 +128,24 @@ impl Report {
 
     /// Fails unless every call that was made is on the bill, once.
     pub(crate) fn check(&self, made: &Counts) -> anyhow::Result<()> {
-        let Self { accepted, billed, dead_lettered, spooled, .. } = *self;
+        let Account { accepted, dead_lettered, spooled, .. } = self.account;
+        let (billed, spooled) = (self.billed, spooled.unwrap_or(0));
+        let range = accepted.range();
         ensure!(
-            accepted == billed + dead_lettered + spooled,
+            range.contains(&(billed + dead_lettered + spooled)),
             "the account does not balance: {accepted} calls were accepted, but {billed} are billed, \
              {dead_lettered} dead-lettered and {spooled} still spooled"
         );
         ensure!(
-            billed == accepted,
+            dead_lettered == 0 && spooled == 0,
             "of {accepted} accepted calls {billed} are billed; {dead_lettered} are dead-lettered \
              and {spooled} still spooled"
         );
-        let answered = made.answered();
-        let made = answered..=answered + made.failed();
+        let made = made.answered()..=made.sent();
         ensure!(
-            made.contains(&accepted),
-            "the API answered {answered} calls, but {accepted} were accepted"
+            made.contains(range.start()) && made.contains(range.end()),
+            "the API answered {} calls, but {accepted} were accepted",
+            made.start()
         );
         Ok(())
     }
@@ -124,8 +188,14 @@ mod tests {
 
     fn report(accepted: u64, billed: u64, dead_lettered: u64, spooled: u64) -> Report {
         let totals = Totals { calls: billed, p50_ms: None, p95_ms: None, amount: 0 };
-        let customers = Vec::new();
-        Report { accepted, billed, dead_lettered, spooled, requests: 1, customers, totals }
+        let account = Account {
+            staffing: None,
+            accepted: Accepted::Exactly { accepted },
+            dead_lettered,
+            spooled: Some(spooled),
+            requests: 1,
+        };
+        Report::new(account, Bill { customers: Vec::new(), totals })
     }
 
     #[test]
@@ -142,6 +212,28 @@ mod tests {
             let error = wrong.check(&made).unwrap_err().to_string();
             assert!(error.contains(because), "{error}");
         }
+    }
+
+    #[test]
+    fn what_a_killed_worker_did_not_answer_may_be_billed_or_not() {
+        let with = |answered, sent, billed| {
+            let mut report = report(0, billed, 0, 0);
+            report.account.accepted = Accepted::between(answered, sent);
+            report.account.spooled = None;
+            report
+        };
+        assert_eq!(with(9, 9, 9).account.accepted.to_string(), "9");
+        let doubtful = with(1000, 1002, 1001);
+        let accepted = doubtful.account.accepted.to_string();
+        assert_eq!(accepted, "between 1,000 (answered) and 1,002 (sent)");
+        let json = doubtful.json().unwrap();
+        assert!(json.contains(r#""accepted_at_least":1000,"accepted_at_most":1002"#), "{json}");
+        let made = Counts::of(1000, 2);
+        assert!(
+            [1000, 1001, 1002].iter().all(|&billed| with(1000, 1002, billed).check(&made).is_ok())
+        );
+        assert!(with(1000, 1002, 999).check(&made).is_err());
+        assert!(with(1000, 1002, 1003).check(&made).is_err());
     }
 
     #[test]

@@ -4,7 +4,6 @@
 use std::io::{IsTerminal, Write};
 
 use anyhow::Context;
-use dodo_ingestion::Stats;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::report::grouped;
@@ -13,6 +12,15 @@ use crate::coloured;
 const BOLD: &str = "1";
 const GREEN: &str = "32";
 const YELLOW: &str = "33";
+
+/// How far the demo is.
+pub(crate) struct Progress {
+    /// Calls that the API answered.
+    pub(crate) answered: u64,
+    pub(crate) billed: u64,
+    /// Requests that the meter answered.
+    pub(crate) requests: u64,
+}
 
 /// Where the demo is seen.
 pub(crate) struct Screen {
@@ -71,13 +79,14 @@ impl Screen {
         Ok(())
     }
 
-    pub(crate) fn progress(&self, calls: u64, stats: &Stats) {
-        let Stats { accepted, billed, spooled, requests, .. } = *stats;
-        let [accepted, billed, spooled, requests] =
-            [accepted, billed, spooled, requests].map(grouped);
-        self.bar.set_position(calls);
+    pub(crate) fn progress(&self, progress: &Progress) {
+        let Progress { answered, billed, requests } = *progress;
+        self.bar.set_position(answered);
+        let waiting = answered.saturating_sub(billed);
+        let [answered, billed, waiting, requests] =
+            [answered, billed, waiting, requests].map(grouped);
         self.bar.set_message(format!(
-            "accepted {accepted}, billed {billed}, waiting {spooled}, requests {requests}"
+            "answered {answered}, billed {billed}, waiting {waiting}, requests {requests}"
         ));
     }
 

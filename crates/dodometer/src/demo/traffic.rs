@@ -1,8 +1,8 @@
 //! The load: real HTTP requests, at a steady rate, over several connections that stay open.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -10,7 +10,7 @@ use axum::http::Request;
 use http_body_util::Full;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::customers::{self, KEY_HEADER};
 use super::http::Http;
@@ -18,11 +18,32 @@ use super::http::Http;
 /// How many requests may be under way at once.
 const CONNECTIONS: usize = 32;
 
+/// How long to wait where nobody serves.
+const NOBODY_PAUSE: Duration = Duration::from_millis(10);
+
+/// Who serves the API at the moment, each as likely as the others to be called. Clones are one list.
+#[derive(Clone, Default)]
+pub(crate) struct Targets(Arc<RwLock<Vec<SocketAddr>>>);
+
+impl Targets {
+    pub(crate) fn set(&self, addresses: Vec<SocketAddr>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = addresses;
+    }
+
+    pub(crate) fn all(&self) -> Vec<SocketAddr> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn any(&self) -> Option<SocketAddr> {
+        fastrand::choice(&*self.0.read().unwrap_or_else(PoisonError::into_inner)).copied()
+    }
+}
+
 /// What drives the API. Clones count together.
 #[derive(Clone)]
 pub(crate) struct Traffic {
     http: Http,
-    api: SocketAddr,
+    targets: Targets,
     /// Becomes true when the demo is told to stop.
     ending: watch::Receiver<bool>,
     counts: Arc<Counts>,
@@ -36,14 +57,19 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
+    #[cfg(test)]
+    pub(crate) fn of(answered: u64, failed: u64) -> Self {
+        Self { answered: answered.into(), failed: failed.into() }
+    }
+
     /// Requests answered to the last byte, whatever the status.
     pub(crate) fn answered(&self) -> u64 {
         self.answered.load(Ordering::Relaxed)
     }
 
-    /// Requests without a whole answer.
-    pub(crate) fn failed(&self) -> u64 {
-        self.failed.load(Ordering::Relaxed)
+    /// All requests: also those without a whole answer, which were served or were not.
+    pub(crate) fn sent(&self) -> u64 {
+        self.answered() + self.failed.load(Ordering::Relaxed)
     }
 }
 
@@ -65,8 +91,12 @@ impl Schedule {
 }
 
 impl Traffic {
-    pub(crate) fn new(http: Http, api: SocketAddr, ending: watch::Receiver<bool>) -> Self {
-        Self { http, api, ending, counts: Arc::default() }
+    pub(crate) fn new(http: Http, targets: Targets, ending: watch::Receiver<bool>) -> Self {
+        Self { http, targets, ending, counts: Arc::default() }
+    }
+
+    pub(crate) fn targets(&self) -> &Targets {
+        &self.targets
     }
 
     pub(crate) fn counts(&self) -> &Counts {
@@ -92,14 +122,18 @@ impl Traffic {
                 () = sleep_until(at) => {}
                 _ = self.ending.wait_for(|ending| *ending) => return,
             }
-            let outcome = match request(self.api) {
+            let Some(api) = self.targets.any() else {
+                sleep(NOBODY_PAUSE).await;
+                continue;
+            };
+            let outcome = match request(api) {
                 Ok(request) => self.http.send(request).await,
                 Err(error) => Err(error.into()),
             };
             let counter = match outcome {
                 Ok(_) => &self.counts.answered,
                 Err(error) => {
-                    tracing::warn!("{error:#}");
+                    tracing::info!("{error:#}");
                     &self.counts.failed
                 }
             };

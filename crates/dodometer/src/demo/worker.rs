@@ -1,0 +1,67 @@
+//! One worker: the metered API as a process of its own, as an application server would run several.
+//!
+//! It is started by [`Workers`](super::workers::Workers). Its standard output says where it listens, in the
+//! first line, and then each alarm of its client. It ends when its standard input does, which is also what
+//! it sees of the demo's death.
+
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+use tokio::sync::{mpsc, oneshot};
+
+use super::api::Api;
+use super::{FLUSH_TIMEOUT, client};
+use crate::stop::Stop;
+
+/// One worker of the demo.
+#[derive(Args)]
+pub(crate) struct DemoWorker {
+    /// Where the meter is.
+    #[arg(long)]
+    meter: SocketAddr,
+
+    /// The directory that the workers spool under.
+    #[arg(long)]
+    spool: PathBuf,
+}
+
+impl DemoWorker {
+    /// Serves until standard input ends, and then until every call is billed.
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .context("no runtime could be started")?
+            .block_on(self.serve())
+    }
+
+    async fn serve(self) -> anyhow::Result<()> {
+        // Ctrl-C goes to every process of a terminal. It is for the demo to end its workers.
+        let _heard_by_nobody = Stop::listen()?;
+        let (notes, mut alarms) = mpsc::unbounded_channel();
+        let ingestion = client(self.meter, &self.spool, notes)?;
+        let api = Api::start(ingestion.clone(), None).await?;
+        say(&api.address().to_string())?;
+        let (end, mut ended) = oneshot::channel();
+        std::thread::spawn(move || {
+            let _ = std::io::stdin().read_to_end(&mut Vec::new());
+            let _ = end.send(());
+        });
+        loop {
+            tokio::select! {
+                Some(alarm) = alarms.recv() => say(&alarm)?,
+                _ = &mut ended => break,
+            }
+        }
+        api.stop().await?;
+        ingestion.close(FLUSH_TIMEOUT).await.context("the client did not close")
+    }
+}
+
+fn say(line: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).context("cannot write to standard output")
+}
