@@ -50,7 +50,7 @@ struct WireEvent<'a> {
     metadata: Option<Metadata<'a>>,
 }
 
-/// Reads a request body and holds it against every rule that needs no storage.
+/// Reads a request body and holds it against every rule that needs no storage, but for the window.
 pub(crate) fn read_request(body: &[u8], now: Timestamp) -> Answer<Vec<Event<'_>>> {
     let request: WireRequest<'_> =
         serde_json::from_slice(body).map_err(|error| Refusal::body(error.to_string()))?;
@@ -93,16 +93,31 @@ fn check(event: WireEvent<'_>, index: usize, now: Timestamp) -> Answer<Event<'_>
             Refusal::body(format!("events[{index}].timestamp is not an RFC 3339 date and time"))
         })?,
     };
-    if now.duration_since(timestamp) > MAX_AGE {
-        return invalid("timestamp", "is more than 1 hour old");
-    }
-    if timestamp.duration_since(now) > MAX_AHEAD {
-        return invalid("timestamp", "is more than 5 minutes in the future");
-    }
     if let Some(problem) = metadata.as_ref().and_then(Metadata::broken_limit) {
         return invalid("metadata", &problem);
     }
     Ok(Event { event_id, customer_id, event_name, timestamp, metadata })
+}
+
+/// Holds the times of a request's events against the window, but for those that `exempt` is true of.
+pub(crate) fn check_window(
+    events: &[Event<'_>],
+    now: Timestamp,
+    mut exempt: impl FnMut(usize) -> bool,
+) -> Answer<()> {
+    for (index, Event { timestamp, .. }) in events.iter().enumerate() {
+        let problem = if now.duration_since(*timestamp) > MAX_AGE {
+            "is more than 1 hour old"
+        } else if timestamp.duration_since(now) > MAX_AHEAD {
+            "is more than 5 minutes in the future"
+        } else {
+            continue;
+        };
+        if !exempt(index) {
+            return Err(Refusal::invalid(format!("events[{index}].timestamp {problem}")));
+        }
+    }
+    Ok(())
 }
 
 /// Reads an RFC 3339 date and time. The library's own parser takes more forms than the billing
@@ -143,7 +158,9 @@ mod tests {
     }
 
     fn status(body: &str) -> u16 {
-        read_request(body.as_bytes(), now()).map_or_else(|refusal| refusal.status(), |_| 200)
+        read_request(body.as_bytes(), now())
+            .and_then(|events| check_window(&events, now(), |_| false))
+            .map_or_else(|refusal| refusal.status(), |()| 200)
     }
 
     #[test]

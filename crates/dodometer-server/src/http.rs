@@ -6,14 +6,16 @@
 mod api;
 mod local;
 
+use std::time::Instant;
+
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, Request, State};
 use axum::http::header::{
     AUTHORIZATION, HeaderMap, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::request::Parts;
-use axum::middleware::map_response;
+use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::Response;
 use axum::routing::get;
 use http_body_util::BodyExt;
@@ -30,7 +32,7 @@ const MAX_DISCARDED: usize = 16 * 1024 * 1024;
 pub(crate) fn router(meter: Meter) -> Router {
     Router::new()
         .route("/healthz", get(async || "ok\n"))
-        .merge(api::routes())
+        .merge(api::routes().route_layer(from_fn_with_state(meter.clone(), say_remaining)))
         .merge(local::routes(meter.clone()))
         .fallback(async || Refusal::not_found("nothing is at this address"))
         .method_not_allowed_fallback(async || Refusal::method())
@@ -45,20 +47,35 @@ async fn harden(mut response: Response) -> Response {
     response
 }
 
-/// Proof that a request carried a key that is taken.
+/// Proof that a request carried a key that is taken, and that the key's rate limit had room for it.
 struct Keyed;
 
 impl FromRequestParts<Meter> for Keyed {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, meter: &Meter) -> Answer<Self> {
-        check_key(&parts.headers, meter).map(|()| Self)
+        let key = check_key(&parts.headers, meter)?;
+        if let Some(limiter) = meter.limiter() {
+            limiter.admit(key, Instant::now()).map_err(Refusal::too_many)?;
+        }
+        Ok(Self)
     }
 }
 
-fn check_key(headers: &HeaderMap, meter: &Meter) -> Answer<()> {
+fn check_key<'h>(headers: &'h HeaderMap, meter: &Meter) -> Answer<&'h str> {
     let authorization = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    if meter.admits(authorization) { Ok(()) } else { Err(Refusal::unauthorized()) }
+    meter.admit(authorization).ok_or_else(Refusal::unauthorized)
+}
+
+/// Says on each answer how many more requests the key may make, if they are limited.
+async fn say_remaining(State(meter): State<Meter>, request: Request, next: Next) -> Response {
+    let key = check_key(request.headers(), &meter).map(ToOwned::to_owned);
+    let mut response = next.run(request).await;
+    if let (Some(limiter), Ok(key)) = (meter.limiter(), key) {
+        let remaining = limiter.remaining(&key, Instant::now());
+        response.headers_mut().insert("x-ratelimit-remaining", HeaderValue::from(remaining));
+    }
+    response
 }
 
 /// Reads a whole body of at most `limit` bytes.

@@ -2,7 +2,7 @@
 //!
 //! It takes the requests that the billing API takes, by the same rules and with the same answers, so
 //! that a program can be run, tested and watched without an account. What the billing API keeps on
-//! products and customers is reduced to what a usage bill needs: any customer exists, and a price
+//! products and customers is reduced to what a usage bill needs: a customer is an id, and a price
 //! belongs to a meter.
 //!
 //! ```no_run
@@ -36,8 +36,9 @@
 //!
 //! Wrong shape (malformed JSON, a missing field, a nested value, an integer beyond 64 bits, a time
 //! that is no RFC 3339) is 422; a broken rule (an empty id, a limit, a repeated id, a time outside the
-//! window) is 400. The age of an event is checked before its id is looked up. An id is remembered
-//! for ever. `start` of a list is the first moment listed, `end` the first one left out. A number
+//! window) is 400. Every customer exists, the age of an event is checked before its id is looked up,
+//! an id is remembered for ever, and `ingested_count` counts what was new, unless [`Options`] say
+//! otherwise. Requests are limited only if they say so. `start` of a list is the first moment listed, `end` the first one left out. A number
 //! spelled as a text counts for `sum`, `max` and `last`. Events that arrived before their meter was
 //! made count. `total_price` is rounded to a whole smallest currency unit, halves upwards.
 //!
@@ -57,6 +58,7 @@ mod filter;
 mod http;
 mod latency;
 mod ledger;
+mod limit;
 mod metadata;
 mod meter;
 mod options;
@@ -67,7 +69,7 @@ mod store;
 pub use error::{Error, ErrorKind};
 pub use ledger::{Bill, CustomerBill, Totals};
 pub use meter::Meter;
-pub use options::{DEFAULT_MAX_BODY_BYTES, Data, Options};
+pub use options::{DEFAULT_MAX_BODY_BYTES, Data, Options, RateLimit, UnknownCustomer};
 pub use server::Server;
 
 /// The one business that all events and meters belong to.

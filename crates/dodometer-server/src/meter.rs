@@ -4,20 +4,23 @@
 //! commit, so both tell the same story to whoever comes next. Everything here blocks; the HTTP side
 //! calls it from threads that may.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use axum::Router;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::billable::{Billable, Definition, Price, Usage};
-use crate::event;
+use crate::event::{self, Event};
 use crate::ledger::{Bill, Call, Ledger, Metered};
+use crate::limit::Limiter;
 use crate::metadata::Metadata;
 use crate::options::Keys;
 use crate::refusal::{Answer, Refusal};
 use crate::store::{EventQuery, Store, StoredEvent};
-use crate::{BUSINESS_ID, Error, ErrorKind, Options, http};
+use crate::{BUSINESS_ID, Error, ErrorKind, Options, UnknownCustomer, http};
 
 /// A handle on a meter's data and rules. Cloning it is cheap; the data lives as long as any handle.
 #[derive(Clone)]
@@ -29,8 +32,19 @@ struct Inner {
     store: Store,
     ledger: Mutex<Ledger>,
     keys: Keys,
-    max_body_bytes: usize,
+    limiter: Option<Limiter>,
+    rules: Rules,
     changes: watch::Sender<u64>,
+}
+
+/// What [`Options`] say that the billing API does not.
+struct Rules {
+    max_body_bytes: usize,
+    customers: Option<HashSet<String>>,
+    unknown_customer: UnknownCustomer,
+    count_known_ids: bool,
+    remember_ids: Option<Duration>,
+    id_before_age: bool,
 }
 
 impl std::fmt::Debug for Meter {
@@ -55,7 +69,15 @@ impl Meter {
                 store,
                 ledger,
                 keys: Keys::new(options.keys),
-                max_body_bytes: options.max_body_bytes,
+                limiter: options.rate_limit.map(Limiter::new),
+                rules: Rules {
+                    max_body_bytes: options.max_body_bytes,
+                    customers: options.customers,
+                    unknown_customer: options.unknown_customer,
+                    count_known_ids: options.count_known_ids,
+                    remember_ids: options.remember_ids,
+                    id_before_age: options.id_before_age,
+                },
                 changes: watch::Sender::new(0),
             }),
         })
@@ -75,12 +97,18 @@ impl Meter {
         self.ledger().bill()
     }
 
-    pub(crate) fn admits(&self, authorization: Option<&str>) -> bool {
+    /// The key that the value of an `Authorization` header carries, if it is taken.
+    pub(crate) fn admit<'a>(&self, authorization: Option<&'a str>) -> Option<&'a str> {
         self.inner.keys.admit(authorization)
     }
 
+    /// What counts the requests of each key, if they are limited.
+    pub(crate) fn limiter(&self) -> Option<&Limiter> {
+        self.inner.limiter.as_ref()
+    }
+
     pub(crate) fn max_body_bytes(&self) -> usize {
-        self.inner.max_body_bytes
+        self.inner.rules.max_body_bytes
     }
 
     /// Changes whenever the page would.
@@ -93,11 +121,26 @@ impl Meter {
         serde_json::to_string(&self.ledger().snapshot()).map_err(|error| Refusal::internal(&error))
     }
 
-    /// Stores the events of one request and returns how many were new.
+    /// Stores the events of one request and returns the count that it is answered with.
     pub(crate) fn ingest(&self, body: &[u8]) -> Answer<u64> {
-        let events = event::read_request(body, Timestamp::now())?;
+        let rules = &self.inner.rules;
+        let now = Timestamp::now();
+        let events = event::read_request(body, now)?;
+        rules.check_customers(&events)?;
+        // A time before all others stands for one that no clock can hold.
+        let forgotten =
+            rules.remember_ids.map(|length| now.checked_sub(length).unwrap_or(Timestamp::MIN));
         let mut writer = self.inner.store.write();
-        let new = writer.insert(&events)?;
+        let mut exempt = HashSet::new();
+        if rules.id_before_age {
+            for (index, event) in events.iter().enumerate() {
+                if writer.knows(&event.event_id.0, forgotten)? {
+                    exempt.insert(index);
+                }
+            }
+        }
+        event::check_window(&events, now, |index| exempt.contains(&index))?;
+        let new = writer.insert(&events, now, forgotten)?;
         let mut ledger = self.ledger();
         let mut ingested = 0;
         let none = Metadata::default();
@@ -114,7 +157,7 @@ impl Meter {
         ledger.requests.duplicates += events.len() as u64 - ingested;
         drop(ledger);
         self.changed();
-        Ok(ingested)
+        Ok(if rules.count_known_ids { events.len() as u64 } else { ingested })
     }
 
     /// Counts an ingest request that was refused.
@@ -248,6 +291,19 @@ impl Meter {
 
     fn changed(&self) {
         self.inner.changes.send_modify(|version| *version = version.wrapping_add(1));
+    }
+}
+
+impl Rules {
+    fn check_customers(&self, events: &[Event<'_>]) -> Answer<()> {
+        let Some(customers) = &self.customers else { return Ok(()) };
+        match events.iter().position(|event| !customers.contains(event.customer_id.0.as_ref())) {
+            None => Ok(()),
+            Some(index) => {
+                let message = format!("events[{index}].customer_id is no customer's");
+                Err(Refusal::unknown_customer(self.unknown_customer, message))
+            }
+        }
     }
 }
 

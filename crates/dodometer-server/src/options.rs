@@ -1,7 +1,9 @@
 //! What a meter can be told, with every default in one place.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::{Error, ErrorKind};
 
@@ -26,6 +28,50 @@ pub struct Options {
     /// The largest request body taken, in bytes; a larger one is answered with 413.
     /// Default: [`DEFAULT_MAX_BODY_BYTES`].
     pub max_body_bytes: usize,
+    /// The customers that exist; an event of another refuses its request. Default: `None`, every
+    /// customer exists.
+    pub customers: Option<HashSet<String>>,
+    /// How a request with an event of no customer is refused. Default: with 400.
+    pub unknown_customer: UnknownCustomer,
+    /// Whether `ingested_count` counts events that are ignored because their id is known. Default:
+    /// no, only what is new.
+    pub count_known_ids: bool,
+    /// How long an id is remembered; an event that comes after that counts once more. Default:
+    /// `None`, for ever.
+    pub remember_ids: Option<Duration>,
+    /// Whether an event with a known id is ignored whatever its age. Default: no, its age is
+    /// checked first, and one that is too old refuses its request.
+    pub id_before_age: bool,
+    /// How many requests of a key are answered; more get 429. Default: `None`, any number.
+    /// [`RateLimit::default`] is what the billing API publishes.
+    pub rate_limit: Option<RateLimit>,
+}
+
+/// The status that refuses a request with an event of an unknown customer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum UnknownCustomer {
+    /// 400
+    #[default]
+    BadRequest,
+    /// 404
+    NotFound,
+    /// 422
+    Unprocessable,
+}
+
+/// How many requests of one API key are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateLimit {
+    /// In any 60 seconds. Default: 100.
+    pub per_minute: u32,
+    /// In any second. Default: 10.
+    pub per_second: u32,
+}
+
+impl Default for RateLimit {
+    fn default() -> Self {
+        Self { per_minute: 100, per_second: 10 }
+    }
 }
 
 /// Where a meter keeps its data.
@@ -39,7 +85,17 @@ pub enum Data {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { data: Data::Memory, keys: Vec::new(), max_body_bytes: DEFAULT_MAX_BODY_BYTES }
+        Self {
+            data: Data::Memory,
+            keys: Vec::new(),
+            max_body_bytes: DEFAULT_MAX_BODY_BYTES,
+            customers: None,
+            unknown_customer: UnknownCustomer::default(),
+            count_known_ids: false,
+            remember_ids: None,
+            id_before_age: false,
+            rate_limit: None,
+        }
     }
 }
 
@@ -49,6 +105,12 @@ impl fmt::Debug for Options {
             .field("data", &self.data)
             .field("keys", &format_args!("[{} not shown]", self.keys.len()))
             .field("max_body_bytes", &self.max_body_bytes)
+            .field("customers", &self.customers.as_ref().map(HashSet::len))
+            .field("unknown_customer", &self.unknown_customer)
+            .field("count_known_ids", &self.count_known_ids)
+            .field("remember_ids", &self.remember_ids)
+            .field("id_before_age", &self.id_before_age)
+            .field("rate_limit", &self.rate_limit)
             .finish()
     }
 }
@@ -62,6 +124,9 @@ impl Options {
         if self.max_body_bytes == 0 {
             return refuse("max_body_bytes must be at least 1");
         }
+        if self.rate_limit.is_some_and(|limit| limit.per_minute == 0 || limit.per_second == 0) {
+            return refuse("a rate limit must let at least one request through");
+        }
         Ok(())
     }
 }
@@ -74,15 +139,14 @@ impl Keys {
         Self(keys)
     }
 
-    /// Whether the value of an `Authorization` header carries a key that is taken.
-    pub(crate) fn admit(&self, authorization: Option<&str>) -> bool {
-        let Some((scheme, key)) = authorization.and_then(|value| value.split_once(' ')) else {
-            return false;
-        };
+    /// The key that the value of an `Authorization` header carries, if it is taken.
+    pub(crate) fn admit<'a>(&self, authorization: Option<&'a str>) -> Option<&'a str> {
+        let (scheme, key) = authorization?.split_once(' ')?;
         let key = key.trim();
-        scheme.eq_ignore_ascii_case("bearer")
+        let admitted = scheme.eq_ignore_ascii_case("bearer")
             && !key.is_empty()
-            && (self.0.is_empty() || self.0.iter().any(|known| same(known, key)))
+            && (self.0.is_empty() || self.0.iter().any(|known| same(known, key)));
+        admitted.then_some(key)
     }
 }
 
@@ -112,8 +176,8 @@ mod tests {
             (Some("Bearer k_3"), true, false),
             (Some("Bearer K_1"), true, false),
         ] {
-            assert_eq!(any.admit(header), by_any, "{header:?}");
-            assert_eq!(listed.admit(header), by_list, "{header:?}");
+            assert_eq!(any.admit(header).is_some(), by_any, "{header:?}");
+            assert_eq!(listed.admit(header).is_some(), by_list, "{header:?}");
         }
     }
 
@@ -126,6 +190,10 @@ mod tests {
             Options { keys: vec![String::new()], ..Options::default() },
             Options { keys: vec![" k".into()], ..Options::default() },
             Options { max_body_bytes: 0, ..Options::default() },
+            Options {
+                rate_limit: Some(RateLimit { per_minute: 100, per_second: 0 }),
+                ..Options::default()
+            },
         ] {
             assert_eq!(bad.validate().unwrap_err().kind(), ErrorKind::Configuration);
         }

@@ -3,11 +3,15 @@
 //! Every answer of this server that is not a success is made here, so the form cannot differ from
 //! one route to another.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::StatusCode;
-use axum::http::header::{HeaderValue, WWW_AUTHENTICATE};
+use axum::http::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+
+use crate::UnknownCustomer;
 
 /// The result of anything that a request asks for.
 pub(crate) type Answer<T> = Result<T, Refusal>;
@@ -18,16 +22,38 @@ pub(crate) struct Refusal {
     status: StatusCode,
     code: &'static str,
     message: String,
+    retry_after_seconds: Option<u64>,
 }
 
 impl Refusal {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into() }
+        Self { status, code, message: message.into(), retry_after_seconds: None }
     }
 
     /// 400: the body has the right shape and a value that breaks a rule.
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "INVALID_REQUEST_PARAMETERS", message)
+    }
+
+    /// An event of nobody; the billing API does not publish the status.
+    pub(crate) fn unknown_customer(how: UnknownCustomer, message: impl Into<String>) -> Self {
+        match how {
+            UnknownCustomer::BadRequest => Self::invalid(message),
+            UnknownCustomer::NotFound => Self::not_found(message),
+            UnknownCustomer::Unprocessable => Self::body(message),
+        }
+    }
+
+    /// 429.
+    pub(crate) fn too_many(room_after: Duration) -> Self {
+        let refusal = Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "TOO_MANY_REQUESTS",
+            "the rate limit of this API key is reached",
+        );
+        // Whole seconds, and never before there is room.
+        let seconds = room_after.as_secs() + u64::from(room_after.subsec_nanos() > 0);
+        Self { retry_after_seconds: Some(seconds.max(1)), ..refusal }
     }
 
     /// 422: malformed JSON, or JSON of another shape.
@@ -112,6 +138,9 @@ impl IntoResponse for Refusal {
             (status, Json(Body { code: self.code, message: self.message })).into_response();
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(seconds) = self.retry_after_seconds {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

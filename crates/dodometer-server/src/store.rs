@@ -1,6 +1,6 @@
 //! Events and meters in SQLite.
 //!
-//! Invariants: an event id is stored once; a batch is stored whole or not at all; one writer
+//! Invariants: an event id is stored once, while it is remembered; a batch is stored whole or not at all; one writer
 //! connection, so that a batch waits for at most the batch before it; reads of a file have a
 //! connection of their own and never wait for the writer (write-ahead log). A data file belongs to one
 //! meter at a time: a lock on `<file>.lock` says so, which the system frees when its holder dies.
@@ -25,19 +25,22 @@ use crate::{BUSINESS_ID, Data, Error, ErrorKind, decimal};
 /// Tells our files from those of other programs: "dodo".
 const APPLICATION_ID: i32 = 0x646f_646f;
 /// The version of the schema below.
-const SCHEMA_VERSION: i32 = 1;
+const SCHEMA_VERSION: i32 = 2;
 
 /// Times are microseconds since 1970. `occurred` and `seq` order the lists, the newest first; an
 /// index ends with `seq` without saying so. Each index costs every insert, so names, of which there
-/// are few, have none.
+/// are few, have none. `coming` counts how often an id came after it had been forgotten.
 const SCHEMA: &str = "
     CREATE TABLE event (
         seq         INTEGER PRIMARY KEY,
-        event_id    TEXT NOT NULL UNIQUE,
+        event_id    TEXT NOT NULL,
+        coming      INTEGER NOT NULL,
         customer_id TEXT NOT NULL,
         event_name  TEXT NOT NULL,
         occurred    INTEGER NOT NULL,
-        metadata    TEXT
+        arrived     INTEGER NOT NULL,
+        metadata    TEXT,
+        UNIQUE (event_id, coming)
     ) STRICT;
     CREATE INDEX event_by_time ON event (occurred);
     CREATE INDEX event_by_customer ON event (customer_id, occurred);
@@ -136,7 +139,7 @@ impl Store {
         self.read()
             .prepare_cached(
                 "SELECT customer_id, event_id, event_name, occurred, metadata
-                 FROM event WHERE event_id = ?1",
+                 FROM event WHERE event_id = ?1 ORDER BY coming DESC LIMIT 1",
             )?
             .query_row([id], StoredEvent::from_row)
             .optional()
@@ -176,14 +179,26 @@ impl Store {
 }
 
 impl Writer<'_> {
-    /// Stores a batch in one transaction and says for each event whether it was new.
-    pub(crate) fn insert(&mut self, events: &[Event<'_>]) -> rusqlite::Result<Vec<bool>> {
+    /// Whether an id arrived after `forgotten`, and is still remembered.
+    pub(crate) fn knows(&self, id: &str, forgotten: Option<Timestamp>) -> rusqlite::Result<bool> {
+        Ok(last_coming(&self.0, id)?.is_some_and(|last| last.is_remembered(forgotten)))
+    }
+
+    /// Stores a batch in one transaction and says for each event whether it was new: its id had not
+    /// come before, or `forgotten` or earlier.
+    pub(crate) fn insert(
+        &mut self,
+        events: &[Event<'_>],
+        now: Timestamp,
+        forgotten: Option<Timestamp>,
+    ) -> rusqlite::Result<Vec<bool>> {
         let transaction = self.0.transaction()?;
         let mut new = Vec::with_capacity(events.len());
         {
             let mut insert = transaction.prepare_cached(
-                "INSERT INTO event (event_id, customer_id, event_name, occurred, metadata)
-                 VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (event_id) DO NOTHING",
+                "INSERT INTO event
+                    (event_id, coming, customer_id, event_name, occurred, arrived, metadata)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (event_id, coming) DO NOTHING",
             )?;
             let mut json = Vec::new();
             for event in events {
@@ -191,11 +206,20 @@ impl Writer<'_> {
                     Some(metadata) => Some(write_json(metadata, &mut json)?),
                     None => None,
                 };
+                // While ids are remembered for ever, each comes for the first time or not at all.
+                let last = match forgotten {
+                    Some(_) => last_coming(&transaction, &event.event_id.0)?,
+                    None => None,
+                };
+                let coming =
+                    last.map_or(0, |last| last.coming + i64::from(!last.is_remembered(forgotten)));
                 let rows = insert.execute(params![
                     event.event_id.0,
+                    coming,
                     event.customer_id.0,
                     event.event_name.0,
                     event.timestamp.as_microsecond(),
+                    now.as_microsecond(),
                     metadata,
                 ])?;
                 new.push(rows == 1);
@@ -300,6 +324,27 @@ impl Writer<'_> {
         )?;
         Ok(())
     }
+}
+
+/// When an id came last.
+struct Coming {
+    coming: i64,
+    arrived: i64,
+}
+
+impl Coming {
+    fn is_remembered(&self, forgotten: Option<Timestamp>) -> bool {
+        forgotten.is_none_or(|forgotten| self.arrived > forgotten.as_microsecond())
+    }
+}
+
+fn last_coming(connection: &Connection, id: &str) -> rusqlite::Result<Option<Coming>> {
+    connection
+        .prepare_cached(
+            "SELECT coming, arrived FROM event WHERE event_id = ?1 ORDER BY coming DESC LIMIT 1",
+        )?
+        .query_row([id], |row| Ok(Coming { coming: row.get(0)?, arrived: row.get(1)? }))
+        .optional()
 }
 
 impl StoredEvent {
@@ -429,8 +474,8 @@ fn open_file(path: &Path) -> Result<(Connection, Connection), Error> {
     if tables > 0 && application != APPLICATION_ID {
         return Err(refuse("belongs to another program"));
     }
-    if version > SCHEMA_VERSION {
-        return Err(refuse("was written by a newer version of this program"));
+    if tables > 0 && version != SCHEMA_VERSION {
+        return Err(refuse("was written by another version of this program"));
     }
     writer
         .execute_batch(

@@ -6,6 +6,7 @@
 //! only chooses one and turns its failure into a message and an exit code.
 
 mod demo;
+mod duration;
 mod serve;
 mod stop;
 

@@ -3,15 +3,20 @@
 //! Standard output carries only what a caller asked for: where to look, or with `--json` one line
 //! for a program to read once requests are taken.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
+use std::time::Duration;
 
-use anyhow::{Context, bail};
-use clap::Args;
-use dodometer_server::{DEFAULT_MAX_BODY_BYTES, Data, Meter, Options, Server};
+use anyhow::{Context, bail, ensure};
+use clap::{Args, ValueEnum};
+use dodometer_server::{
+    DEFAULT_MAX_BODY_BYTES, Data, Meter, Options, RateLimit, Server, UnknownCustomer,
+};
 
+use crate::duration;
 use crate::stop::Stop;
 
 /// Run a local meter server: the billing API on this machine, with a live page.
@@ -40,9 +45,56 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_MAX_BODY_BYTES)]
     max_body_bytes: usize,
 
+    /// The customers that exist, with commas between them, or the file that lists them, one a line: a
+    /// value with a `.` or a `/` names a file. Without it, every customer exists.
+    #[arg(long, value_name = "FILE|LIST")]
+    customers: Option<String>,
+
+    /// The status that refuses a request with an event of a customer who does not exist.
+    #[arg(long, value_name = "STATUS", value_enum, default_value_t = Status::BadRequest)]
+    unknown_customer: Status,
+
+    /// Answer with the number of all events of a request, not only of those whose ids are new.
+    #[arg(long)]
+    count_known_ids: bool,
+
+    /// Forget an id after so long, such as 24h; an event that comes after that counts once more.
+    /// Without it, ids are remembered for ever.
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    remember_ids: Option<Duration>,
+
+    /// Ignore an event with a known id whatever its age. Without it, one that is too old refuses its
+    /// request.
+    #[arg(long)]
+    id_before_age: bool,
+
+    /// Limit the requests of a key as the billing API does: 100 a minute and 10 a second.
+    #[arg(long)]
+    rate_limit: bool,
+
     /// Print one line of JSON when ready, for programs.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Status {
+    #[value(name = "400")]
+    BadRequest,
+    #[value(name = "404")]
+    NotFound,
+    #[value(name = "422")]
+    Unprocessable,
+}
+
+impl From<Status> for UnknownCustomer {
+    fn from(status: Status) -> Self {
+        match status {
+            Status::BadRequest => Self::BadRequest,
+            Status::NotFound => Self::NotFound,
+            Status::Unprocessable => Self::Unprocessable,
+        }
+    }
 }
 
 impl Serve {
@@ -61,8 +113,17 @@ impl Serve {
         } else {
             Data::File(Path::new(&self.data).to_owned())
         };
-        let meter =
-            Meter::open(Options { data, keys: self.keys, max_body_bytes: self.max_body_bytes })?;
+        let meter = Meter::open(Options {
+            data,
+            keys: self.keys,
+            max_body_bytes: self.max_body_bytes,
+            customers: self.customers.as_deref().map(customers).transpose()?,
+            unknown_customer: self.unknown_customer.into(),
+            count_known_ids: self.count_known_ids,
+            remember_ids: self.remember_ids,
+            id_before_age: self.id_before_age,
+            rate_limit: self.rate_limit.then(RateLimit::default),
+        })?;
         tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
@@ -79,6 +140,23 @@ async fn serve(meter: &Meter, listen: SocketAddr, json: bool) -> anyhow::Result<
     stop.asked().await;
     server.shutdown().await;
     Ok(())
+}
+
+/// The customers of a list, or of the file that it names.
+fn customers(list: &str) -> anyhow::Result<HashSet<String>> {
+    let customers: HashSet<String> = if list.contains(['.', '/']) {
+        let text = std::fs::read_to_string(list)
+            .with_context(|| format!("the customers cannot be read from {list}"))?;
+        trimmed(text.lines())
+    } else {
+        trimmed(list.split(','))
+    };
+    ensure!(!customers.is_empty(), "{list:?} names no customer");
+    Ok(customers)
+}
+
+fn trimmed<'a>(words: impl Iterator<Item = &'a str>) -> HashSet<String> {
+    words.map(str::trim).filter(|word| !word.is_empty()).map(ToOwned::to_owned).collect()
 }
 
 fn announce(address: SocketAddr, json: bool) -> std::io::Result<()> {

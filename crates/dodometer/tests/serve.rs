@@ -100,11 +100,41 @@ fn a_data_file_is_kept_and_not_shared() {
 }
 
 #[test]
+fn what_the_billing_api_leaves_open_can_be_chosen() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("customers");
+    std::fs::write(&file, "c\n\ncus_2 \n").unwrap();
+    let listen = ["--listen", "127.0.0.1:0", "--json"];
+    let serving = |options: &[&str]| Serving::start(&[&listen[..], options].concat());
+
+    let from_file = serving(&["--customers", file.to_str().unwrap(), "--count-known-ids"]);
+    for _ in 0..2 {
+        assert!(from_file.ingest("a").ends_with(r#"{"ingested_count":1}"#));
+    }
+    for (options, status) in [(&[][..], "400"), (&["--unknown-customer", "422"][..], "422")] {
+        let refusing = serving(&[&["--customers", "cus_1,cus_2"][..], options].concat());
+        let answer = refusing.ingest("a");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    }
+    let forgetful = serving(&["--remember-ids", "0s", "--id-before-age"]);
+    for _ in 0..2 {
+        assert!(forgetful.ingest("a").ends_with(r#"{"ingested_count":1}"#));
+    }
+    let limited = serving(&["--rate-limit"]);
+    let answer = limited.ingest("a").to_ascii_lowercase();
+    assert!(answer.contains("\r\nx-ratelimit-remaining: 99\r\n"), "{answer}");
+}
+
+#[test]
 fn what_cannot_be_served_is_said_clearly() {
     let error = fails(&["--listen", "0.0.0.0:0"]);
     assert!(error.contains("give at least one --key"), "{error}");
     let error = fails(&["--listen", "127.0.0.1:0", "--key", ""]);
     assert!(error.contains("an API key must not be empty"), "{error}");
+    let error = fails(&["--customers", "no/such/file"]);
+    assert!(error.contains("cannot be read from no/such/file"), "{error}");
+    let error = fails(&["--customers", ","]);
+    assert!(error.contains("names no customer"), "{error}");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let error = fails(&["--listen", &address]);
