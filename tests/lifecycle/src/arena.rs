@@ -9,14 +9,17 @@ use fastrand::Rng;
 use crate::meter::Meter;
 use crate::notes::Notes;
 use crate::plan::{Act, Plan};
-use crate::process::{Signal, wait_until};
+use crate::process::{Signal, wait_until, wait_while_it_moves};
 use crate::report::{Kills, Report};
-use crate::writers::{Settings, Writer};
+use crate::writers::{Pace, Settings, Writer};
 
 /// Threads of a writer.
 const THREADS: usize = 2;
 /// How long a thread may rest after a call, in microseconds.
 const PACES_US: [u64; 4] = [1_000, 2_000, 5_000, 10_000];
+/// How many calls a thread in haste makes before it begins to rest. More would only make a backlog that
+/// the meter works off for minutes.
+const BURST: u64 = 10_000;
 /// How long the meter may be away.
 const AWAY_MS: std::ops::RangeInclusive<u64> = 0..=500;
 /// How long a process may be stopped: requests under way time out, or do not.
@@ -95,8 +98,9 @@ impl<'p> Arena<'p> {
 
     fn start_writer(&mut self) -> Result<Writer> {
         self.started += 1;
-        let unrested = self.plan.full_speed && self.rng.u8(..5) == 0;
-        let pace = if unrested { 0 } else { PACES_US[self.rng.usize(..PACES_US.len())] };
+        let hasty = self.plan.full_speed && self.rng.u8(..5) == 0;
+        let pace_us = PACES_US[self.rng.usize(..PACES_US.len())];
+        let pace = Pace { burst: if hasty { BURST } else { 0 }, pace_us };
         self.settings.start(format!("w{}", self.started), THREADS, pace)
     }
 
@@ -174,10 +178,11 @@ impl<'p> Arena<'p> {
             writer.join()?;
         }
         let of_the_dead = self.settings.spools()?;
-        let mut last = self.settings.start("last".to_owned(), 0, 0)?;
-        wait_until("the spools of the dead are drained", || {
+        let mut last = self.settings.start("last".to_owned(), 0, Pace::default())?;
+        wait_while_it_moves("the spools of the dead are drained", || {
             last.check()?;
-            Ok(self.settings.spools()?.is_disjoint(&of_the_dead))
+            let drained = self.settings.spools()?.is_disjoint(&of_the_dead);
+            Ok((drained, self.meter.totals()?.calls))
         })?;
         last.ask_to_end();
         last.join()?;

@@ -37,7 +37,7 @@ pub struct Plan {
     pub acts: Vec<(Act, u32)>,
     /// How many milliseconds lie between one act and the next.
     pub pause_ms: RangeInclusive<u64>,
-    /// Whether one writer in five makes calls as fast as it can; the others rest after each.
+    /// Whether one writer in five makes its first calls as fast as it can; the others rest after each.
     pub full_speed: bool,
     /// How many requests the writers may make.
     pub budget: Budget,

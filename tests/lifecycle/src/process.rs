@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 /// How long anything may take that has to happen. A bound for failures, not a measurement.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-const POLL: Duration = Duration::from_millis(5);
+const POLL: Duration = Duration::from_millis(20);
 
 /// A child process. Dropping it kills it.
 #[derive(Debug)]
@@ -81,14 +81,29 @@ impl Drop for Process {
 
 /// Waits for something that has to come about.
 pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
-    let start = Instant::now();
-    while !holds()? {
-        if start.elapsed() > PATIENCE {
-            bail!("not within {PATIENCE:?}: {what}");
+    wait_while_it_moves(what, || Ok((holds()?, 0)))
+}
+
+/// Waits for something that may take long, and gives up once its progress, the second value, stands
+/// still for too long.
+pub(crate) fn wait_while_it_moves(
+    what: &str,
+    mut look: impl FnMut() -> Result<(bool, u64)>,
+) -> Result<()> {
+    let (mut moved, mut progress) = (Instant::now(), 0);
+    loop {
+        let (holds, now) = look()?;
+        if holds {
+            return Ok(());
+        }
+        if now != progress {
+            (moved, progress) = (Instant::now(), now);
+        }
+        if moved.elapsed() > PATIENCE {
+            bail!("nothing moved for {PATIENCE:?}: {what}");
         }
         thread::sleep(POLL);
     }
-    Ok(())
 }
 
 /// A program that cargo has put beside this one, or above it where this one is a test.

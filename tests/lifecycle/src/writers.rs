@@ -21,6 +21,15 @@ pub(crate) struct Settings {
     budget: Budget,
 }
 
+/// How fast a thread makes calls.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Pace {
+    /// How many it makes before it begins to rest.
+    pub(crate) burst: u64,
+    /// How many microseconds it rests after a call.
+    pub(crate) pace_us: u64,
+}
+
 impl Settings {
     pub(crate) fn new(url: String, dir: &Path, budget: Budget) -> Result<Self> {
         let build = "cargo build -p dodo-ingestion-lifecycle";
@@ -35,10 +44,11 @@ impl Settings {
     }
 
     /// Starts a writer whose ids begin with `name`.
-    pub(crate) fn start(&self, name: String, threads: usize, pace_us: u64) -> Result<Writer> {
+    pub(crate) fn start(&self, name: String, threads: usize, pace: Pace) -> Result<Writer> {
         let mut command = Command::new(&self.program);
         command.args(["--name", &name]).arg("--notes").arg(&self.notes);
-        command.args(["--threads", &threads.to_string(), "--pace-us", &pace_us.to_string()]);
+        let (burst, pace_us) = (pace.burst.to_string(), pace.pace_us.to_string());
+        command.args(["--threads", &threads.to_string(), "--burst", &burst, "--pace-us", &pace_us]);
         // A writer is configured as any program of a user is.
         for variable in std::env::vars_os().map(|(variable, _)| variable) {
             if variable.to_string_lossy().starts_with("DODO_") {

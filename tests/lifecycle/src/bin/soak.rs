@@ -30,8 +30,21 @@ enum What {
     },
 }
 
-fn main() -> Result<ExitCode> {
+fn main() -> ExitCode {
     let Arguments { what: What::Kill { count, seed } } = Arguments::parse();
+    match kill(count, seed) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            // Nobody is left to tell if this fails too.
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// True when every bill was right.
+fn kill(count: u32, seed: Option<u64>) -> Result<bool> {
     let seed = seed.unwrap_or_else(|| fastrand::u64(..));
     say(&format!("seed {seed}"))?;
     let mut rounds: Vec<Report> = Vec::new();
@@ -52,7 +65,7 @@ fn main() -> Result<ExitCode> {
         sum(|round| round.billed as u64),
         sum(|round| round.requests),
     ))?;
-    Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(wrong == 0)
 }
 
 fn say(line: &str) -> std::io::Result<()> {

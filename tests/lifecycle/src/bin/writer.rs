@@ -30,13 +30,16 @@ struct Arguments {
     /// How many threads make calls; every second one through a batch
     #[arg(long)]
     threads: usize,
-    /// How many microseconds a thread rests after a call
+    /// How many calls a thread makes as fast as it can
+    #[arg(long)]
+    burst: u64,
+    /// How many microseconds a thread rests after each further call
     #[arg(long)]
     pace_us: u64,
 }
 
 fn main() -> Result<()> {
-    let Arguments { name, notes, threads, pace_us } = Arguments::parse();
+    let Arguments { name, notes, threads, burst, pace_us } = Arguments::parse();
     let ingestion = Ingestion::builder("")
         .on_alarm(|alarm| {
             // Nobody but a reader of the kept files is told.
@@ -51,6 +54,7 @@ fn main() -> Result<()> {
                 name: name.clone(),
                 thread,
                 notebook: Notebook::create(&notes, &name, thread)?,
+                burst,
                 pace: Duration::from_micros(pace_us),
                 ending: ending.clone(),
             };
@@ -98,6 +102,7 @@ struct Tracker {
     name: String,
     thread: usize,
     notebook: Notebook,
+    burst: u64,
     pace: Duration,
     ending: Arc<AtomicBool>,
 }
@@ -123,7 +128,9 @@ impl Tracker {
                 None => _ = self.ingestion.track_api_call(call)?,
             }
             self.notebook.accepted(&id)?;
-            thread::sleep(self.pace);
+            if number >= self.burst {
+                thread::sleep(self.pace);
+            }
         }
         Ok(())
     }
