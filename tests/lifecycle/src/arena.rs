@@ -16,7 +16,7 @@ use crate::writers::{Pace, Settings, Writer};
 /// Threads of a writer.
 const THREADS: usize = 2;
 /// How long a thread may rest after a call, in microseconds.
-const PACES_US: [u64; 4] = [1_000, 2_000, 5_000, 10_000];
+const PACES_US: [u64; 4] = [2_000, 5_000, 10_000, 20_000];
 /// How many calls a thread in haste makes before it begins to rest. More would only make a backlog that
 /// the meter works off for minutes.
 const BURST: u64 = 10_000;
