@@ -45,6 +45,8 @@ pub(super) async fn run(shared: Arc<Shared>, namespace: Namespace) {
         }
         let until = task.sleep_until(now);
         task.shared.wake.asleep_until(until);
+        // The connection has its turn also while calls come faster than this loop goes round.
+        tokio::task::yield_now().await;
         sleep(&mut task, until).await;
     }
 }
