@@ -8,7 +8,7 @@ use fastrand::Rng;
 
 use crate::meter::Meter;
 use crate::notes::Notes;
-use crate::plan::{Act, Plan};
+use crate::plan::{Act, Budget, Plan};
 use crate::process::{Signal, wait_until, wait_while_it_moves};
 use crate::report::{Kills, Report};
 use crate::writers::{Pace, Settings, Writer};
@@ -56,7 +56,8 @@ struct Arena<'p> {
 
 impl<'p> Arena<'p> {
     fn open(plan: &'p Plan, seed: u64, dir: &std::path::Path) -> Result<Self> {
-        let meter = Meter::start(dir.join("meter.db"))?;
+        let limited = plan.budget == Budget::Published;
+        let meter = Meter::start(dir.join("meter.db"), limited)?;
         let settings = Settings::new(meter.url(), dir, plan.budget)?;
         let mut arena = Self {
             plan,

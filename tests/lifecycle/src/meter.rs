@@ -18,6 +18,7 @@ use crate::process::{PATIENCE, Process, Signal, program_beside};
 pub(crate) struct Meter {
     program: PathBuf,
     data: PathBuf,
+    limited: bool,
     address: SocketAddr,
     process: Process,
 }
@@ -34,13 +35,14 @@ pub(crate) struct Totals {
 }
 
 impl Meter {
-    pub(crate) fn start(data: PathBuf) -> Result<Self> {
+    /// A meter with an empty file, which refuses what the billing API would if `limited` is set.
+    pub(crate) fn start(data: PathBuf, limited: bool) -> Result<Self> {
         let program = match env::var_os("DODOMETER_BIN") {
             Some(program) => PathBuf::from(program),
             None => program_beside("dodometer", "cargo build -p dodometer")?,
         };
-        let (process, address) = launch(&program, &data, ([127, 0, 0, 1], 0).into())?;
-        Ok(Self { program, data, address, process })
+        let (process, address) = launch(&program, &data, limited, ([127, 0, 0, 1], 0).into())?;
+        Ok(Self { program, data, limited, address, process })
     }
 
     pub(crate) fn url(&self) -> String {
@@ -58,7 +60,7 @@ impl Meter {
         // While nobody listens, the port may be lent to somebody's outgoing connection.
         let start = Instant::now();
         self.process = loop {
-            match launch(&self.program, &self.data, self.address) {
+            match launch(&self.program, &self.data, self.limited, self.address) {
                 Ok((process, _)) => break process,
                 Err(error) if start.elapsed() > PATIENCE => return Err(error),
                 Err(_) => thread::sleep(Duration::from_millis(50)),
@@ -101,9 +103,15 @@ impl Meter {
     }
 }
 
-fn launch(program: &Path, data: &Path, address: SocketAddr) -> Result<(Process, SocketAddr)> {
+fn launch(
+    program: &Path,
+    data: &Path,
+    limited: bool,
+    address: SocketAddr,
+) -> Result<(Process, SocketAddr)> {
     let mut command = Command::new(program);
     command.args(["serve", "--json", "--listen", &address.to_string(), "--data"]).arg(data);
+    command.args(limited.then_some("--rate-limit"));
     command.env_remove("DODOMETER_KEYS").stdin(Stdio::null()).stdout(Stdio::piped());
     let mut process = Process::start("the meter", &mut command)?;
     let mut line = String::new();

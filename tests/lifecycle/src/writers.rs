@@ -62,14 +62,15 @@ impl Settings {
             .env("DODO_PAYMENTS_BASE_URL", &self.url)
             .env("DODO_INGESTION_EVENT_NAME", "api_call")
             .env("DODO_INGESTION_SPOOL_DIR", &self.spool);
-        if self.budget == Budget::Ample {
-            command
+        match self.budget {
+            Budget::Ample => command
                 .env("DODO_INGESTION_REQUESTS_PER_MINUTE", "6000")
                 .env("DODO_INGESTION_REQUESTS_PER_SECOND", "100")
                 .env("DODO_INGESTION_LINGER", "0.05")
                 // So short that a stopped meter makes a request time out.
-                .env("DODO_INGESTION_REQUEST_TIMEOUT", "0.5");
-        }
+                .env("DODO_INGESTION_REQUEST_TIMEOUT", "0.5"),
+            Budget::Published => command.env("DODO_INGESTION_LINGER", "0"),
+        };
         let stderr = File::create(self.notes.join(format!("{name}.stderr")))?;
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(stderr);
         Ok(Writer {
