@@ -23,7 +23,7 @@ pub enum Budget {
     /// So many that they are no bound.
     Ample,
     /// What the billing API publishes: the core's defaults. The meter refuses more, and no call waits
-    /// for others, so that the writers make as many as they may.
+    /// for others.
     Published,
 }
 

@@ -64,9 +64,8 @@ fn everything_at_once() {
 }
 
 #[test]
-fn the_published_budget_is_kept_by_those_who_come_after() {
+fn those_who_come_after_keep_the_published_budget_and_nothing_is_refused() {
     let acts = [(Act::KillWriter, 10), (Act::KillSender, 5)];
     let report = exact(&Plan { budget: Budget::Published, ..plan("published budget", 3, &acts) });
     assert_eq!(report.kills.total(), 15);
-    assert!(report.requests > 20, "the budget was made use of: {report}");
 }
