@@ -44,6 +44,7 @@ use crate::disk::Disk;
 mod cursor;
 mod drain;
 mod format;
+mod group_commit;
 mod namespace;
 mod outcomes;
 mod reader;

@@ -3,9 +3,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use super::format::{Draft, SEGMENT_HEADER_BYTES, SegmentInfo, segment_header};
+use super::group_commit::GroupCommit;
 use super::{Namespace, Seq, SpoolName, reader::segment_name};
 use crate::clock::WallMs;
 use crate::disk::{DiskFile, Open, is_in_place};
@@ -352,51 +353,4 @@ impl Writer {
 
 fn failed(spool: &Path, what: &str, error: io::Error) -> Error {
     Error::storage(format!("{what}: {}", spool.display()), error)
-}
-
-/// One sync at a time, for everything written before it.
-#[derive(Debug, Default)]
-struct GroupCommit {
-    progress: Mutex<Progress>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Progress {
-    running: bool,
-    /// Every record below it was synced or has failed.
-    done: Seq,
-    /// Ranges of records whose sync failed, and how.
-    failed: Vec<(std::ops::Range<Seq>, io::ErrorKind)>,
-}
-
-impl GroupCommit {
-    fn lock(&self) -> MutexGuard<'_, Progress> {
-        // Nothing that can panic happens under it.
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn wait_for(&self, seq: Seq, sync: impl FnOnce() -> (Seq, io::Result<()>)) -> io::Result<()> {
-        let mut progress = self.lock();
-        while progress.done <= seq && progress.running {
-            progress = self.changed.wait(progress).unwrap_or_else(PoisonError::into_inner);
-        }
-        if progress.done <= seq {
-            progress.running = true;
-            drop(progress);
-            let (end, result) = sync();
-            progress = self.lock();
-            progress.running = false;
-            if let Err(error) = &result {
-                let range = progress.done..end;
-                progress.failed.push((range, error.kind()));
-            }
-            progress.done = progress.done.max(end);
-            self.changed.notify_all();
-        }
-        match progress.failed.iter().find(|(range, _)| range.contains(&seq)) {
-            Some((_, kind)) => Err((*kind).into()),
-            None => Ok(()),
-        }
-    }
 }

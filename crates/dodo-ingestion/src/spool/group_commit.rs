@@ -1,0 +1,67 @@
+//! Group commit: of those who wait for their record to reach the disk, one syncs for all.
+//!
+//! # Invariants
+//!
+//! * At most one sync runs at a time, and covers every record that was written before it began.
+//! * Nobody returns before a sync that began after their record was written has ended.
+//! * A failed sync is told to everyone whose record it covered, and to nobody else.
+//!
+//! # What it must not know
+//!
+//! Files, and what a record is.
+
+use std::io;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::Seq;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct GroupCommit {
+    progress: Mutex<Progress>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    running: bool,
+    /// Every record below it was synced or has failed.
+    done: Seq,
+    /// Ranges of records whose sync failed, and how.
+    failed: Vec<(std::ops::Range<Seq>, io::ErrorKind)>,
+}
+
+impl GroupCommit {
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        // Nothing that can panic happens under it.
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn wait_for(
+        &self,
+        seq: Seq,
+        sync: impl FnOnce() -> (Seq, io::Result<()>),
+    ) -> io::Result<()> {
+        let mut progress = self.lock();
+        while progress.done <= seq && progress.running {
+            progress = self.changed.wait(progress).unwrap_or_else(PoisonError::into_inner);
+        }
+        if progress.done <= seq {
+            progress.running = true;
+            drop(progress);
+            let (end, result) = sync();
+            progress = self.lock();
+            progress.running = false;
+            if let Err(error) = &result {
+                let range = progress.done..end;
+                progress.failed.push((range, error.kind()));
+            }
+            progress.done = progress.done.max(end);
+            self.changed.notify_all();
+        }
+        match progress.failed.iter().find(|(range, _)| range.contains(&seq)) {
+            Some((_, kind)) => Err((*kind).into()),
+            None => Ok(()),
+        }
+    }
+}
