@@ -109,8 +109,8 @@ pub(crate) fn judge(answer: &Answer, sent: usize) -> Judged {
             return Judged { verdict: failed(failure), server_time: None, remaining: None };
         }
     };
-    let api_error: Option<ApiError> = serde_json::from_slice(&response.body).ok();
-    let ingested: Option<Ingested> = serde_json::from_slice(&response.body).ok();
+    let api_error: Option<ApiError> = object(&response.body);
+    let ingested: Option<Ingested> = object(&response.body);
     let acknowledged =
         response.status == 200 && ingested.is_some_and(|body| body.ingested_count <= sent as u64);
     let own_form = acknowledged || api_error.is_some();
@@ -146,8 +146,8 @@ pub(crate) fn judge_lookup(answer: &Answer, expected: u64) -> LookupVerdict {
         Answer::Response(response) => response,
         Answer::Failed(failure) => return LookupVerdict::Other(failed(failure)),
     };
-    let event: Option<Event> = serde_json::from_slice(&response.body).ok();
-    let api_error: Option<ApiError> = serde_json::from_slice(&response.body).ok();
+    let event: Option<Event> = object(&response.body);
+    let api_error: Option<ApiError> = object(&response.body);
     match response.status {
         200 if event.is_some_and(|event| id_hash(event.event_id.as_bytes()) == expected) => {
             LookupVerdict::Known
@@ -155,6 +155,12 @@ pub(crate) fn judge_lookup(answer: &Answer, expected: u64) -> LookupVerdict {
         404 if api_error.is_some() => LookupVerdict::Unknown,
         _ => LookupVerdict::Other(refused(response, api_error.as_ref())),
     }
+}
+
+/// A body that is an object. Serde would also take an array, its elements for the fields.
+fn object<T: serde::de::DeserializeOwned>(body: &[u8]) -> Option<T> {
+    let is_object = body.trim_ascii_start().starts_with(b"{");
+    is_object.then(|| serde_json::from_slice(body).ok()).flatten()
 }
 
 fn failed(failure: &Failure) -> Verdict {
