@@ -109,6 +109,14 @@ impl Error {
         self.map(|inner| inner.field = Some(field.into()))
     }
 
+    /// With dots wherever the message repeats a secret. What is shorter than a key can be is none.
+    pub(crate) fn without(self, secret: &str) -> Self {
+        if secret.len() < 8 || !self.0.message.contains(secret) {
+            return self;
+        }
+        self.map(|inner| inner.message = inner.message.replace(secret, "•••"))
+    }
+
     pub(crate) fn with_status(self, status: Option<u16>) -> Self {
         self.map(|inner| inner.status = status)
     }

@@ -131,6 +131,14 @@ impl Builder {
                 "holds white space at an end or a control character; copy the key again",
             ));
         }
+        // Given for another option by mistake, it would be repeated as that one's wrong value.
+        Self::with_key(&given, api_key.clone()).map_err(|error| error.without(&api_key))
+    }
+
+    fn with_key(
+        given: &Given<'_, impl Fn(&str) -> Option<String>>,
+        api_key: String,
+    ) -> Result<Config> {
         let environment = given.choice("environment", Environment::from_word)?;
         let allow_http = given.flag("allow_http")?;
         let address = given.text("base_url")?;
