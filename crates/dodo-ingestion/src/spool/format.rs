@@ -160,12 +160,14 @@ pub(crate) fn parse_record(bytes: &[u8], salt: u32) -> Parsed {
     let body_len = u32_at(bytes, 0);
     let id_len = u16::from_le_bytes([bytes[42], bytes[43]]);
     let Some(kind) = Kind::from_byte(bytes[40]) else { return Parsed::Bad };
-    if body_len as usize > MAX_BODY_BYTES || u32::from(id_len) > body_len {
+    let seq = u64_at(bytes, 8);
+    // No record has the last number: the one after it would have none.
+    if body_len as usize > MAX_BODY_BYTES || u32::from(id_len) > body_len || seq == Seq::MAX {
         return Parsed::Bad;
     }
     let header = Header {
         body_len,
-        seq: u64_at(bytes, 8),
+        seq,
         accepted_at: u64_at(bytes, 16).cast_signed(),
         occurred_at: u64_at(bytes, 24).cast_signed(),
         delay_ms: u32_at(bytes, 32),

@@ -91,6 +91,8 @@ struct OpenSegment {
     bytes: Vec<u8>,
     /// How much of `bytes` was parsed.
     parsed: usize,
+    /// The last record that was parsed.
+    last: Option<Seq>,
 }
 
 pub(crate) fn segment_name(first: Seq) -> String {
@@ -102,7 +104,10 @@ pub(crate) fn segments(disk: &dyn Disk, dir: &std::path::Path) -> io::Result<Vec
     let mut firsts: Vec<Seq> = disk
         .list(dir)?
         .iter()
-        .filter_map(|name| Seq::from_str_radix(name.strip_prefix("segment-")?, 16).ok())
+        .filter_map(|name| {
+            let first = Seq::from_str_radix(name.strip_prefix("segment-")?, 16).ok()?;
+            (segment_name(first) == *name).then_some(first)
+        })
         .collect();
     firsts.sort_unstable();
     Ok(firsts)
@@ -217,17 +222,15 @@ impl Reader {
                     _ => self.next = self.next.max(first),
                 }
                 let offset = SEGMENT_HEADER_BYTES as u64;
-                let (bytes, parsed) = (Vec::new(), 0);
-                self.open = Some(OpenSegment { info, file, offset, bytes, parsed });
+                let (bytes, parsed, last) = (Vec::new(), 0, None);
+                self.open = Some(OpenSegment { info, file, offset, bytes, parsed, last });
             }
             SegmentHeader::Newer { version } => {
                 found.newer = Some(version);
                 return Ok(false);
             }
             // The owner looks after its own.
-            SegmentHeader::Incomplete | SegmentHeader::Bad if last && owner_alive => {
-                return Ok(false);
-            }
+            _ if last && owner_alive => return Ok(false),
             SegmentHeader::Incomplete => self.pass(first, found),
             SegmentHeader::Bad | SegmentHeader::Readable(_) => {
                 let bytes = crate::disk::read_to_end(&*file, u64::MAX)?;
@@ -258,10 +261,13 @@ impl Reader {
         if matches!(parsed, Parsed::Whole(_)) {
             return Ok(true);
         }
-        if let Some(bytes) = segment.skip_to_next_whole(self.next) {
-            let offset = segment.offset + segment.parsed as u64 - bytes.len() as u64;
-            let segment = segment.info.first_seq;
-            found.damage.push(Damage { segment, offset, bytes, first: self.next, records: 1 });
+        if let Some((bytes, seq)) = segment.skip_to_next_whole() {
+            // What is followed by a settled record was handed out when that was read.
+            if seq >= self.next {
+                let offset = segment.offset + segment.parsed as u64 - bytes.len() as u64;
+                let segment = segment.info.first_seq;
+                found.damage.push(Damage { segment, offset, bytes, first: self.next, records: 1 });
+            }
             return Ok(true);
         }
         if owner_alive && !higher {
@@ -293,6 +299,7 @@ impl OpenSegment {
         let body = &self.rest()[RECORD_HEADER_BYTES..header.frame_len()]; // `parse` saw it whole
         let record = Record { header, body: body.into() };
         self.parsed += header.frame_len();
+        self.last = Some(header.seq);
         record
     }
 
@@ -319,16 +326,20 @@ impl OpenSegment {
         Ok(())
     }
 
-    /// Skips to the next whole record that can follow; returns what was skipped.
-    fn skip_to_next_whole(&mut self, next: Seq) -> Option<Vec<u8>> {
+    /// Skips to the next whole record that can follow the last one of this segment, settled or not,
+    /// so that every reader skips the same. Returns what was skipped, and that record's number.
+    fn skip_to_next_whole(&mut self) -> Option<(Vec<u8>, Seq)> {
         let rest = self.rest();
         let last_start = rest.len().checked_sub(RECORD_HEADER_BYTES)?;
-        let skipped = (1..=last_start).find(|start| {
-            matches!(parse_record(&rest[*start..], self.info.salt),
-                Parsed::Whole(header) if header.seq >= next)
+        let follows = |seq| self.last.is_none_or(|last| seq > last);
+        let (skipped, seq) = (1..=last_start).find_map(|start| {
+            match parse_record(&rest[start..], self.info.salt) {
+                Parsed::Whole(header) if follows(header.seq) => Some((start, header.seq)),
+                _ => None,
+            }
         })?;
         let bytes = rest[..skipped].to_vec();
         self.parsed += skipped;
-        Some(bytes)
+        Some((bytes, seq))
     }
 }
