@@ -84,4 +84,6 @@ pub(crate) fn dead_letters_of(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<Rej
 pub(crate) type Seq = u64;
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

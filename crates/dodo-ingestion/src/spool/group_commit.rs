@@ -53,8 +53,12 @@ impl GroupCommit {
             progress = self.lock();
             progress.running = false;
             if let Err(error) = &result {
-                let range = progress.done..end;
-                progress.failed.push((range, error.kind()));
+                let (begin, kind) = (progress.done, error.kind());
+                match progress.failed.last_mut() {
+                    // One entry for as long as the disk fails, however long that is.
+                    Some((range, same)) if range.end == begin && *same == kind => range.end = end,
+                    _ => progress.failed.push((begin..end, kind)),
+                }
             }
             progress.done = progress.done.max(end);
             self.changed.notify_all();

@@ -330,7 +330,7 @@ impl Writer {
     fn sync(&self, seq: Seq) -> Result<()> {
         self.commit
             .wait_for(seq, || {
-                let (files, end) = {
+                let (files, mut end) = {
                     let mut state = self.lock();
                     let mut files = std::mem::take(&mut state.left_unsynced);
                     files.extend(state.segment.as_ref().map(|segment| segment.file.clone()));
@@ -339,8 +339,11 @@ impl Writer {
                 let synced: Vec<io::Result<()>> = files.iter().map(|file| file.sync()).collect();
                 let result: io::Result<()> = synced.into_iter().collect();
                 if result.is_err() {
-                    // What the kernel could not write it may forget: begin again in another file.
-                    self.lock().segment = None;
+                    // What the kernel could not write it may forget, also of what was appended
+                    // meanwhile: that failed as well, and another file is begun.
+                    let mut state = self.lock();
+                    state.segment = None;
+                    end = state.next_seq;
                 }
                 (end, result)
             })
