@@ -493,4 +493,6 @@ fn cost(meta: &Meta) -> usize {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

@@ -7,28 +7,28 @@ use proptest::prelude::*;
 const WALL: WallMs = 1_767_323_045_000;
 
 /// Carries out actions as an engine with a perfect disk would, and keeps the requests.
-struct World {
-    delivery: Delivery,
-    now: Now,
+pub(super) struct World {
+    pub(super) delivery: Delivery,
+    pub(super) now: Now,
     appended: u64,
     given: u64,
-    sent: Vec<(Token, Vec<u64>)>,
+    pub(super) sent: Vec<(Token, Vec<u64>)>,
     attempted: u64,
-    settled: Vec<u64>,
-    aside: Vec<(u64, Cause)>,
+    pub(super) settled: Vec<u64>,
+    pub(super) aside: Vec<(u64, Cause)>,
     alarms: Vec<AlarmKind>,
     looked_up: Vec<u64>,
     disk_full: bool,
     /// How many groups the records belong to, in turn.
-    groups: u64,
+    pub(super) groups: u64,
 }
 
 impl World {
-    fn group(&self, seq: u64) -> u32 {
+    pub(super) fn group(&self, seq: u64) -> u32 {
         (seq % self.groups) as u32
     }
 
-    fn new(late: LatePolicy) -> Self {
+    pub(super) fn new(late: LatePolicy) -> Self {
         let settings = Settings { requests_per_minute: 95, requests_per_second: 9, late, seed: 7 };
         let now = Now { wall: WALL, mono: 1_000_000 };
         let mut world = Self {
@@ -105,23 +105,23 @@ impl World {
         None
     }
 
-    fn append(&mut self, records: u64) {
+    pub(super) fn append(&mut self, records: u64) {
         self.appended += records;
         self.handle(Input::Tick);
     }
 
-    fn pass(&mut self, ms: u64) {
+    pub(super) fn pass(&mut self, ms: u64) {
         self.now.mono += ms;
         self.now.wall += ms as i64;
         self.handle(Input::Tick);
     }
 
-    fn answer(&mut self, answer: Answer) {
+    pub(super) fn answer(&mut self, answer: Answer) {
         let request = self.sent.last().expect("a request").0;
         self.handle(Input::Answer { request, answer });
     }
 
-    fn last(&self) -> &[u64] {
+    pub(super) fn last(&self) -> &[u64] {
         &self.sent.last().expect("a request").1
     }
 }
@@ -146,11 +146,11 @@ fn response(status: u16, body: &str) -> Answer {
     Answer::Response(Response { status, headers: ResponseHeaders::default(), body })
 }
 
-fn ok() -> Answer {
+pub(super) fn ok() -> Answer {
     response(200, r#"{"ingested_count":0}"#)
 }
 
-fn refused() -> Answer {
+pub(super) fn refused() -> Answer {
     response(400, r#"{"code":"INVALID_REQUEST_BODY","message":"no"}"#)
 }
 
