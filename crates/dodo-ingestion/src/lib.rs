@@ -43,6 +43,8 @@ mod error;
 mod event;
 mod id;
 mod ingestion;
+#[cfg(test)]
+mod interleavings;
 mod process;
 mod receipt;
 mod settlement;
@@ -51,8 +53,10 @@ mod shared;
 mod simulation;
 mod spool;
 mod stats;
+mod sync;
 mod transport;
 mod validate;
+mod wake;
 
 pub use alarm::{Alarm, AlarmKind};
 pub use batch::{Batch, BatchConfig};

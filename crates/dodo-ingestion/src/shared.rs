@@ -4,13 +4,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::alarm::{AlarmKind, Alarms};
-use crate::clock::{MonoMs, Now};
+use crate::clock::Now;
 use crate::config::{ApiKey, NamespaceConfig};
 use crate::error::{ErrorKind, Result};
 use crate::id::IdSource;
-use crate::process;
 use crate::settlement::Settlement;
 use crate::spool::{Draft, Seq, Writer};
+use crate::wake::Wake;
 
 /// One per namespace in a process.
 #[derive(Debug)]
@@ -130,41 +130,5 @@ impl Shared {
         } else if kind == ErrorKind::Storage {
             self.alarms.raise(AlarmKind::Storage, message, now.mono);
         }
-    }
-}
-
-/// Wakes the engine, and only when it would otherwise sleep too long.
-#[derive(Debug, Default)]
-pub(crate) struct Wake {
-    notify: tokio::sync::Notify,
-    /// When the engine means to wake by itself. While it is awake: never, so that a record which it
-    /// may just have missed wakes it once more.
-    asleep_until: AtomicU64,
-}
-
-impl Wake {
-    /// The engine is woken through a descriptor. If that was closed, it finds out by itself.
-    pub(crate) fn now(&self) {
-        if process::descriptors_are_intact() {
-            self.notify.notify_one();
-        }
-    }
-
-    pub(crate) fn if_asleep_at(&self, due: MonoMs) {
-        if due < self.asleep_until.load(Ordering::SeqCst) {
-            self.now();
-        }
-    }
-
-    pub(crate) fn awake(&self) {
-        self.asleep_until.store(MonoMs::MAX, Ordering::SeqCst);
-    }
-
-    pub(crate) fn asleep_until(&self, at: MonoMs) {
-        self.asleep_until.store(at, Ordering::SeqCst);
-    }
-
-    pub(crate) async fn woken(&self) {
-        self.notify.notified().await;
     }
 }

@@ -40,6 +40,7 @@ use std::io;
 use std::path::Path;
 
 use crate::disk::Disk;
+use crate::sync;
 
 mod cursor;
 mod drain;

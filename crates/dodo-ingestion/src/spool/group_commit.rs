@@ -11,9 +11,9 @@
 //! Files, and what a record is.
 
 use std::io;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::Seq;
+use super::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// See the module.
 #[derive(Debug, Default)]
