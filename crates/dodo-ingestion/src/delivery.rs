@@ -28,6 +28,11 @@ pub(crate) use answer::{Answer, Failure, Response, ResponseHeaders};
 pub(crate) use body::RequestBody;
 pub(crate) use machine::{Delivery, Settings};
 pub(crate) use stamp::{Stamp, StampBase};
+#[cfg(any(test, fuzzing))]
+pub(crate) use {
+    answer::{HoldReason, LookupVerdict, Verdict, judge, judge_lookup},
+    stamp::Skew,
+};
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 

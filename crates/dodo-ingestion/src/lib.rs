@@ -41,6 +41,9 @@ mod disk;
 mod engine;
 mod error;
 mod event;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod id;
 mod ingestion;
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! | `test`  | checks and tests every language in the tree |
 //! | `soak`  | runs a test's loop of kills for longer |
 //! | `bench` | runs the comparisons in `benches/` |
+//! | `fuzz`  | hands hostile inputs to the core, with cargo-fuzz |
 //! | `gen`   | regenerates the committed files that are generated |
 //!
 //! The crate depends on nothing that it builds: it starts cargo, Python, Node and Maven as processes. So a tree
@@ -17,6 +18,7 @@
 )]
 
 mod checks;
+mod fuzz;
 mod generate;
 mod process;
 mod run;
@@ -60,6 +62,14 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Hand hostile inputs to the core, with cargo-fuzz and a nightly toolchain
+    Fuzz {
+        /// A directory of fuzz/seeds; all of them by default
+        target: Option<String>,
+        /// How long each target runs
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+    },
     /// Regenerate the generated files that are committed
     Gen {
         /// Write nothing; fail if a committed file differs
@@ -85,6 +95,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Test(options) => checks::run(&workspace, &options),
         Command::Soak { args } => run::soak(&workspace, &args),
         Command::Bench { args } => run::bench(&workspace, &args),
+        Command::Fuzz { target, seconds } => fuzz::run(&workspace, target.as_deref(), seconds),
         Command::Gen { check } => generate::run(&workspace, check),
     }
 }
