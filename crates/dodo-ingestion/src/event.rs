@@ -200,6 +200,10 @@ impl Event {
             timestamp: Option<String>,
             metadata: Option<Metadata>,
         }
+        // Serde would also take an array, its elements for the fields.
+        if !text.trim_ascii_start().starts_with('{') {
+            return Err(Error::validation("event", "not an event: not a JSON object"));
+        }
         let fields: Fields = serde_json::from_str(text)
             .map_err(|error| Error::validation("event", format!("not an event: {error}")))?;
         let timestamp = fields.timestamp.map(|text| {
@@ -367,6 +371,7 @@ mod tests {
             "",
             "{}",
             "[]",
+            r#"["c", null, null, null, null]"#,
             r#"{"customer_id": 1}"#,
             r#"{"customer_id": "c", "customer": "c"}"#,
             r#"{"customer_id": "c", "metadata": []}"#,
