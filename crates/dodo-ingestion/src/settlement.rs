@@ -175,3 +175,54 @@ impl Waiting<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    /// Nothing ticks here: a wake-up that is lost is a deadline that passes.
+    #[test]
+    fn whoever_waits_hears_of_their_record_however_the_threads_run() {
+        const RECORDS: Seq = 200;
+        for round in 0..20 {
+            let settlement = Settlement::default();
+            let deadline = Instant::now() + Duration::from_secs(60);
+            std::thread::scope(|scope| {
+                let waiters: Vec<_> = (0..4)
+                    .map(|thread| {
+                        let settlement = &settlement;
+                        scope.spawn(move || {
+                            for seq in (thread..RECORDS).step_by(4) {
+                                let outcome = settlement.wait().block_until_settled(seq, deadline);
+                                let rejected = outcome.expect("heard of it").is_err();
+                                assert_eq!(rejected, seq % 7 == 0, "record {seq}");
+                            }
+                        })
+                    })
+                    .collect();
+                let mut random = fastrand::Rng::with_seed(round);
+                for seq in 0..RECORDS {
+                    if seq % 7 == 0 {
+                        settlement.reject(Rejection {
+                            seq,
+                            records: 1,
+                            kind: "rejected".into(),
+                            status: None,
+                            message: String::new(),
+                            uncertain: false,
+                        });
+                    }
+                    if random.bool() {
+                        std::thread::yield_now();
+                    }
+                    settlement.advance(seq + 1);
+                }
+                for waiter in waiters {
+                    waiter.join().unwrap();
+                }
+            });
+            assert!(!settlement.has_waiters());
+        }
+    }
+}
