@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// A client's configuration, complete and checked.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) api_key: ApiKey,
     pub(crate) event_name: String,
@@ -53,6 +53,11 @@ pub(crate) struct ApiKey(String);
 impl ApiKey {
     pub(crate) fn expose(&self) -> &str {
         &self.0
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_test(key: &str) -> Self {
+        Self(key.to_owned())
     }
 }
 

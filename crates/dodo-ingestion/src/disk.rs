@@ -79,16 +79,44 @@ pub(crate) fn is_in_place(disk: &dyn Disk, path: &Path, file: &dyn DiskFile) -> 
 
 /// The whole of a file, up to `limit` bytes.
 pub(crate) fn read_to_end(file: &dyn DiskFile, limit: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; file.len()?.min(limit) as usize];
+    read_range(file, 0, file.len()?.min(limit))
+}
+
+/// The last `limit` bytes of a file, or all there are.
+pub(crate) fn read_tail(file: &dyn DiskFile, limit: u64) -> io::Result<Vec<u8>> {
+    let len = file.len()?;
+    read_range(file, len.saturating_sub(limit), len.min(limit))
+}
+
+fn read_range(file: &dyn DiskFile, start: u64, len: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; len as usize];
     let mut filled = 0;
     while filled < bytes.len() {
-        match file.read_at(&mut bytes[filled..], filled as u64)? {
+        match file.read_at(&mut bytes[filled..], start + filled as u64)? {
             0 => break,
             read => filled += read,
         }
     }
     bytes.truncate(filled);
     Ok(bytes)
+}
+
+/// Appends a line that others look for whole: after one that a crash cut, on a line of its own.
+/// Survives a power loss.
+pub(crate) fn append_line(disk: &dyn Disk, path: &Path, line: &[u8]) -> io::Result<()> {
+    let file = disk.open(path, Open::Append)?;
+    let mut last = [b'\n'];
+    let len = file.len()?;
+    if let Some(at) = len.checked_sub(1) {
+        file.read_at(&mut last, at)?;
+    }
+    let start: &[u8] = if last == [b'\n'] { b"" } else { b"\n" };
+    append_all(&*file, &[start, line, b"\n"].concat())?;
+    file.sync()?;
+    match path.parent() {
+        Some(dir) if len == 0 => disk.sync_dir(dir),
+        _ => Ok(()),
+    }
 }
 
 /// Appends all bytes, in as many writes as it takes.

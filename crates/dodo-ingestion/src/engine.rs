@@ -16,6 +16,8 @@ mod watch;
 
 pub(crate) use registry::open;
 pub(crate) use watch::settlement_of_inherited;
+#[cfg(test)]
+pub(crate) use {sender::Held, task::Task as NamespaceTask};
 
 use std::cell::RefCell;
 use std::convert::Infallible;

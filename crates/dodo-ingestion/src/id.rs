@@ -19,19 +19,27 @@ const ID_CHARS: usize = TIME_CHARS + NONCE_CHARS + COUNTER_CHARS;
 /// Draws ids that no other source draws.
 #[derive(Debug)]
 pub(crate) struct IdSource {
+    draw: Draw,
     nonce: AtomicU64,
     counter: AtomicU64,
 }
 
+/// Where nonces come from.
+type Draw = fn() -> Result<u64, getrandom::Error>;
+
 impl IdSource {
     pub(crate) fn new() -> Result<Self, getrandom::Error> {
-        Ok(Self { nonce: AtomicU64::new(getrandom::u64()?), counter: AtomicU64::new(0) })
+        Self::with(getrandom::u64)
+    }
+
+    pub(crate) fn with(draw: Draw) -> Result<Self, getrandom::Error> {
+        Ok(Self { draw, nonce: AtomicU64::new(draw()?), counter: AtomicU64::new(0) })
     }
 
     /// Takes a new nonce from the kernel. Where the kernel has none to give the old one stays:
     /// the counter still tells this process's ids apart.
     pub(crate) fn redraw(&self) {
-        if let Ok(nonce) = getrandom::u64() {
+        if let Ok(nonce) = (self.draw)() {
             self.nonce.store(nonce, Ordering::Relaxed);
         }
     }

@@ -17,7 +17,6 @@ use crate::receipt::Receipt;
 use crate::shared::Shared;
 use crate::spool::{Draft, Seq};
 use crate::stats::Stats;
-use crate::validate;
 
 /// How long [`Ingestion::flush`] and [`Ingestion::close`] wait when no timeout is given.
 pub const DEFAULT_FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
@@ -167,33 +166,20 @@ impl Ingestion {
     /// Writes the event down, due after `delay` at the latest.
     pub(crate) fn accept(&self, event: Event, delay: Duration) -> Result<Receipt> {
         let shared = self.0.shared()?;
-        let accepted = self.write(shared, event, delay);
+        let event_name = &self.0.config.event_name;
+        let accepted = shared.accept(event, event_name, delay, SystemClock.now());
         match &accepted {
             Ok(_) => _ = shared.counters.accepted.fetch_add(1, Ordering::Relaxed),
             Err(error) if error.kind() == ErrorKind::Validation => self.count_invalid(),
             Err(_) => {}
         }
-        accepted
+        accepted.map(|(event_id, seq)| Receipt::new(shared.clone(), seq, event_id))
     }
 
     pub(crate) fn count_invalid(&self) {
         if let Ok(shared) = self.0.shared() {
             shared.counters.invalid.fetch_add(1, Ordering::Relaxed);
         }
-    }
-
-    fn write(&self, shared: &Arc<Shared>, mut event: Event, delay: Duration) -> Result<Receipt> {
-        let now = SystemClock.now();
-        let event_id = event.event_id.take().unwrap_or_else(|| shared.ids.next(now.wall));
-        let name = event.event_name.as_deref().unwrap_or(&self.0.config.event_name);
-        let mut draft = Draft::event(&event_id);
-        let valid = validate::write_event(&event, &event_id, name, now.wall, draft.json())?;
-        draft.occurred_at = valid.occurred_at;
-        draft.group = valid.group;
-        draft.metadata_pairs = valid.metadata_pairs;
-        draft.delay_ms = delay.as_millis() as u32; // at most 300 s
-        let seq = shared.append(&mut draft, now)?;
-        Ok(Receipt::new(shared.clone(), seq, event_id))
     }
 
     pub(crate) fn alarm_invalid(&self, reason: &str) {

@@ -48,6 +48,7 @@ mod id;
 mod ingestion;
 #[cfg(test)]
 mod interleavings;
+mod planted;
 mod process;
 mod receipt;
 mod settlement;

@@ -2,14 +2,17 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::alarm::{AlarmKind, Alarms};
 use crate::clock::Now;
 use crate::config::{ApiKey, NamespaceConfig};
 use crate::error::{ErrorKind, Result};
+use crate::event::Event;
 use crate::id::IdSource;
 use crate::settlement::Settlement;
 use crate::spool::{Draft, Seq, Writer};
+use crate::validate;
 use crate::wake::Wake;
 
 /// One per namespace in a process.
@@ -111,6 +114,26 @@ impl Shared {
             state.ended = true;
         }
         state.ended
+    }
+
+    /// Writes an event down, due after `delay` at the latest. Returns its id and place.
+    pub(crate) fn accept(
+        &self,
+        mut event: Event,
+        event_name: &str,
+        delay: Duration,
+        now: Now,
+    ) -> Result<(String, Seq)> {
+        let event_id = event.event_id.take().unwrap_or_else(|| self.ids.next(now.wall));
+        let name = event.event_name.as_deref().unwrap_or(event_name);
+        let mut draft = Draft::event(&event_id);
+        let valid = validate::write_event(&event, &event_id, name, now.wall, draft.json())?;
+        draft.occurred_at = valid.occurred_at;
+        draft.group = valid.group;
+        draft.metadata_pairs = valid.metadata_pairs;
+        draft.delay_ms = delay.as_millis() as u32; // at most 300 s
+        let seq = self.append(&mut draft, now)?;
+        Ok((event_id, seq))
     }
 
     /// Appends a record and wakes the engine if it would sleep past the record's due time.

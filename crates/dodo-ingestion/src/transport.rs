@@ -20,7 +20,7 @@ const LEAST_SECRET_BYTES: usize = 8;
 pub(crate) type AnswerFuture = Pin<Box<dyn Future<Output = Answer>>>;
 
 /// Carries requests to the billing API.
-pub(crate) trait Transport: Send {
+pub(crate) trait Transport {
     /// Posts a body to `/events/ingest`.
     fn ingest(&self, body: Vec<u8>) -> AnswerFuture;
     /// Gets `/events/{event_id}`.

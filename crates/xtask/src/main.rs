@@ -5,6 +5,7 @@
 //! | `demo`  | builds `dodometer` and runs its demo |
 //! | `test`  | checks and tests every language in the tree |
 //! | `soak`  | runs a test's loop of kills for longer |
+//! | `sim`   | runs seeds of the simulator |
 //! | `bench` | runs the comparisons in `benches/` |
 //! | `fuzz`  | hands hostile inputs to the core, with cargo-fuzz |
 //! | `gen`   | regenerates the committed files that are generated |
@@ -56,6 +57,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Run seeds of the simulator; exit with 1 if a promise is broken in one
+    Sim(run::Seeds),
     /// Run the benches; the arguments are the benches' own
     #[command(disable_help_flag = true)]
     Bench {
@@ -94,6 +97,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo { args } => run::demo(&workspace, &args),
         Command::Test(options) => checks::run(&workspace, &options),
         Command::Soak { args } => run::soak(&workspace, &args),
+        Command::Sim(seeds) => run::sim(&workspace, &seeds),
         Command::Bench { args } => run::bench(&workspace, &args),
         Command::Fuzz { target, seconds } => fuzz::run(&workspace, target.as_deref(), seconds),
         Command::Gen { check } => generate::run(&workspace, check),

@@ -1,4 +1,4 @@
-//! `demo`, `soak` and `bench`: build a program, then become it.
+//! `demo`, `soak` and `bench`: build a program, then become it. `sim` runs a test.
 //!
 //! Where the system can, this process is replaced, so that standard output, the exit status and Ctrl-C are the
 //! program's own. Cargo's progress goes to standard error.
@@ -33,6 +33,36 @@ pub(crate) fn soak(workspace: &Workspace, args: &[OsString]) -> Result<ExitCode>
     let mut command = workspace.command(workspace.program("release", "soak"));
     command.args(args).env("DODOMETER_BIN", workspace.program("release", "dodometer"));
     become_command(here(command))
+}
+
+/// Arguments of `cargo xtask sim`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Seeds {
+    /// How many seeds to run
+    #[arg(long, default_value_t = 2_000, value_name = "N")]
+    seeds: u64,
+    /// The first of them
+    #[arg(long, default_value_t = 0, value_name = "S")]
+    from: u64,
+    /// Run only this seed, and show all that happens in it
+    #[arg(long, value_name = "S", conflicts_with_all = ["seeds", "from"])]
+    seed: Option<u64>,
+}
+
+/// The simulator is test code of the core, and has no other way in than a test.
+pub(crate) fn sim(workspace: &Workspace, seeds: &Seeds) -> Result<ExitCode> {
+    let test = "simulation::run::seeds_from_the_environment";
+    let mut command =
+        workspace.cargo(["test", "--quiet", "--locked", "--package", "dodo-ingestion", "--lib"]);
+    command.args(["--", "--exact", test, "--nocapture"]);
+    match seeds.seed {
+        Some(seed) => command.env("SIM_SEED", seed.to_string()),
+        None => command
+            .env("SIM_SEEDS", seeds.seeds.to_string())
+            .env("SIM_FROM", seeds.from.to_string()),
+    };
+    let status = command.status().with_context(|| process::describe(&command))?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn build(workspace: &Workspace, packages: &[&str]) -> Result<bool> {

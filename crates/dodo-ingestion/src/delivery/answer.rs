@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use super::id_hash;
 use crate::clock::{MINUTE_MS, SECOND_MS, WallMs};
+use crate::planted::{Fault, is_planted};
 
 /// The longest that a server can make us wait with one header.
 const MAX_RETRY_AFTER_MS: i64 = 300 * SECOND_MS;
@@ -106,13 +107,20 @@ pub(crate) fn judge(answer: &Answer, sent: usize) -> Judged {
     let response = match answer {
         Answer::Response(response) => response,
         Answer::Failed(failure) => {
-            return Judged { verdict: failed(failure), server_time: None, remaining: None };
+            let verdict = if is_planted(Fault::AcknowledgeWithoutAnAnswer) {
+                Verdict::Acknowledged
+            } else {
+                failed(failure)
+            };
+            return Judged { verdict, server_time: None, remaining: None };
         }
     };
     let api_error: Option<ApiError> = object(&response.body);
     let ingested: Option<Ingested> = object(&response.body);
     let acknowledged =
         response.status == 200 && ingested.is_some_and(|body| body.ingested_count <= sent as u64);
+    let acknowledged =
+        acknowledged || is_planted(Fault::AnyBodyAcknowledges) && response.status == 200;
     let own_form = acknowledged || api_error.is_some();
     let verdict =
         if acknowledged { Verdict::Acknowledged } else { refused(response, api_error.as_ref()) };

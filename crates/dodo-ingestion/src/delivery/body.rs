@@ -57,6 +57,16 @@ impl RequestBody {
         }
     }
 
+    /// See [`Fault::AnotherIdOnRetry`](crate::planted::Fault).
+    pub(crate) fn spoil_the_last_id(&mut self, attempt: usize) {
+        const KEY: &[u8] = b"\"event_id\":\"";
+        let at = self.bytes.windows(KEY.len()).rposition(|part| part == KEY);
+        if let Some(at) = at {
+            let at = at + KEY.len();
+            self.bytes.splice(at..at, attempt.to_string().into_bytes());
+        }
+    }
+
     pub(crate) fn finish(mut self) -> Vec<u8> {
         self.bytes.extend_from_slice(END);
         self.bytes

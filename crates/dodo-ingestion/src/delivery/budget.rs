@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use crate::clock::{MonoMs, Now, WallMs};
+use crate::planted::{Fault, is_planted};
 
 const MINUTE: MonoMs = 60_000;
 const SECOND: MonoMs = 1_000;
@@ -42,6 +43,9 @@ impl Budget {
 
     /// Counts starts of an earlier sender, given by the wall clock.
     pub(crate) fn inherit(&mut self, starts: &[WallMs], now: Now) {
+        if is_planted(Fault::ForgetTheBudget) {
+            return;
+        }
         let mut ages: Vec<u64> = starts
             .iter()
             .map(|start| u64::try_from(now.wall.saturating_sub(*start)).unwrap_or(0))
@@ -55,6 +59,9 @@ impl Budget {
     /// When the next request may start: `now` or later.
     pub(crate) fn next_start(&mut self, now: MonoMs, urgent: bool) -> MonoMs {
         self.forget_before(now);
+        if is_planted(Fault::IgnoreTheBudget) {
+            return now;
+        }
         let rate = self.rate as usize;
         let reserve = if urgent { 0 } else { rate / RESERVE as usize };
         let allowed = (rate - reserve).max(1);

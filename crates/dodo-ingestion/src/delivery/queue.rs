@@ -4,6 +4,7 @@ use std::collections::{HashSet, VecDeque};
 
 use super::Meta;
 use crate::clock::{MonoMs, Now};
+use crate::planted::{Fault, is_planted};
 use crate::spool::Seq;
 
 /// So many waiting records make a full request and are due at once.
@@ -133,7 +134,9 @@ impl Queue {
                 break;
             }
             let Some(item) = self.waiting.pop_front() else { break };
-            if !waits(&item.meta) && ids.insert(item.meta.id_hash) {
+            if !waits(&item.meta)
+                && (ids.insert(item.meta.id_hash) || is_planted(Fault::OneIdTwice))
+            {
                 *bytes = bytes.saturating_sub(cost);
                 self.bytes -= item.meta.json_bytes;
                 taken.push(item);

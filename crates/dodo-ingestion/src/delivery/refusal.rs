@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::RecordRef;
 use super::queue::Item;
+use crate::planted::{Fault, is_planted};
 
 /// So many records of a group, refused alone, show that the group is refused as a whole.
 const ALONE_TO_CONDEMN: u32 = 3;
@@ -51,7 +52,9 @@ impl Refusals {
     pub(super) fn refused_alone(&mut self, group: u32) -> bool {
         *self.alone.entry(group).or_default() += 1;
         self.since_taken.insert(group);
-        let begins = !self.systemic && self.since_taken.len() >= GROUPS_TO_STOP;
+        let begins = !self.systemic
+            && self.since_taken.len() >= GROUPS_TO_STOP
+            && !is_planted(Fault::NeverSystemic);
         if begins {
             self.systemic = true;
             self.alone.clear();

@@ -109,6 +109,9 @@ fn create(
 ) -> Result<Opened> {
     let on = |disk: Arc<dyn Disk>, dir: PathBuf| {
         let namespace = Namespace::open(disk, dir)?;
+        if config.durability == Durability::Disk {
+            namespace.sync_dirs()?;
+        }
         let spool_name = || SpoolName(ids.next(SystemClock.now().wall));
         let mut owned = namespace.create_spool(spool_name());
         for _ in 1..CREATE_ATTEMPTS {

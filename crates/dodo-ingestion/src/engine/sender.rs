@@ -1,6 +1,6 @@
 //! The namespace's one sender: carries out over disk and network what the delivery logic asks for.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,6 +16,7 @@ use crate::delivery::{
 };
 use crate::disk::DiskFile;
 use crate::error::Result;
+use crate::planted::{Fault, is_planted};
 use crate::shared::Shared;
 use crate::spool::{Damage, Drain, Namespace, Rejection, SpoolName, show_life};
 use crate::transport::{AnswerFuture, Connect, Transport};
@@ -41,7 +42,7 @@ pub(crate) struct Sender {
     key: ApiKey,
     delivery: Delivery,
     drains: BTreeMap<SpoolId, Drain>,
-    ids: HashMap<SpoolName, SpoolId>,
+    ids: BTreeMap<SpoolName, SpoolId>,
     next_id: SpoolId,
     /// Drains with settled records that the cursor has not passed.
     uncommitted: BTreeSet<SpoolId>,
@@ -59,7 +60,20 @@ pub(crate) struct Sender {
     yield_at: MonoMs,
 }
 
+/// What a sender holds in memory.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Held {
+    pub(crate) spools: usize,
+    pub(crate) bytes: usize,
+}
+
 impl Sender {
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> Held {
+        Held { spools: self.drains.len(), bytes: self.drains.values().map(Drain::held_bytes).sum() }
+    }
+
     pub(crate) fn new(
         shared: Arc<Shared>,
         namespace: Namespace,
@@ -91,7 +105,7 @@ impl Sender {
             lock,
             deposed: false,
             drains: BTreeMap::new(),
-            ids: HashMap::new(),
+            ids: BTreeMap::new(),
             next_id: 0,
             uncommitted: BTreeSet::new(),
             damaged: Vec::new(),
@@ -182,6 +196,9 @@ impl Sender {
         let own_name = self.shared.writer.name();
         for name in spools {
             let own = name == own_name;
+            if is_planted(Fault::LeaveTheDead) && !own {
+                continue;
+            }
             if self.ids.contains_key(&name) || (self.drains.len() >= MAX_DRAINS && !own) {
                 continue;
             }
@@ -326,12 +343,14 @@ impl Sender {
     }
 
     fn damaged(&mut self, spool: SpoolId, damage: Damage, now: Now) {
-        let message = format!(
-            "{} bytes of a spool could not be read and are kept in quarantine: about {} calls",
-            damage.bytes.len(),
-            damage.records
-        );
-        self.alarm(AlarmKind::Quarantined, &message, now);
+        if damage.records > 0 {
+            let message = format!(
+                "{} bytes of a spool could not be read and are kept in quarantine: about {} calls",
+                damage.bytes.len(),
+                damage.records
+            );
+            self.alarm(AlarmKind::Quarantined, &message, now);
+        }
         self.damaged.push((spool, damage));
         self.keep_damaged(now);
     }
@@ -340,7 +359,12 @@ impl Sender {
     fn keep_damaged(&mut self, now: Now) {
         for (spool, damage) in std::mem::take(&mut self.damaged) {
             let Some(drain) = self.drains.get(&spool) else { continue };
-            match self.namespace.quarantine(drain.name(), &damage) {
+            let kept = if is_planted(Fault::SkipTheQuarantine) {
+                Ok(())
+            } else {
+                self.namespace.quarantine(drain.name(), &damage)
+            };
+            match kept {
                 Ok(()) => _ = self.uncommitted.insert(spool),
                 Err(error) => {
                     self.alarm_storage("damaged bytes cannot be kept yet", &error, now);
@@ -351,6 +375,9 @@ impl Sender {
     }
 
     fn record_attempt(&mut self, ends: &[RecordRef], now: Now) -> bool {
+        if is_planted(Fault::ForgetAttempts) {
+            return true;
+        }
         let sync = self.shared.config.durability == Durability::Disk;
         for RecordRef { spool, seq } in ends {
             let Some(drain) = self.drains.get_mut(spool) else { continue };
@@ -369,6 +396,9 @@ impl Sender {
         for record in found() {
             let header = &record.header;
             body.push(record.json(), header.metadata_pairs, stamps.stamp(header.occurred_at));
+            if is_planted(Fault::AnotherIdOnRetry) {
+                body.spoil_the_last_id(self.starts);
+            }
         }
         self.note_start(now);
         self.under_way = Some((request, self.transport.ingest(body.finish())));
@@ -401,6 +431,10 @@ impl Sender {
             message: cause.message.clone(),
             uncertain: cause.uncertain,
         };
+        if is_planted(Fault::SettleWithoutADeadLetter) {
+            self.settle(at.spool, at.seq);
+            return true;
+        }
         let room = self.shared.writer.max_bytes().saturating_sub(self.used_bytes);
         let written = write_dead_letter(&self.namespace, drain, record, cause, room, now);
         let written = written.and_then(|bytes| {
@@ -420,6 +454,9 @@ impl Sender {
 
     /// Makes what was settled last, and tells those who wait for it.
     fn commit(&mut self, now: Now) {
+        if self.uncommitted.is_empty() || !self.may_act() {
+            return;
+        }
         for spool in std::mem::take(&mut self.uncommitted) {
             let Some(drain) = self.drains.get_mut(&spool) else { continue };
             if self.damaged.iter().any(|(damaged, _)| *damaged == spool) {
@@ -433,7 +470,7 @@ impl Sender {
             if *drain.name() == self.shared.writer.name() {
                 self.shared.settlement.advance(drain.cursor().settled);
             }
-            if drain.is_finished() && self.may_act() {
+            if drain.is_finished() {
                 self.remove(spool, now);
             }
         }

@@ -240,6 +240,11 @@ impl Task {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> Option<super::sender::Held> {
+        self.sender.as_ref().map(Sender::held)
+    }
+
     /// Lets go of the spool; removes it if there is nothing in it.
     pub(crate) fn end(self, now: Now) {
         let writer = &self.shared.writer;

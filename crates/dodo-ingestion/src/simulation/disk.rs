@@ -17,9 +17,7 @@ use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-use parking_lot::Mutex;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(crate) use faults::DiskFaults;
 
@@ -43,34 +41,47 @@ impl Machine {
         Self { state: Arc::new(Mutex::new(State::new(seed))) }
     }
 
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The view of one process. The number of one that was killed makes a new process.
     pub(crate) fn disk(&self, process: u32) -> Arc<dyn Disk> {
-        let life = self.state.lock().live(process);
+        let life = self.lock().live(process);
         Arc::new(SimDisk { machine: self.clone(), process, life })
     }
 
     /// The child shares the open files of its parent: what is locked stays so while either has it.
     pub(crate) fn fork(&self, parent: u32, child: u32) {
-        self.state.lock().fork(parent, child);
+        self.lock().fork(parent, child);
     }
 
     /// A child lets go of all that it has from its parents.
     pub(crate) fn close_inherited(&self, child: u32) {
-        self.state.lock().close_inherited(child);
+        self.lock().close_inherited(child);
     }
 
     /// Ends a process: its files are closed, and what still holds its handles can do nothing.
     pub(crate) fn kill(&self, process: u32) {
-        self.state.lock().kill(process);
+        self.lock().kill(process);
+    }
+
+    /// Ends a process after so many more operations.
+    pub(crate) fn kill_after(&self, process: u32, operations: u64) {
+        self.lock().kill_after(process, operations);
+    }
+
+    pub(crate) fn is_alive(&self, process: u32) -> bool {
+        self.lock().is_alive(process)
     }
 
     /// Ends all processes, and loses of what was not synced what the seed says.
     pub(crate) fn power_loss(&self) {
-        self.state.lock().power_loss();
+        self.lock().power_loss();
     }
 
     pub(crate) fn faults(&self, change: impl FnOnce(&mut DiskFaults)) {
-        self.state.lock().change_faults(change);
+        self.lock().change_faults(change);
     }
 
     /// Harms a range of one of the files whose path passes the filter.
@@ -79,26 +90,26 @@ impl Machine {
         filter: impl Fn(&Path) -> bool,
         rng: &mut fastrand::Rng,
     ) -> Option<(PathBuf, Range<u64>)> {
-        self.state.lock().rot(filter, rng)
+        self.lock().rot(filter, rng)
     }
 
     /// How often each fault came about.
     pub(crate) fn fired(&self) -> BTreeMap<&'static str, u64> {
-        self.state.lock().fired.clone()
+        self.lock().fired.clone()
     }
 
     /// All files, by path.
     pub(crate) fn paths(&self) -> Vec<PathBuf> {
-        self.state.lock().paths()
+        self.lock().paths()
     }
 
     pub(crate) fn read(&self, path: &Path) -> Option<Vec<u8>> {
-        self.state.lock().contents(path)
+        self.lock().contents(path)
     }
 
     /// The bytes of all files that have a name or are open.
     pub(crate) fn total_bytes(&self) -> u64 {
-        self.state.lock().total_bytes()
+        self.lock().total_bytes()
     }
 }
 
@@ -113,8 +124,8 @@ struct SimDisk {
 impl SimDisk {
     /// Carries an operation out, if the process lives.
     fn act<T>(&self, act: impl FnOnce(&mut State) -> io::Result<T>) -> io::Result<T> {
-        let mut state = self.machine.state.lock();
-        state.check_alive(self.process, self.life)?;
+        let mut state = self.machine.lock();
+        state.begin_operation(self.process, self.life)?;
         act(&mut state)
     }
 }
@@ -207,6 +218,6 @@ impl DiskFile for SimFile {
 
 impl Drop for SimFile {
     fn drop(&mut self) {
-        self.disk.machine.state.lock().close(self.disk.process, self.description);
+        self.disk.machine.lock().close(self.disk.process, self.description);
     }
 }

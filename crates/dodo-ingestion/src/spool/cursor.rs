@@ -1,7 +1,7 @@
 //! How far a spool is settled, and how far it was ever attempted.
 //!
-//! The file holds two slots of 32 bytes, written in turn, each with a checksum: a torn write
-//! spoils one slot and leaves the other. The owner makes the file with the spool; so a cursor that is
+//! The file holds two slots of 32 bytes, written in turn, each with a checksum: what spoils one slot
+//! leaves the other, and so what was settled. The owner makes the file with the spool; so a cursor that is
 //! missing or cannot be read was lost, and then everything may have been attempted.
 
 use std::io;
@@ -12,6 +12,7 @@ use super::Seq;
 use super::format::{u32_at, u64_at};
 use crate::clock::WallMs;
 use crate::disk::{Disk, DiskFile, Open, read_to_end};
+use crate::planted::{Fault, is_planted};
 
 const SLOT_BYTES: usize = 32;
 
@@ -51,12 +52,18 @@ impl Cursor {
         Some((cursor, u32_at(slot, 24)))
     }
 
-    /// The newest whole slot of a file's bytes.
+    /// What a file's bytes say. Where a slot cannot be read it may have been the newer one, and
+    /// everything may have been attempted.
     fn newest(bytes: &[u8]) -> Option<(Self, u32)> {
-        let slots = bytes.chunks(SLOT_BYTES).take(2).filter_map(Self::decode);
-        slots.max_by_key(|(cursor, _)| {
+        let slots: Vec<_> = bytes.chunks(SLOT_BYTES).take(2).map(Self::decode).collect();
+        let whole = slots.iter().flatten().copied();
+        let (mut newest, generation) = whole.max_by_key(|(cursor, _)| {
             (cursor.settled, cursor.attempted != Seq::MAX, cursor.attempted)
-        })
+        })?;
+        if slots.contains(&None) {
+            newest = Self { attempted: Seq::MAX, attempted_since: 0, ..newest };
+        }
+        Some((newest, generation))
     }
 }
 
@@ -96,6 +103,9 @@ impl CursorFile {
 
     /// Everything below `to` is settled; a step back is no step.
     pub(crate) fn settle(&mut self, to: Seq) -> io::Result<()> {
+        if is_planted(Fault::CursorGoesBackward) {
+            return self.write(Cursor { settled: to.saturating_sub(1), ..self.cursor });
+        }
         self.write(Cursor { settled: self.cursor.settled.max(to), ..self.cursor })
     }
 
@@ -152,7 +162,7 @@ mod tests {
 
         let file = disk.open(path, Open::Update).unwrap();
         file.write_all_at(&[0xff; 5], 0).unwrap(); // the slot written last: generation 2
-        assert_eq!(open().get(), Cursor { settled: 0, ..settled });
+        assert_eq!(open().get(), lost, "the other slot knows of an attempt and of nothing settled");
         file.write_all_at(&[0xff; 5], 32).unwrap();
         let mut cursor = open();
         assert_eq!(cursor.get(), lost);

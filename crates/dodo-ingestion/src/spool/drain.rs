@@ -5,7 +5,7 @@
 //! long keeps its own segment only. After a crash what was settled of that segment behind the gap is
 //! sent again with the same ids, which costs a request.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use super::reader::{Found, Passed, Reader, Record, segment_name, segments};
 use super::{Namespace, Seq, SpoolName};
 use crate::clock::WallMs;
 use crate::disk::{Disk, DiskFile, Open};
+use crate::planted::{Fault, is_planted};
 
 /// A spool as its sender sees it.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub(crate) struct Drain {
     reader: Reader,
     cursor: CursorFile,
     unsettled: BTreeMap<Seq, Record>,
+    /// What an earlier sender set aside behind a gap.
+    set_aside: BTreeSet<Seq>,
     /// Segments that were read to their end and are still there.
     passed: Vec<Passed>,
     /// Held when the owner is dead and the spool adopted.
@@ -47,6 +50,16 @@ impl Drain {
             disk.remove_file(&dir.join(segment_name(pair[0])))?;
         }
         let reader = Reader::new(disk.clone(), dir.clone(), settled);
+        let mut set_aside = outcomes::read(&*disk, &dir.join("outcomes"))?;
+        if let Some(last) = namespace.last_dead_letter()?
+            && last.spool == name.0
+            && !set_aside.iter().any(|rejection| rejection.covers(last.seq))
+        {
+            let outcome = last.outcome();
+            outcomes::append(&*disk, &dir.join("outcomes"), std::slice::from_ref(&outcome))?;
+            set_aside.push(outcome);
+        }
+        let set_aside = set_aside.into_iter().map(|rejection| rejection.seq).collect();
         Ok(Self {
             disk,
             name,
@@ -54,6 +67,7 @@ impl Drain {
             reader,
             cursor,
             unsettled: BTreeMap::new(),
+            set_aside,
             passed: Vec::new(),
             owner: None,
             own,
@@ -72,6 +86,10 @@ impl Drain {
 
     /// Whether the owner lives. Takes the lock of one who does not, so that it stays dead.
     fn owner_alive(&mut self) -> io::Result<bool> {
+        if is_planted(Fault::AdoptTheLiving) {
+            self.owner = Some(self.disk.open(&self.dir.join("owner"), Open::Update)?);
+            return Ok(false);
+        }
         if self.own {
             return Ok(true);
         }
@@ -90,8 +108,11 @@ impl Drain {
         let mut found = self.reader.read(max_records, max_bytes, alive)?;
         (self.at_end, self.exhausted) = (found.at_end, found.exhausted);
         self.passed.append(&mut found.passed);
-        let records = std::mem::take(&mut found.records);
-        self.unsettled.extend(records.into_iter().map(|record| (record.header.seq, record)));
+        for record in std::mem::take(&mut found.records) {
+            if !self.set_aside.remove(&record.header.seq) {
+                self.unsettled.insert(record.header.seq, record);
+            }
+        }
         Ok(found)
     }
 
@@ -102,6 +123,11 @@ impl Drain {
 
     pub(crate) fn records_from(&self, from: Seq) -> impl Iterator<Item = &Record> {
         self.unsettled.range(from..).map(|(_, record)| record)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.unsettled.values().map(|record| record.header.frame_len()).sum()
     }
 
     pub(crate) fn record(&self, seq: Seq) -> Option<&Record> {
@@ -133,7 +159,8 @@ impl Drain {
         let (disk, unsettled) = (&*self.disk, &self.unsettled);
         let mut result = Ok(());
         self.passed.retain(|Passed { segment, end }| {
-            let waits = unsettled.range(segment..end).next().is_some();
+            let waits = unsettled.range(segment..end).next().is_some()
+                && !is_planted(Fault::UnlinkTooEarly);
             if !waits && result.is_ok() {
                 result = disk.remove_file(&self.dir.join(segment_name(*segment)));
             }

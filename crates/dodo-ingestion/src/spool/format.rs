@@ -21,6 +21,7 @@
 //! names itself as the one before it.
 
 use crate::clock::WallMs;
+use crate::planted::{Fault, is_planted};
 
 use super::Seq;
 
@@ -179,6 +180,7 @@ pub(crate) fn parse_record(bytes: &[u8], salt: u32) -> Parsed {
     match bytes.get(..header.frame_len()) {
         None => Parsed::Incomplete,
         Some(frame) if record_crc(salt, frame) == u32_at(bytes, 4) => Parsed::Whole(header),
+        Some(_) if is_planted(Fault::SkipTheChecksum) => Parsed::Whole(header),
         Some(_) => Parsed::Bad,
     }
 }

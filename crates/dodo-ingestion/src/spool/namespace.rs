@@ -10,11 +10,13 @@ use serde::Serialize;
 use super::cursor::CursorFile;
 use super::drain::remove_spool;
 use super::format::{SEGMENT_HEADER_BYTES, SegmentHeader, parse_segment_header, u64_at};
+use super::outcomes::Letter;
 use super::reader::{segment_name, segments};
 use super::writer::Owned;
 use super::{Damage, Seq};
 use crate::clock::WallMs;
-use crate::disk::{Disk, DiskFile, Open, append_all, is_in_place, read_to_end};
+use crate::disk::{Disk, DiskFile, Open, append_line, is_in_place, read_tail, read_to_end};
+use crate::planted::{Fault, is_planted};
 
 /// The name of a spool's directory. Not a process id: no decision uses one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,6 +24,9 @@ pub(crate) struct SpoolName(pub(crate) String);
 
 /// Directories that are being made begin with this, and do not count as spools yet.
 const UNFINISHED: &str = ".new-";
+const DEAD_LETTERS: &str = "dead-letters.jsonl";
+/// More than the longest dead letter takes.
+const LETTER_MAX_BYTES: u64 = 1 << 20;
 const START_BYTES: usize = size_of::<WallMs>();
 /// Taking room is a matter of a millisecond.
 const ROOM_LOCK_ATTEMPTS: u32 = 100;
@@ -61,6 +66,11 @@ impl Namespace {
     pub(crate) fn open(disk: Arc<dyn Disk>, dir: PathBuf) -> io::Result<Self> {
         disk.create_dir_all(&dir.join("spools"))?;
         Ok(Self { disk, dir })
+    }
+
+    /// Makes the namespace's directories survive a power loss.
+    pub(crate) fn sync_dirs(&self) -> io::Result<()> {
+        self.dir.ancestors().take(3).try_for_each(|dir| self.disk.sync_dir(dir))
     }
 
     pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
@@ -119,7 +129,7 @@ impl Namespace {
     /// Becomes the namespace's sender, until the file is dropped; `None` while another is.
     pub(crate) fn try_lock_sender(&self) -> io::Result<Option<Arc<dyn DiskFile>>> {
         let file = self.disk.open(&self.dir.join("sender.lock"), Open::Update)?;
-        Ok(file.try_lock()?.then_some(file))
+        Ok((file.try_lock()? || is_planted(Fault::TwoSenders)).then_some(file))
     }
 
     /// Whether a file that was locked by [`Self::try_lock_sender`] is still the one that others try.
@@ -131,16 +141,29 @@ impl Namespace {
     /// Appends a line to the dead letters, if it takes no more than `room`, and syncs it. Returns how
     /// many bytes it took.
     pub(crate) fn append_dead_letter(&self, letter: &DeadLetter<'_>, room: u64) -> io::Result<u64> {
-        let mut line = serde_json::to_vec(letter)?;
-        line.push(b'\n');
+        let line = serde_json::to_vec(letter)?;
         if line.len() as u64 > room {
             let message = "max_spool_bytes is taken: clear the dead letters or raise it";
             return Err(io::Error::new(io::ErrorKind::StorageFull, message));
         }
-        let file = self.disk.open(&self.dir.join("dead-letters.jsonl"), Open::Append)?;
-        append_all(&*file, &line)?;
-        file.sync()?;
+        let path = self.dir.join(DEAD_LETTERS);
+        let first = self.disk.identify(&path).is_err();
+        append_line(&*self.disk, &path, &line)?;
+        if first {
+            self.sync_dirs()?;
+        }
         Ok(line.len() as u64)
+    }
+
+    /// The last dead letter, if a crash may have come between it and its outcome.
+    pub(crate) fn last_dead_letter(&self) -> io::Result<Option<Letter>> {
+        let file = match self.disk.open(&self.dir.join(DEAD_LETTERS), Open::Read) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        let tail = read_tail(&*file, LETTER_MAX_BYTES)?;
+        let last = tail.split(|byte| *byte == b'\n').rfind(|line| !line.is_empty());
+        Ok(last.and_then(|line| serde_json::from_slice(line).ok()))
     }
 
     /// Keeps bytes of a spool that could not be read.

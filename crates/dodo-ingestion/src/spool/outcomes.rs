@@ -1,6 +1,7 @@
 //! Which records of a spool were set aside instead of billed, for those who wait on a receipt.
 //!
-//! One JSON line each, appended by the sender after the dead letter and before the cursor.
+//! One JSON line each, appended by the sender after the dead letter and before the cursor. A sender that
+//! takes over learns from them what is not to be sent again.
 
 use std::io;
 use std::ops::Range;
@@ -9,10 +10,11 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::Seq;
-use crate::disk::{Disk, Open, append_all, read_to_end};
+use crate::disk::{Disk, Open, append_line, read_tail};
 use crate::error::{Error, ErrorKind};
 
-/// The most of the file that is read; what is set aside beyond it can be found in the dead letters.
+/// The most of the file that is read, from its end; what was set aside before can be found in the
+/// dead letters.
 const MAX_BYTES: u64 = 4 << 20;
 
 /// Why records were set aside, or lost.
@@ -70,12 +72,9 @@ impl Rejection {
 }
 
 pub(crate) fn append(disk: &dyn Disk, path: &Path, rejections: &[Rejection]) -> io::Result<()> {
-    let mut lines = Vec::new();
-    for rejection in rejections {
-        serde_json::to_writer(&mut lines, rejection)?;
-        lines.push(b'\n');
-    }
-    append_all(&*disk.open(path, Open::Append)?, &lines)
+    let lines: Vec<String> =
+        rejections.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
+    append_line(disk, path, lines.join("\n").as_bytes())
 }
 
 /// Every whole line; a line that is torn or not ours is passed over.
@@ -84,7 +83,7 @@ pub(crate) fn read(disk: &dyn Disk, path: &Path) -> io::Result<Vec<Rejection>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other?,
     };
-    let bytes = read_to_end(&*file, MAX_BYTES)?;
+    let bytes = read_tail(&*file, MAX_BYTES)?;
     Ok(bytes
         .split(|byte| *byte == b'\n')
         .filter_map(|line| serde_json::from_slice(line).ok())
@@ -92,14 +91,21 @@ pub(crate) fn read(disk: &dyn Disk, path: &Path) -> io::Result<Vec<Rejection>> {
 }
 
 /// A line of the dead letters, as far as it tells what `outcomes` told.
-#[derive(Deserialize)]
-struct Letter {
-    spool: String,
-    seq: Seq,
+#[derive(Debug, Deserialize)]
+pub(crate) struct Letter {
+    pub(crate) spool: String,
+    pub(crate) seq: Seq,
     reason: String,
     status: Option<u16>,
     message: String,
     uncertain: bool,
+}
+
+impl Letter {
+    pub(crate) fn outcome(self) -> Rejection {
+        let Self { seq, reason: kind, status, message, uncertain, .. } = self;
+        Rejection { seq, records: 1, kind, status, message, uncertain }
+    }
 }
 
 /// What was set aside of one spool, by the dead letters of its namespace.
@@ -128,8 +134,7 @@ pub(crate) fn from_dead_letters(
             if let Ok(letter) = serde_json::from_slice::<Letter>(line)
                 && letter.spool == spool
             {
-                let Letter { seq, reason: kind, status, message, uncertain, .. } = letter;
-                found.push(Rejection { seq, records: 1, kind, status, message, uncertain });
+                found.push(letter.outcome());
             }
         }
         lines.drain(..end);
@@ -139,7 +144,7 @@ pub(crate) fn from_dead_letters(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::MemoryDisk;
+    use crate::disk::{MemoryDisk, append_all};
 
     #[test]
     fn a_torn_line_is_passed_over() {

@@ -20,6 +20,9 @@ use crate::disk::{Disk, DiskFile, Open};
 /// How much of a file is read at once. Little where it is tested, so that records lie across two.
 const CHUNK_BYTES: usize = if cfg!(any(test, fuzzing)) { 4 << 10 } else { 256 << 10 };
 
+/// No owner writes half as much into one segment. What lies beyond it in a file is not looked at.
+const MAX_SEGMENT_BYTES: u64 = 16 << 20;
+
 /// A record and its body.
 #[derive(Debug)]
 pub(crate) struct Record {
@@ -44,7 +47,8 @@ pub(crate) struct Damage {
     pub(crate) segment: Seq,
     pub(crate) offset: u64,
     pub(crate) bytes: Vec<u8>,
-    /// The first record that it held, and how many; at least so many where that is not known.
+    /// The first record that it held, and how many; at least so many where that is not known. None,
+    /// if it is most likely the beginning of one that was never accepted.
     pub(crate) first: Seq,
     pub(crate) records: u64,
 }
@@ -70,6 +74,13 @@ pub(crate) struct Found {
     pub(crate) at_end: bool,
     /// And there never will be.
     pub(crate) exhausted: bool,
+}
+
+impl Found {
+    fn is_empty(&self) -> bool {
+        let Self { records, damage, lost, passed, .. } = self;
+        records.is_empty() && damage.is_empty() && lost.is_empty() && passed.is_empty()
+    }
 }
 
 #[derive(Debug)]
@@ -133,9 +144,23 @@ impl Reader {
         owner_alive: bool,
     ) -> io::Result<Found> {
         let mut found = Found::default();
+        match self.read_into(&mut found, max_records, max_bytes, owner_alive) {
+            // What was read before the disk failed was read: it is not handed out again.
+            Err(error) if found.is_empty() => Err(error),
+            _ => Ok(found),
+        }
+    }
+
+    fn read_into(
+        &mut self,
+        found: &mut Found,
+        max_records: usize,
+        max_bytes: usize,
+        owner_alive: bool,
+    ) -> io::Result<()> {
         let mut bytes = 0;
         while found.records.len() < max_records && bytes < max_bytes {
-            if self.open.is_none() && !self.open_next(owner_alive, &mut found)? {
+            if self.open.is_none() && !self.open_next(owner_alive, found)? {
                 found.at_end = true;
                 break;
             }
@@ -147,20 +172,20 @@ impl Reader {
                         continue;
                     }
                     let first = segment.info.first_seq;
-                    self.lose_up_to(first, header.seq, &mut found);
+                    self.lose_up_to(first, header.seq, found);
                     self.next = header.seq + 1;
                     bytes += header.frame_len();
                     found.records.push(record);
                 }
                 _ => {
-                    if !segment.fill(CHUNK_BYTES)? && !self.end_of_file(owner_alive, &mut found)? {
+                    if !segment.fill(CHUNK_BYTES)? && !self.end_of_file(owner_alive, found)? {
                         found.at_end = true;
                         break;
                     }
                 }
             }
         }
-        Ok(found)
+        Ok(())
     }
 
     /// Notes that a segment's records up to `seq` are lost.
@@ -234,7 +259,7 @@ impl Reader {
             _ if last && owner_alive => return Ok(false),
             SegmentHeader::Incomplete => self.pass(first, found),
             SegmentHeader::Bad | SegmentHeader::Readable(_) => {
-                let bytes = crate::disk::read_to_end(&*file, u64::MAX)?;
+                let bytes = crate::disk::read_to_end(&*file, MAX_SEGMENT_BYTES)?;
                 let from = self.next.max(first);
                 found.damage.push(Damage {
                     segment: first,
@@ -276,11 +301,13 @@ impl Reader {
             return Ok(false);
         }
         let first = segment.info.first_seq;
-        if parsed == Parsed::Bad {
-            let bytes = segment.rest().to_vec();
+        // A frame that is not whole was cut when its owner died, and nobody was told that it was
+        // accepted; or its length rotted. So it is kept, and not counted.
+        let bytes = segment.rest().to_vec();
+        if !bytes.is_empty() {
             let offset = segment.offset + segment.parsed as u64;
-            let from = self.next;
-            found.damage.push(Damage { segment: first, offset, bytes, first: from, records: 1 });
+            let records = u64::from(parsed == Parsed::Bad);
+            found.damage.push(Damage { segment: first, offset, bytes, first: self.next, records });
         }
         self.pass(first, found);
         Ok(true)
@@ -310,8 +337,11 @@ impl OpenSegment {
         self.offset += self.parsed as u64;
         self.parsed = 0;
         let old = self.bytes.len();
-        self.bytes.resize(old + bytes, 0);
-        let read = self.file.read_at(&mut self.bytes[old..], self.offset + old as u64);
+        let at = self.offset + old as u64;
+        let there =
+            self.file.len()?.min(MAX_SEGMENT_BYTES).saturating_sub(at).min(bytes as u64) as usize;
+        self.bytes.resize(old + there, 0);
+        let read = self.file.read_at(&mut self.bytes[old..], at);
         self.bytes.truncate(old + *read.as_ref().unwrap_or(&0));
         Ok(read? > 0)
     }

@@ -11,6 +11,7 @@ use super::{Namespace, Seq, SpoolName, reader::segment_name};
 use crate::clock::WallMs;
 use crate::disk::{DiskFile, Open, is_in_place};
 use crate::error::{Error, ErrorKind, Result};
+use crate::planted::{Fault, is_planted};
 
 /// Segments grow from this, so that a process with few calls takes little of the room.
 const LEAST_SEGMENT_BYTES: u64 = 64 << 10;
@@ -164,7 +165,7 @@ impl Writer {
     /// operating system, and, where that is set, on the disk.
     pub(crate) fn append(&self, draft: &mut Draft, now: WallMs) -> Result<Seq> {
         let seq = self.append_locked(&mut self.lock(), draft, now)?;
-        if self.settings.sync {
+        if self.settings.sync && !is_planted(Fault::AcceptUnsynced) {
             self.sync(seq)?;
         }
         Ok(seq)
@@ -185,7 +186,10 @@ impl Writer {
         }
         let Some(segment) = &mut state.segment else { return Err(Error::closed()) };
         let frame = draft.seal(seq, now, segment.info.salt);
-        let written = match segment.file.append(frame) {
+        let lose =
+            is_planted(Fault::LoseTheFirstOfASegment) && segment.len == SEGMENT_HEADER_BYTES as u64;
+        let appended = if lose { Ok(frame.len()) } else { segment.file.append(frame) };
+        let written = match appended {
             Ok(written) if written == frame.len() => written,
             short_or_failed => {
                 // A reader takes what was written of the frame for the end of the segment, so the
@@ -215,7 +219,7 @@ impl Writer {
         let least = SEGMENT_HEADER_BYTES as u64 + frame_len;
         let begun = self.namespace.with_room(|used| {
             let room = self.settings.bytes_for_segments().saturating_sub(used);
-            if room < least {
+            if room < least && !is_planted(Fault::IgnoreTheRoom) {
                 return Ok(false);
             }
             let allotted = state.next_segment_bytes.min(room).max(least);
@@ -330,7 +334,7 @@ impl Writer {
     fn sync(&self, seq: Seq) -> Result<()> {
         self.commit
             .wait_for(seq, || {
-                let (files, mut end) = {
+                let (files, end) = {
                     let mut state = self.lock();
                     let mut files = std::mem::take(&mut state.left_unsynced);
                     files.extend(state.segment.as_ref().map(|segment| segment.file.clone()));
@@ -338,14 +342,15 @@ impl Writer {
                 };
                 let synced: Vec<io::Result<()>> = files.iter().map(|file| file.sync()).collect();
                 let result: io::Result<()> = synced.into_iter().collect();
-                if result.is_err() {
-                    // What the kernel could not write it may forget, also of what was appended
-                    // meanwhile: that failed as well, and another file is begun.
-                    let mut state = self.lock();
-                    state.segment = None;
-                    end = state.next_seq;
+                if result.is_ok() {
+                    return (end, result);
                 }
-                (end, result)
+                // What the kernel could not write it may forget, also of what others wrote
+                // meanwhile: all of it has failed, and another file is begun.
+                let mut state = self.lock();
+                state.segment = None;
+                state.left_unsynced.clear();
+                (state.next_seq, result)
             })
             .map_err(|error| {
                 let what = "the call was written, but may not survive a power loss";

@@ -9,6 +9,10 @@ use super::{
 };
 use crate::clock::rfc3339;
 use crate::delivery::queue::Unanswered;
+use crate::planted::{Fault, is_planted};
+
+/// Stamps keep a distance of some minutes from what the API refuses: less than this is no reason.
+const STAMPS_MOVED_MS: i64 = 5_000;
 
 impl Delivery {
     /// Returns records to where they came from.
@@ -53,11 +57,15 @@ impl Delivery {
             return self.looked_up(lookup.clone(), *sent, answer, now, actions);
         }
         let judged = judge(answer, request.records.len());
-        let stamps_move =
-            judged.server_time.is_some_and(|server| self.skew.learn(server, now.wall));
+        if let Some(server) = judged.server_time {
+            self.skew.learn(server, now.wall);
+        }
         match judged.verdict {
             Verdict::Acknowledged => {
                 self.acknowledged += 1;
+                if self.failures >= FAILURES_TO_TELL {
+                    self.unpark(now);
+                }
                 self.works_again();
                 self.budget.accepted(now.mono, judged.remaining);
                 if self.refusals.taken(&request.records) {
@@ -93,7 +101,7 @@ impl Delivery {
                 self.hold(why, &words, now, actions);
                 self.put_back(request, now, actions);
             }
-            Verdict::Refused { .. } if stamps_move && !request.restamped => {
+            Verdict::Refused { .. } if !request.restamped && self.stamps_moved(&request, now) => {
                 request.restamped = true;
                 request.token = self.token();
                 self.resend(request, now, actions);
@@ -122,7 +130,9 @@ impl Delivery {
     /// A request was not taken, and is to be made again.
     fn failed(&mut self, mut request: Request, failing: bool, now: Now, actions: &mut Vec<Action>) {
         match request.purpose {
-            Purpose::Deliver if failing && self.fails_again(&mut request.records) => {
+            Purpose::Deliver | Purpose::TellApart | Purpose::Apart
+                if failing && self.fails_again(&mut request.records) =>
+            {
                 self.tell_apart_failing(request.records, now, actions);
             }
             Purpose::Failing(set) if failing => {
@@ -156,6 +166,18 @@ impl Delivery {
         actions.push(Action::Alarm { kind, message });
         self.held = true;
         self.not_before = now.mono + HOLD_MS;
+    }
+
+    /// Whether the stamps that a request went with may be what it was refused for: the clock was found
+    /// to be wrong, or the answer came long after the request was made.
+    fn stamps_moved(&self, request: &Request, now: Now) -> bool {
+        let Some(then) = request.stamps else { return false };
+        let now = self.skew.base(now.wall);
+        let moved = |occurred_at| {
+            let by = now.stamp(occurred_at).at.saturating_sub(then.stamp(occurred_at).at);
+            by.abs() >= STAMPS_MOVED_MS
+        };
+        request.records.iter().any(|sent| moved(sent.item.meta.occurred_at))
     }
 
     /// The same records at once, with other stamps; if the budget allows, else as if new.
@@ -273,7 +295,10 @@ impl Delivery {
         let attempts = sent.item.attempts;
         let message = message.to_owned();
         let cause = Cause { kind, status, message, attempts, uncertain: false, by_group };
-        if sent.item.unanswered.is_some() {
+        if is_planted(Fault::SetAsideWithoutALookup) {
+            let item = Item { unanswered: None, ..sent.item };
+            self.set_aside_now(Sent { item, ..sent }, cause, actions);
+        } else if sent.item.unanswered.is_some() {
             self.look_up_before_setting_aside(sent, cause, now);
         } else {
             self.set_aside_now(sent, cause, actions);

@@ -1,8 +1,9 @@
 //! What the server fails on.
 //!
 //! A batch on which the server fails again and again, while it takes others, holds an event that it
-//! cannot digest. It is told apart by halves, but only as long as others pass: an outage of the
-//! server is nobody's fault. The culprit is *parked*: tried alone, ever more rarely, and kept.
+//! cannot digest. It is told apart by halves: at each failure if others passed since, for then the
+//! batch is at fault; seldom if nothing passes, for an outage of the server is nobody's fault. The
+//! culprit is *parked*: tried alone, ever more rarely, and kept.
 
 use super::{Action, AlarmKind, Delivery, EVENTS_PER_REQUEST, MonoMs, Now, Purpose, Sent, split};
 
@@ -16,6 +17,8 @@ const PARKED_MAX_MS: MonoMs = 60 * 60_000;
 pub(super) struct FailingSet {
     /// How many requests had been acknowledged when it failed on them last.
     acknowledged: u64,
+    /// How often it failed on them since, while nothing passed.
+    failures: u32,
 }
 
 /// A record on which it fails alone.
@@ -57,10 +60,11 @@ impl Delivery {
         now: Now,
         actions: &mut Vec<Action>,
     ) {
-        if self.others_passed_since(set) {
+        let failures = set.failures + 1;
+        if self.others_passed_since(set) || failures >= FAILURES_TO_SPLIT {
             self.tell_apart_failing(records, now, actions);
         } else {
-            self.keep_failing(set, records);
+            self.keep_failing(FailingSet { failures, ..set }, records);
         }
     }
 
@@ -78,12 +82,19 @@ impl Delivery {
             self.park(alone, None, now, actions);
             return;
         }
-        let set = FailingSet { acknowledged: self.acknowledged };
+        let set = FailingSet { acknowledged: self.acknowledged, failures: 0 };
         self.failing.extend(split(records).map(|records| (set, records)));
     }
 
     pub(super) fn keep_failing(&mut self, set: FailingSet, records: Vec<Sent>) {
         self.failing.push_back((set, records));
+    }
+
+    /// The server works again: what it failed on while it failed on everything is tried at once.
+    pub(super) fn unpark(&mut self, now: Now) {
+        for (parking, _) in &mut self.parked {
+            *parking = Parking { not_before: now.mono, wait: PARKED_MIN_MS };
+        }
     }
 
     /// Tries a record again after a wait that grows.

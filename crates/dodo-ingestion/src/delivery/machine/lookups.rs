@@ -12,6 +12,7 @@ use super::{Action, Answer, Delivery, MonoMs, Now, Purpose, Sent, Verdict};
 use crate::clock::HOUR_MS;
 use crate::delivery::Cause;
 use crate::delivery::answer::{LookupVerdict, judge_lookup};
+use crate::planted::{Fault, is_planted};
 
 /// An hour less than the shortest time for which the API may remember an id.
 const REMEMBERED_MS: i64 = 23 * HOUR_MS;
@@ -33,6 +34,9 @@ pub(super) struct Lookup {
 impl Delivery {
     /// Takes out what may be billed and forgotten.
     pub(super) fn part_what_needs_a_lookup(&mut self, records: &mut Vec<Sent>, now: Now) {
+        if is_planted(Fault::ResendAfterADay) {
+            return;
+        }
         let is_old = |sent: &Sent| {
             sent.item.unanswered.is_some_and(|unanswered| {
                 // Either clock may have stood still or been set.

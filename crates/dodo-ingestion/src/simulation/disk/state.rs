@@ -23,6 +23,8 @@ pub(super) struct State {
     open: BTreeMap<u64, Description>,
     /// The processes that live, each with a number that no process had before.
     lives: BTreeMap<u32, u64>,
+    /// Of processes that are to die.
+    operations_left: BTreeMap<u32, u64>,
     /// Inodes, descriptions and lives are numbered together; no number is used twice.
     last_number: u64,
     /// The last bytes of a full disk are taken.
@@ -49,6 +51,7 @@ impl State {
             files: BTreeMap::new(),
             open: BTreeMap::new(),
             lives: BTreeMap::new(),
+            operations_left: BTreeMap::new(),
             last_number: ROOT,
             slack_taken: false,
         }
@@ -74,7 +77,13 @@ impl State {
         *self.lives.entry(process).or_insert(number)
     }
 
-    pub(super) fn check_alive(&self, process: u32, life: u64) -> io::Result<()> {
+    pub(super) fn begin_operation(&mut self, process: u32, life: u64) -> io::Result<()> {
+        if let Some(left) = self.operations_left.get_mut(&process) {
+            match left.checked_sub(1) {
+                Some(fewer) => *left = fewer,
+                None => self.kill(process),
+            }
+        }
         if self.lives.get(&process) == Some(&life) {
             Ok(())
         } else {
@@ -95,7 +104,16 @@ impl State {
         self.let_go(child, |description| description.opened_by != child);
     }
 
+    pub(super) fn kill_after(&mut self, process: u32, operations: u64) {
+        self.operations_left.insert(process, operations);
+    }
+
+    pub(super) fn is_alive(&self, process: u32) -> bool {
+        self.lives.contains_key(&process)
+    }
+
     pub(super) fn kill(&mut self, process: u32) {
+        self.operations_left.remove(&process);
         self.lives.remove(&process);
         self.let_go(process, |_| true);
     }

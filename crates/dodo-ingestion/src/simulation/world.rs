@@ -1,0 +1,576 @@
+//! The run of one seed: what happens next, and to whom.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use fastrand::Rng;
+use serde_json::{Value, json};
+
+use super::Outcome;
+use super::disk::{DiskFaults, Machine};
+use super::network::{self, Call, Outbox, Slot, Weather};
+use super::oracle::{End, Number, Oracle, numbers};
+use super::process::Process;
+use super::scenario::{KEYS, Plot, Scenario, UNKNOWN};
+use super::server::Server;
+use crate::clock::Now;
+use crate::config::ApiKey;
+use crate::delivery::Answer;
+use crate::error::ErrorKind;
+use crate::event::ApiCall;
+use crate::planted::{Fault, plant};
+
+/// When every run begins: 2026-01-31 12:00 UTC, so that a long one crosses a month.
+const START_MS: i64 = 1_769_860_800_000;
+/// What a run may hold of records, over what each spool's window may.
+const WINDOW_BYTES: usize = 2_500_000;
+const ASIDE_BYTES: usize = 12 << 20;
+const LOOK_MS: i64 = 5_000;
+const CALM_LOOK_MS: i64 = 30_000;
+/// No run has so many events, unless something spins.
+const MOST_EVENTS: u64 = 2_000_000;
+const HOUR_MS: i64 = 60 * 60_000;
+
+/// What happens at a time.
+#[derive(Debug)]
+pub(super) enum Event {
+    Arrive(u64),
+    Answer(u64),
+    Start,
+    Track(u32),
+    Weather,
+    Calamity,
+    DiskIsGood,
+    KeyIsTaken,
+    Look,
+}
+
+struct Flight {
+    process: u32,
+    key: String,
+    call: Call,
+    slot: Slot,
+    instead: Option<Answer>,
+    answer: Option<Answer>,
+}
+
+pub(crate) struct World {
+    pub(super) scenario: Scenario,
+    pub(super) rng: Rng,
+    /// The true time.
+    pub(super) now: i64,
+    pub(super) wall_offset: i64,
+    /// For how long the machine slept.
+    mono_lag: i64,
+    pub(super) machine: Machine,
+    pub(super) server: Server,
+    pub(super) oracle: Oracle,
+    pub(super) weather: Weather,
+    pub(super) processes: BTreeMap<u32, Process>,
+    /// Which key the server takes.
+    pub(super) key: usize,
+    pub(super) disk_is_bad: bool,
+    outbox: Outbox,
+    flights: BTreeMap<u64, Flight>,
+    events: BTreeMap<(i64, u64), Event>,
+    next_number: u32,
+    next_event: u64,
+    troubled: bool,
+    /// How seldom processes are served, at the least.
+    slowness_ms: i64,
+    dead_before_refusal: usize,
+    pub(super) senders_lost_under_refusal: usize,
+    outcome: Outcome,
+    tracing: bool,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, fault: Option<Fault>, tracing: bool) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        fastrand::seed(rng.u64(..));
+        plant(fault);
+        let scenario = Scenario::draw(&mut rng);
+        let mut server = Server::new(rng.u64(..));
+        server.options = scenario.server.clone();
+        let machine = Machine::new(rng.u64(..));
+        // The directory for state was there before.
+        _ = machine.disk(0).create_dir_all("/state".as_ref());
+        _ = machine.disk(0).sync_dir("/".as_ref());
+        let journalled = rng.bool();
+        machine.faults(|faults| faults.journalled = journalled);
+        Self {
+            oracle: Oracle::new(scenario.bounds),
+            scenario,
+            rng,
+            now: START_MS,
+            wall_offset: 0,
+            mono_lag: 0,
+            machine,
+            server,
+            weather: Weather::default(),
+            processes: BTreeMap::new(),
+            key: 0,
+            disk_is_bad: false,
+            outbox: Outbox::default(),
+            flights: BTreeMap::new(),
+            events: BTreeMap::new(),
+            next_number: 1,
+            next_event: 0,
+            troubled: true,
+            slowness_ms: 0,
+            dead_before_refusal: 0,
+            senders_lost_under_refusal: 0,
+            outcome: Outcome::default(),
+            tracing,
+        }
+    }
+
+    pub(crate) fn run(mut self) -> Outcome {
+        let scenario = format!("{:?}", self.scenario);
+        self.note("", || scenario);
+        for _ in 0..self.scenario.processes {
+            self.plan(0, Event::Start);
+        }
+        self.plan(0, Event::Weather);
+        self.plan(500, Event::Calamity);
+        self.plan(LOOK_MS, Event::Look);
+        let end = self.now + self.scenario.trouble_ms;
+        while self.now < end && self.is_fine() {
+            self.step();
+        }
+        if self.scenario.plot == Plot::LongOutage {
+            self.long_outage();
+        }
+        self.calm_down();
+        let end = self.now + self.scenario.calm_ms;
+        let mut look = self.now;
+        while self.now < end && self.is_fine() {
+            self.step();
+            if self.now >= look {
+                look = self.now + CALM_LOOK_MS;
+                self.oracle.look(&self.machine);
+                if self.oracle.unfinished().next().is_none() {
+                    break;
+                }
+            }
+        }
+        if self.is_fine() {
+            self.oracle.look(&self.machine);
+            self.oracle.finish(self.scenario.plot != Plot::Systemic);
+            self.look_at_receipts();
+        }
+        self.finish()
+    }
+
+    fn is_fine(&self) -> bool {
+        self.oracle.violations.is_empty() && self.server.violations.is_empty()
+    }
+
+    fn finish(mut self) -> Outcome {
+        plant(None);
+        let mut outcome = self.outcome;
+        outcome.violations = self.oracle.violations.clone();
+        outcome.violations.append(&mut self.server.violations);
+        for (fault, times) in self.machine.fired() {
+            *outcome.faults.entry(fault).or_default() += times;
+        }
+        outcome.simulated_ms = self.now - START_MS;
+        outcome.accepted = self.oracle.count_accepted();
+        outcome.billed = self.oracle.count_billed();
+        outcome.requests = self.oracle.requests;
+        outcome
+    }
+
+    /// Notes what happens; a fault by its name.
+    pub(super) fn note(&mut self, fault: &'static str, what: impl FnOnce() -> String) {
+        if !fault.is_empty() {
+            *self.outcome.faults.entry(fault).or_default() += 1;
+        }
+        if self.tracing {
+            let at = self.now - START_MS;
+            self.outcome.trace.push(format!(
+                "{:>10}.{:03} {fault} {}",
+                at / 1_000,
+                at % 1_000,
+                what()
+            ));
+        }
+    }
+
+    pub(super) fn clocks(&self) -> Now {
+        let mono = self.now - START_MS - self.mono_lag + 1_000;
+        Now { wall: self.now + self.wall_offset, mono: mono as u64 }
+    }
+
+    pub(super) fn plan(&mut self, after_ms: i64, event: Event) {
+        self.next_event += 1;
+        self.events.insert((self.now + after_ms, self.next_event), event);
+    }
+
+    pub(super) fn plan_start(&mut self) {
+        let after = self.rng.i64(10..3_000);
+        self.plan(after, Event::Start);
+    }
+
+    pub(super) fn new_number(&mut self) -> u32 {
+        self.next_number += 1;
+        self.next_number
+    }
+
+    /// The next thing that happens.
+    fn step(&mut self) {
+        self.outcome.events += 1;
+        if self.outcome.events > MOST_EVENTS {
+            self.oracle.violations.push("it goes on and on".into());
+        }
+        let served = self
+            .processes
+            .iter()
+            .map(|(number, process)| (process.next.max(process.stopped_until), *number))
+            .min();
+        let event = self.events.first_key_value().map(|((at, _), _)| *at);
+        match (served, event) {
+            (Some((at, number)), event) if event.is_none_or(|event| at <= event) => {
+                self.now = self.now.max(at);
+                self.serve(number);
+            }
+            (_, Some(at)) => {
+                self.now = self.now.max(at);
+                if let Some((_, event)) = self.events.pop_first() {
+                    self.happen(&event);
+                }
+            }
+            _ => self.now += LOOK_MS,
+        }
+    }
+
+    fn happen(&mut self, event: &Event) {
+        match *event {
+            Event::Arrive(flight) => self.arrive(flight),
+            Event::Answer(flight) => self.answer(flight),
+            Event::Start => {
+                let number = self.new_number();
+                self.start_as(number);
+            }
+            Event::Track(number) => self.track_some(number),
+            Event::Weather if self.troubled => self.change_weather(),
+            Event::Calamity if self.troubled => self.calamity(),
+            Event::Look if self.troubled => {
+                self.oracle.look(&self.machine);
+                self.plan(LOOK_MS, Event::Look);
+            }
+            Event::DiskIsGood => self.mend_the_disk(),
+            Event::KeyIsTaken => {
+                self.server.options.keys = [KEYS[self.key].to_owned()].into();
+            }
+            Event::Weather | Event::Calamity | Event::Look => {}
+        }
+    }
+
+    pub(super) fn start_as(&mut self, number: u32) {
+        let (config, now) = (&self.scenario.config, self.clocks());
+        match Process::start(number, &self.machine, config, &self.outbox, now) {
+            Ok(mut process) => {
+                self.note("", || format!("process {number} starts"));
+                process.shared.set_key(ApiKey::for_test(KEYS[self.key]));
+                process.next = self.now;
+                self.processes.insert(number, process);
+                self.plan(5, Event::Track(number));
+            }
+            Err(error) => {
+                self.note("", || format!("process {number} cannot start: {error}"));
+                self.machine.kill(number);
+                self.plan_start();
+            }
+        }
+    }
+
+    fn serve(&mut self, number: u32) {
+        let now = self.clocks();
+        let Some(process) = self.processes.get_mut(&number) else { return };
+        let sleep = process.serve(now).max(self.slowness_ms);
+        process.next = self.now + sleep + self.rng.i64(0..3);
+        let held = process.held();
+        let spools = held.spools;
+        if held.bytes > spools * WINDOW_BYTES + ASIDE_BYTES {
+            let text = format!("process {number} holds {} bytes of {spools} spools", held.bytes);
+            self.oracle.violations.push(text);
+        }
+        self.send();
+        self.bury(number);
+    }
+
+    /// Sees whether a process has died in what it just did.
+    fn bury(&mut self, number: u32) {
+        if self.machine.is_alive(number) {
+            return;
+        }
+        if self.processes.remove(&number).is_some() {
+            self.senders_lost_under_refusal += 1;
+            self.note("death", || format!("process {number} died"));
+            self.plan_start();
+        }
+    }
+
+    fn send(&mut self) {
+        let sent: Vec<_> = self.outbox.borrow_mut().drain(..).collect();
+        for sent in sent {
+            if !self.machine.is_alive(sent.process) {
+                continue;
+            }
+            if self.disk_is_bad {
+                self.oracle.budget_is_unknown(self.now);
+            }
+            self.oracle.started(self.now);
+            let fate = self.weather.decide(&mut self.rng);
+            let flight = self.next_event;
+            self.note(fate.name, || {
+                let what = match &sent.call {
+                    Call::Ingest(body) => format!("{:?}", numbers(body)),
+                    Call::Lookup(id) => format!("look-up of {id}"),
+                };
+                format!("process {} sends {what} as {flight}", sent.process)
+            });
+            let (slot, instead, answer) = (sent.slot, fate.instead, None);
+            let (process, key, call) = (sent.process, sent.key, sent.call);
+            self.flights.insert(flight, Flight { process, key, call, slot, instead, answer });
+            for after in fate.arrives {
+                self.plan(after, Event::Arrive(flight));
+            }
+            self.plan(fate.answered, Event::Answer(flight));
+        }
+    }
+
+    fn arrive(&mut self, number: u64) {
+        let Some(flight) = self.flights.get_mut(&number) else { return };
+        let answer = match &flight.call {
+            Call::Ingest(body) => {
+                let answer = self.server.ingest(self.now, &flight.key, body);
+                let body: Value = serde_json::from_slice(body).unwrap_or_default();
+                let ids: Vec<String> = body["events"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|event| Some(event["event_id"].as_str()?.to_owned()))
+                    .collect();
+                if answer.status == 200 {
+                    self.oracle.taken(&self.server, &ids);
+                }
+                answer
+            }
+            Call::Lookup(id) => self.server.lookup(self.now, &flight.key, id),
+        };
+        flight.answer.get_or_insert(network::read(&answer));
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        self.note("", || format!("{number} arrives: {} {text}", answer.status));
+    }
+
+    fn answer(&mut self, number: u64) {
+        let Some(flight) = self.flights.get_mut(&number) else { return };
+        let answer = flight.instead.take().or_else(|| flight.answer.clone());
+        *flight.slot.borrow_mut() = answer;
+        let process = flight.process;
+        if let Some(process) = self.processes.get_mut(&process) {
+            process.next = self.now;
+        }
+    }
+
+    fn track_some(&mut self, number: u32) {
+        if !self.troubled || !self.processes.contains_key(&number) {
+            return;
+        }
+        let calls = self.rng.u32(1..=self.scenario.most_at_once);
+        for _ in 0..calls {
+            self.track(number);
+        }
+        self.bury(number);
+        let next = self.rng.i64(10..4_000);
+        self.plan(next, Event::Track(number));
+    }
+
+    fn track(&mut self, process: u32) {
+        let again = self.rng.f64() < self.scenario.twice && self.oracle.next_number() > 0;
+        let number = if again {
+            self.rng.u64(..self.oracle.next_number())
+        } else {
+            self.oracle.next_number()
+        };
+        let (call, end) = self.call(number);
+        if again && call.id().is_none() {
+            return;
+        }
+        if again {
+            self.oracle.attempted_again(number);
+        } else {
+            let data = json!({
+                "customer_id": call.customer, "event_name": "api_call", "metadata": call.metadata,
+            });
+            self.oracle.attempted(data, end);
+        }
+        let delay = Duration::from_millis(self.rng.u64(..4_000));
+        let now = self.clocks();
+        let Some(process) = self.processes.get_mut(&process) else { return };
+        match process.shared.accept(call.event().into(), "api_call", delay, now) {
+            Ok((id, _)) => {
+                self.oracle.accepted(number);
+                process.next = process.next.min(self.now + delay.as_millis() as i64);
+                self.note("", || format!("call {number} accepted as {id}"));
+            }
+            Err(error) if error.kind() == ErrorKind::Overflow => {
+                self.note("overflow", || format!("call {number} refused: {error}"));
+            }
+            Err(error) => self.note("", || format!("call {number} refused: {error}")),
+        }
+    }
+
+    /// The call of a number: the same whenever it is asked for.
+    fn call(&mut self, number: Number) -> (SimCall, End) {
+        let mut rng = Rng::with_seed(number ^ 0x5eed);
+        let scenario = &self.scenario;
+        let known = scenario.unknown_customers == 0 || rng.u8(..6) > 0;
+        let customer = if known {
+            format!("cus_{}", rng.u32(..scenario.customers))
+        } else {
+            format!("{UNKNOWN}_{}", rng.u32(..scenario.unknown_customers))
+        };
+        let own_id = rng.f64() < scenario.own_ids;
+        let id = own_id.then(|| format!("call-{number}"));
+        let mut end = if known { End::Billed } else { End::Refused };
+        if let Some(id) = &id {
+            if rng.f64() < scenario.poison {
+                self.server.options.poisoned.insert(id.clone());
+                end = End::Refused;
+            } else if known && rng.f64() < scenario.poison_500 {
+                self.server.options.poisoned_500.insert(id.clone());
+                end = End::Kept;
+            }
+        }
+        let padding: String = (0..rng.usize(..=scenario.most_padding))
+            .map(|_| *rng.choice(&['a', '"', '\\', 'ü', '\u{1}', '/', '𝄞']).unwrap_or(&'a'))
+            .collect();
+        let metadata = json!({"n": number, "endpoint": padding, "status_code": rng.u16(200..600)});
+        (SimCall { id, customer, metadata }, end)
+    }
+
+    /// Everybody sleeps.
+    pub(super) fn sleep(&mut self, ms: i64) {
+        self.now += ms;
+        self.mono_lag += ms;
+    }
+
+    /// What was answered last is not heard, and then more than a day passes.
+    fn long_outage(&mut self) {
+        let hours = self.rng.i64(24..30);
+        let kind = self.rng.u8(..3);
+        self.note("long outage", || format!("{hours} hours, of kind {kind}"));
+        if self.troubled && kind == 0 {
+            for number in self.processes.keys().copied().collect::<Vec<_>>() {
+                self.machine.kill(number);
+                self.bury(number);
+            }
+            self.now += hours * HOUR_MS;
+        } else if kind == 1 {
+            self.sleep(hours * HOUR_MS);
+        } else {
+            self.troubled = false;
+            self.weather = Weather::outage();
+            self.slowness_ms = 10 * 60_000;
+            let end = self.now + hours * HOUR_MS;
+            while self.now < end && self.is_fine() {
+                self.step();
+            }
+            self.slowness_ms = 0;
+        }
+    }
+
+    /// The trouble is over.
+    fn calm_down(&mut self) {
+        self.note("", || "calm".into());
+        self.troubled = false;
+        self.weather = Weather::default();
+        let before = std::mem::take(&mut self.server.options.refuses_all);
+        self.refusal_changed(before);
+        self.server.options.keys = [KEYS[self.key].to_owned()].into();
+        self.mend_the_disk();
+        for process in self.processes.values_mut() {
+            process.stopped_until = process.stopped_until.min(self.now);
+            process.next = self.now;
+            process.shared.set_key(ApiKey::for_test(KEYS[self.key]));
+        }
+        if self.processes.is_empty() {
+            self.plan(0, Event::Start);
+        }
+    }
+
+    fn mend_the_disk(&mut self) {
+        if std::mem::take(&mut self.disk_is_bad) {
+            self.oracle.budget_is_unknown(self.now);
+        }
+        self.machine.faults(|faults| {
+            *faults = DiskFaults { journalled: faults.journalled, ..DiskFaults::default() };
+        });
+    }
+
+    /// Under a refusal of everything a sender sets at most eight calls aside.
+    pub(super) fn refusal_changed(&mut self, before: bool) {
+        self.oracle.look(&self.machine);
+        let dead = self.oracle.count_dead();
+        // Each new sender has to find out by itself.
+        let most = 8 * (1 + self.senders_lost_under_refusal);
+        if before && dead > self.dead_before_refusal + most {
+            let count = dead - self.dead_before_refusal;
+            self.oracle.violations.push(format!("{count} calls set aside by a refusal of all"));
+        }
+        if !before {
+            self.dead_before_refusal = dead;
+            self.senders_lost_under_refusal = 0;
+        }
+    }
+
+    /// Living processes learn that all of theirs is settled.
+    fn look_at_receipts(&mut self) {
+        if !self.server.options.poisoned_500.is_empty() {
+            return;
+        }
+        let end = self.now + HOUR_MS;
+        while self.now < end && self.is_fine() && self.waiting().is_some() {
+            self.step();
+        }
+        if let Some((number, settled, appended)) = self.waiting() {
+            let text = format!("process {number} knows of {settled} of its {appended}");
+            self.oracle.violations.push(text);
+        }
+    }
+
+    /// A process that does not know of all that is settled.
+    fn waiting(&self) -> Option<(u32, u64, u64)> {
+        self.processes.iter().find_map(|(number, process)| {
+            let settled = process.shared.settlement.settled();
+            let appended = process.shared.writer.next_seq();
+            (settled < appended).then_some((*number, settled, appended))
+        })
+    }
+}
+
+struct SimCall {
+    id: Option<String>,
+    customer: String,
+    metadata: Value,
+}
+
+impl SimCall {
+    fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+
+    fn event(&self) -> ApiCall {
+        let mut call = ApiCall::new(&self.customer);
+        if let Some(id) = &self.id {
+            call = call.event_id(id);
+        }
+        let text = |key: &str| self.metadata[key].as_str().unwrap_or_default().to_owned();
+        call.metadata("n", self.metadata["n"].as_i64().unwrap_or_default())
+            .metadata("endpoint", text("endpoint"))
+            .metadata("status_code", self.metadata["status_code"].as_i64().unwrap_or_default())
+    }
+}
