@@ -9,12 +9,12 @@ mod place;
 mod system;
 
 pub(crate) use memory::MemoryDisk;
-pub(crate) use place::{Notice, Unfit, prepare};
+pub(crate) use place::{Notice, Unfit};
 pub(crate) use system::SystemDisk;
 
 use std::fmt::Debug;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// How a file is opened.
@@ -40,6 +40,15 @@ pub(crate) struct FileId {
 /// A file system. Directories and files that it makes are readable by their owner only.
 pub(crate) trait Disk: Debug + Send + Sync + 'static {
     fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
+    /// Makes these directories, which lie in each other, fit for a spool. `allowed` names network
+    /// file systems that are taken all the same, separated by commas. Files that nobody else can
+    /// reach are fit wherever they are.
+    fn prepare(&self, dirs: &[PathBuf], _allowed: &str) -> Result<Vec<Notice>, Unfit> {
+        for dir in dirs {
+            self.create_dir_all(dir)?;
+        }
+        Ok(Vec::new())
+    }
     /// The names in a directory, in no order; none when there is no such directory.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>>;

@@ -8,6 +8,7 @@
 //!
 //! This is the only module that starts a thread.
 
+mod opening;
 mod records;
 mod registry;
 mod sender;

@@ -114,3 +114,26 @@ fn a_spool_that_is_replaced_by_a_file_is_said_and_made_anew_when_there_is_room_f
         ingestion.blocking_close(PATIENT).unwrap();
     }
 }
+
+#[test]
+#[cfg(unix)]
+fn what_is_made_anew_is_not_made_behind_a_link() {
+    for part in 0..3 {
+        let (server, dir) = (Server::start(), tempdir().unwrap());
+        let (ingestion, told) = listening(&server, &dir);
+        let elsewhere = tempdir().unwrap();
+        let replaced = &parts(&dir)[part];
+        // The engine may make it anew in between.
+        while std::os::unix::fs::symlink(elsewhere.path(), replaced).is_err() {
+            _ = fs::remove_dir_all(replaced);
+        }
+        eventually(&format!("it is told that {} is a link", replaced.display()), || {
+            told.lock().unwrap().contains(&AlarmKind::Storage)
+        });
+        assert_eq!(elsewhere.path().read_dir().unwrap().count(), 0, "{}", replaced.display());
+        fs::remove_file(replaced).unwrap();
+        bills_again(&ingestion);
+        assert_eq!(elsewhere.path().read_dir().unwrap().count(), 0, "{}", replaced.display());
+        ingestion.blocking_close(PATIENT).unwrap();
+    }
+}

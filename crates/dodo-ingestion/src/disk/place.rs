@@ -36,9 +36,17 @@ impl From<io::Error> for Unfit {
     }
 }
 
-/// Makes these directories, which lie in each other, fit for a spool. `allowed` names network file
-/// systems that are taken all the same, separated by commas.
-pub(crate) fn prepare(
+impl From<Unfit> for io::Error {
+    fn from(unfit: Unfit) -> Self {
+        match unfit {
+            Unfit::Failed(error) => error,
+            Unfit::Refused(why) => Self::other(why),
+        }
+    }
+}
+
+/// [`Disk::prepare`] on the machine's file system.
+pub(super) fn prepare(
     disk: &dyn Disk,
     dirs: &[PathBuf],
     allowed: &str,

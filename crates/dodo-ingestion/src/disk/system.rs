@@ -2,10 +2,10 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Disk, DiskFile, FileId, Open};
+use super::{Disk, DiskFile, FileId, Notice, Open, Unfit, place};
 use crate::process::OwnFile;
 
 /// Files and directories of this machine, private to the account that runs it.
@@ -19,6 +19,10 @@ impl Disk for SystemDisk {
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         builder.create(dir)
+    }
+
+    fn prepare(&self, dirs: &[PathBuf], allowed: &str) -> Result<Vec<Notice>, Unfit> {
+        place::prepare(self, dirs, allowed)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {

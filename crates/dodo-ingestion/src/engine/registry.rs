@@ -5,11 +5,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use super::{Job, serve};
+use super::{Job, opening, serve};
 use crate::alarm::{AlarmCallback, AlarmKind};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, Durability, NamespaceConfig, digest};
-use crate::disk::{self, Disk, MemoryDisk, Notice, SystemDisk, Unfit};
+use crate::disk::{Disk, MemoryDisk, Notice, SystemDisk, Unfit};
 use crate::error::{Error, Result};
 use crate::id::IdSource;
 use crate::process::PerProcess;
@@ -78,9 +78,7 @@ pub(crate) fn open(
         let message = format!("accepted calls are kept in memory only and die with it: {why}");
         shared.alarms.raise(AlarmKind::MemoryOnly, &message, now);
     }
-    for (kind, message) in told(&notices, namespace.dir()) {
-        shared.alarms.raise(kind, &message, now);
-    }
+    opening::tell_of_place(&shared.alarms, &notices, namespace.dir(), now);
     serve(Job::Serve { shared: shared.clone(), namespace })?;
     open.insert(place, Open { shared: Arc::downgrade(&shared), newest: built });
     Ok(shared)
@@ -139,10 +137,8 @@ fn create(
             _ => in_memory(Some("this account has no directory for state; set spool_dir".into())),
         };
     };
-    let root = parent.join("dodo-ingestion");
-    let dir = root.join(name);
-    let dirs = [root, dir.clone(), dir.join("spools")];
-    let opened = match disk::prepare(&SystemDisk, &dirs, &config.allow_filesystem) {
+    let dir = parent.join("dodo-ingestion").join(name);
+    let opened = match SystemDisk.prepare(&Namespace::dirs(&dir), &config.allow_filesystem) {
         Ok(notices) => on(Arc::new(SystemDisk), dir).map(|opened| Opened { notices, ..opened }),
         Err(Unfit::Failed(error)) => Err(error),
         Err(Unfit::Refused(why)) => return Err(Error::configuration("spool_dir", why)),
@@ -157,32 +153,6 @@ fn create(
             in_memory(Some(format!("spool_dir {} cannot be used: {error}", parent.display())))
         }
     }
-}
-
-/// What is told of a place, each kind once.
-fn told(notices: &[Notice], dir: &Path) -> Vec<(AlarmKind, String)> {
-    let mut told = Vec::new();
-    let open = notices.iter().filter_map(|notice| match notice {
-        Notice::WasOpen(dir, mode) => Some(format!("{} had the mode {mode:o}", dir.display())),
-        Notice::ContainerLayer => None,
-    });
-    let open: Vec<String> = open.collect();
-    if !open.is_empty() {
-        let message = format!(
-            "other users could reach the spool, and now cannot: {}; calls may have been read or planted",
-            open.join(", ")
-        );
-        told.push((AlarmKind::OpenToOthers, message));
-    }
-    if notices.contains(&Notice::ContainerLayer) {
-        let message = format!(
-            "{} is in the container's writable layer and is removed with it: calls that wait then \
-             are lost; put spool_dir on a volume, or set allow_filesystem to overlay",
-            dir.display()
-        );
-        told.push((AlarmKind::ContainerLayer, message));
-    }
-    told
 }
 
 /// `<environment>-<hash of scheme, host and port>-<account>`.

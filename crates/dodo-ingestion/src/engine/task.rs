@@ -4,17 +4,19 @@
 //! [`Task`] is a state machine with a clock handed in; [`run`] is the loop around it.
 
 use std::future::poll_fn;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use super::opening;
 use super::sender::Sender;
 use crate::alarm::AlarmKind;
 use crate::clock::{Clock as _, MINUTE_MS, MonoMs, Now, SystemClock, WallMs, instant_at};
 use crate::delivery::{Answer, Token};
 use crate::shared::Shared;
 use crate::spool::{
-    LookedAfter, Namespace, Rejection, SpoolName, outcomes_of, read_cursor, remove_spool,
+    LookedAfter, Namespace, Owned, Rejection, SpoolName, outcomes_of, read_cursor, remove_spool,
 };
 use crate::transport::{self, Connect};
 
@@ -190,8 +192,7 @@ impl Task {
 
     fn move_to_a_new_spool(&mut self, now: Now) {
         let settled = self.shared.settlement.settled();
-        let name = SpoolName(self.shared.ids.next(now.wall));
-        let spool = match self.namespace.create_spool(name) {
+        let spool = match self.new_spool(now) {
             Ok(spool) => spool,
             Err(error) => {
                 return self.alarm_storage(
@@ -214,7 +215,16 @@ impl Task {
         }
     }
 
-    fn alarm_storage(&self, what: &str, error: &std::io::Error, now: Now) {
+    /// Makes a spool where it may be that others made the directories meanwhile.
+    fn new_spool(&self, now: Now) -> io::Result<Owned> {
+        let (shared, dir) = (&self.shared, self.namespace.dir());
+        let allowed = &shared.config.allow_filesystem;
+        let notices = self.namespace.disk().prepare(&Namespace::dirs(dir), allowed)?;
+        opening::tell_of_place(&shared.alarms, &notices, dir, now.mono);
+        self.namespace.create_spool(SpoolName(shared.ids.next(now.wall)))
+    }
+
+    fn alarm_storage(&self, what: &str, error: &io::Error, now: Now) {
         let message = format!("{what}: {}: {error}", self.namespace.dir().display());
         self.shared.alarms.raise(AlarmKind::Storage, &message, now.mono);
     }

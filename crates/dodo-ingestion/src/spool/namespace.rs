@@ -62,6 +62,11 @@ pub(crate) struct Namespace {
 }
 
 impl Namespace {
+    /// The directories of a namespace, each in the one before.
+    pub(crate) fn dirs(dir: &Path) -> [PathBuf; 3] {
+        [dir.parent().unwrap_or(dir).to_owned(), dir.to_owned(), dir.join("spools")]
+    }
+
     /// Opens a namespace, creating its directories if need be.
     pub(crate) fn open(disk: Arc<dyn Disk>, dir: PathBuf) -> io::Result<Self> {
         disk.create_dir_all(&dir.join("spools"))?;
