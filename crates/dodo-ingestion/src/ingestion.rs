@@ -193,12 +193,12 @@ impl Ingestion {
     ///
     /// # Errors
     /// `timeout` when the time was over first: the calls stay spooled. `storage` when the disk
-    /// fails.
+    /// fails, `closed` when the host closed the files of the spool meanwhile.
     pub async fn flush(&self, timeout: impl Into<Option<Duration>>) -> Result<()> {
         let timeout = timeout.into().unwrap_or(DEFAULT_FLUSH_TIMEOUT);
         let Some((shared, seq)) = self.begin_flush()? else { return Ok(()) };
         let settled = shared.settlement.wait().until_settled(seq, deadline(timeout)).await;
-        settled.map_or_else(|| Err(timed_out(shared, timeout)), |_| Ok(()))
+        settled.unwrap_or_else(|| Err(timed_out(shared, timeout)))
     }
 
     /// [`flush`](Self::flush), blocking this thread.
@@ -209,7 +209,7 @@ impl Ingestion {
         let timeout = timeout.into().unwrap_or(DEFAULT_FLUSH_TIMEOUT);
         let Some((shared, seq)) = self.begin_flush()? else { return Ok(()) };
         let settled = shared.settlement.wait().block_until_settled(seq, deadline(timeout));
-        settled.map_or_else(|| Err(timed_out(shared, timeout)), |_| Ok(()))
+        settled.unwrap_or_else(|| Err(timed_out(shared, timeout)))
     }
 
     /// Appends a flush record; `None` when there is nothing to flush.

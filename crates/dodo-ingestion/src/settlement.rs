@@ -22,6 +22,7 @@ pub(crate) struct Settlement {
     settled: AtomicU64,
     dead_lettered: AtomicU64,
     lost: AtomicU64,
+    left: AtomicU64,
     waiters: AtomicUsize,
     ended: AtomicBool,
     changed: Event,
@@ -31,6 +32,8 @@ pub(crate) struct Settlement {
 #[derive(Debug, Default)]
 struct State {
     rejections: BTreeMap<Seq, Rejection>,
+    /// So many records the longest of them covers.
+    longest: u64,
     /// Flush records that are not settled: they are no calls.
     flushes: VecDeque<Seq>,
 }
@@ -55,6 +58,11 @@ impl Settlement {
         self.lost.load(Ordering::Relaxed)
     }
 
+    /// How many wait in a spool that is this process's no more.
+    pub(crate) fn left(&self) -> u64 {
+        self.left.load(Ordering::Relaxed)
+    }
+
     /// How many of the records up to `next_seq` are calls that are not settled.
     pub(crate) fn unsettled_calls(&self, next_seq: Seq) -> u64 {
         let mut state = self.state();
@@ -71,15 +79,33 @@ impl Settlement {
 
     /// Notes why records were not billed; before [`Settlement::advance`] passes it.
     pub(crate) fn reject(&self, rejection: Rejection) {
-        let mut state = self.state();
         let (records, lost) = (rejection.records, rejection.is_lost());
-        if state.rejections.insert(rejection.seq, rejection).is_none() {
+        if self.remember(rejection) {
             let counter = if lost { &self.lost } else { &self.dead_lettered };
             counter.fetch_add(records, Ordering::Relaxed);
         }
+    }
+
+    /// Leaves the records below `end` that are not settled to the next sender: what becomes of them
+    /// is not learnt here.
+    pub(crate) fn leave(&self, end: Seq) {
+        let settled = self.settled();
+        if settled < end {
+            self.left.fetch_add(self.unsettled_calls(end), Ordering::Relaxed);
+            self.remember(Rejection::left(&(settled..end)));
+            self.advance(end);
+        }
+    }
+
+    /// False when it was known.
+    fn remember(&self, rejection: Rejection) -> bool {
+        let mut state = self.state();
+        state.longest = state.longest.max(rejection.records);
+        let new = state.rejections.insert(rejection.seq, rejection).is_none();
         if state.rejections.len() > MAX_REJECTIONS {
             state.rejections.pop_first();
         }
+        new
     }
 
     /// Everything below `settled` is settled.
@@ -116,8 +142,9 @@ impl Settlement {
 
     fn outcome(&self, seq: Seq) -> Result<(), Error> {
         let state = self.state();
-        let before = state.rejections.range(..=seq).next_back().map(|(_, rejection)| rejection);
-        match before.filter(|rejection| rejection.covers(seq)) {
+        let near = seq.saturating_sub(state.longest)..=seq;
+        let mut before = state.rejections.range(near).rev().map(|(_, rejection)| rejection);
+        match before.find(|rejection| rejection.covers(seq)) {
             Some(rejection) => Err(rejection.to_error()),
             None => Ok(()),
         }
@@ -179,7 +206,28 @@ impl Waiting<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
     use std::time::Duration;
+
+    fn refused(seq: Seq) -> Rejection {
+        let (kind, message) = ("rejected".into(), String::new());
+        Rejection { seq, records: 1, kind, status: None, message, uncertain: false }
+    }
+
+    #[test]
+    fn what_was_set_aside_among_what_was_left_keeps_its_own_outcome() {
+        let settlement = Settlement::default();
+        settlement.advance(3);
+        settlement.reject(refused(5));
+        settlement.flush_appended(8);
+        settlement.leave(10);
+        let kind = |seq| settlement.outcome(seq).map_err(|error| error.kind()).err();
+        let kinds: Vec<_> = (2..11).map(kind).collect();
+        let (left, set_aside) = (Some(ErrorKind::Closed), Some(ErrorKind::Rejected));
+        assert_eq!(kinds, [None, left, left, set_aside, left, left, left, left, None]);
+        assert_eq!((settlement.left(), settlement.unsettled_calls(10)), (6, 0));
+        assert_eq!((settlement.lost(), settlement.dead_lettered()), (0, 1));
+    }
 
     /// Nothing ticks here: a wake-up that is lost is a deadline that passes.
     #[test]
@@ -204,14 +252,7 @@ mod tests {
                 let mut random = fastrand::Rng::with_seed(round);
                 for seq in 0..RECORDS {
                     if seq % 7 == 0 {
-                        settlement.reject(Rejection {
-                            seq,
-                            records: 1,
-                            kind: "rejected".into(),
-                            status: None,
-                            message: String::new(),
-                            uncertain: false,
-                        });
+                        settlement.reject(refused(seq));
                     }
                     if random.bool() {
                         std::thread::yield_now();

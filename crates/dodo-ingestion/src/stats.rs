@@ -19,7 +19,8 @@ pub struct Stats {
     pub billed: u64,
     /// Calls set aside because the billing API refused them.
     pub dead_lettered: u64,
-    /// Calls that wait.
+    /// Calls that wait; also those that another process may have delivered, since the host closed the
+    /// files of the spool.
     pub spooled: u64,
     /// Calls refused here, because they break a published limit.
     pub invalid: u64,
@@ -42,7 +43,8 @@ impl Stats {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let counters = &shared.counters;
         // Settled calls are counted before accepted ones, so that the sum never falls short.
-        let spooled = shared.settlement.unsettled_calls(shared.writer.next_seq());
+        let spooled =
+            shared.settlement.unsettled_calls(shared.writer.next_seq()) + shared.settlement.left();
         let dead_lettered = shared.settlement.dead_lettered();
         let quarantined = shared.settlement.lost();
         let accepted = get(&counters.accepted);

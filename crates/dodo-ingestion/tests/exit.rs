@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use dodo_ingestion::{ApiCall, Durability};
+use dodo_ingestion::{ApiCall, Durability, ErrorKind};
 use process::{LONG, NEVER, Role, builder, dir, fork, play, say, soon, spools, stage, track};
 use support::client;
 
@@ -26,6 +26,7 @@ fn role() {
     let Some(role) = process::own_role() else { return };
     match role.as_str() {
         "daemon" => become_a_daemon(),
+        "careless-on-disk" => close_the_files_of_the_spool(),
         "careless" => close_what_is_not_ones_own(),
         other => end(other),
     }
@@ -145,6 +146,54 @@ fn the_engine_survives_that_the_host_closes_its_descriptors() {
     play("careless", &server, dir.path());
     assert_eq!(verdict(dir.path()), "well");
     assert_eq!(server.billed(), 20);
+}
+
+/// Closes the one file that shows whose the spool is.
+fn close_owner() {
+    let of_owner = |descriptor: &i32| {
+        std::fs::read_link(format!("/proc/self/fd/{descriptor}"))
+            .is_ok_and(|path| path.ends_with("owner"))
+    };
+    for descriptor in (3..1024).filter(of_owner) {
+        // SAFETY: as in `close_descriptors`.
+        unsafe { libc::close(descriptor) };
+    }
+}
+
+fn close_the_files_of_the_spool() {
+    let ingestion = builder().linger(NEVER).build().unwrap();
+    report(|| {
+        let ways: [fn(); 2] = [|| close_descriptors(3), close_owner];
+        for (closed, close) in (1..).zip(ways) {
+            track(&ingestion, 5);
+            ingestion.blocking_flush(LONG).unwrap();
+            let waiting = track(&ingestion, 7);
+            // See above.
+            std::thread::sleep(Duration::from_millis(500));
+            close();
+            for receipt in &waiting {
+                let error = receipt.blocking_delivered(LONG).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+                assert!(error.may_be_billed(), "{error}");
+                assert!(error.message().contains("stays spooled"), "{error}");
+            }
+            track(&ingestion, 5);
+            ingestion.blocking_flush(LONG).unwrap();
+            soon("the old spool is delivered and removed", || spools(&dir()).len() == 1);
+            let stats = ingestion.stats();
+            assert_eq!((stats.billed, stats.spooled), (closed * 10, closed * 7), "{stats:?}");
+            assert_eq!((stats.accepted, stats.quarantined), (closed * 17, 0), "{stats:?}");
+        }
+        ingestion.blocking_close(LONG).unwrap();
+    });
+}
+
+#[test]
+fn calls_in_a_spool_whose_files_the_host_closed_are_billed_and_not_taken_for_lost() {
+    let (server, dir) = stage();
+    play("careless-on-disk", &server, dir.path());
+    assert_eq!(verdict(dir.path()), "well");
+    assert_eq!(server.billed(), 34);
 }
 
 /// The ways in which a process ends that never closes its client.

@@ -16,7 +16,8 @@ use crate::clock::{Clock as _, MINUTE_MS, MonoMs, Now, SystemClock, WallMs, inst
 use crate::delivery::{Answer, Token};
 use crate::shared::Shared;
 use crate::spool::{
-    LookedAfter, Namespace, Owned, Rejection, SpoolName, outcomes_of, read_cursor, remove_spool,
+    LookedAfter, Namespace, Owned, Rejection, Seq, SpoolName, outcomes_of, read_cursor,
+    remove_spool,
 };
 use crate::transport::{self, Connect};
 
@@ -185,24 +186,16 @@ impl Task {
                                was begun";
                 self.shared.alarms.raise(AlarmKind::Storage, message, now.mono);
             }
-            Ok(LookedAfter::Gone) => self.move_to_a_new_spool(now),
+            Ok(LookedAfter::Gone) => self.replace_removed_spool(now),
+            Ok(LookedAfter::Closed) => self.leave_closed_spool(now),
             Err(error) => self.alarm_storage("the spool cannot be looked after", &error, now),
         }
     }
 
-    fn move_to_a_new_spool(&mut self, now: Now) {
+    fn replace_removed_spool(&mut self, now: Now) {
         let settled = self.shared.settlement.settled();
-        let spool = match self.new_spool(now) {
-            Ok(spool) => spool,
-            Err(error) => {
-                return self.alarm_storage(
-                    "the spool was removed, and another cannot be made",
-                    &error,
-                    now,
-                );
-            }
-        };
-        let end = self.shared.writer.move_to(spool);
+        let what = "the spool was removed, and another cannot be made";
+        let Some(end) = self.move_to_a_new_spool(what, now) else { return };
         let calls = self.shared.settlement.unsettled_calls(end);
         let message = format!(
             "the spool was removed while it was in use, and with it {calls} calls that were not \
@@ -212,6 +205,33 @@ impl Task {
         if end > settled {
             self.shared.settlement.reject(Rejection::lost(&(settled..end)));
             self.shared.settlement.advance(end);
+        }
+    }
+
+    /// Its calls are delivered by whoever is the sender, as those of the dead are.
+    fn leave_closed_spool(&mut self, now: Now) {
+        let what = "the host closed the files of the spool, and another cannot be made";
+        let Some(end) = self.move_to_a_new_spool(what, now) else { return };
+        // It takes the old spool for that of a living owner, and its files may be closed as well.
+        self.sender = None;
+        self.next_election = now.mono;
+        let calls = self.shared.settlement.unsettled_calls(end);
+        let message = format!(
+            "the host closed the files of the spool, as a program does that becomes a daemon; \
+             another was made. {calls} calls stay in the old one, and the next sender delivers them"
+        );
+        self.shared.alarms.raise(AlarmKind::Storage, &message, now.mono);
+        self.shared.settlement.leave(end);
+    }
+
+    /// Returns how many records were appended to the old one.
+    fn move_to_a_new_spool(&self, or: &str, now: Now) -> Option<Seq> {
+        match self.new_spool(now) {
+            Ok(spool) => Some(self.shared.writer.move_to(spool)),
+            Err(error) => {
+                self.alarm_storage(or, &error, now);
+                None
+            }
         }
     }
 

@@ -98,11 +98,12 @@ impl Namespace {
         if !owner.try_lock()? {
             return Err(io::Error::other("another process holds the new spool's lock"));
         }
+        let id = owner.identify()?;
         CursorFile::create(&*self.disk, &unfinished.join("cursor"))?;
         let dir = self.spool_dir(&name);
         self.disk.rename(&unfinished, &dir)?;
         self.disk.sync_dir(&self.dir.join("spools"))?;
-        Ok(Owned { name, dir, lock: owner })
+        Ok(Owned { name, dir, lock: owner, id })
     }
 
     /// The spools of all processes, living and dead, oldest name first.

@@ -17,14 +17,14 @@ use crate::error::{Error, ErrorKind};
 /// dead letters.
 const MAX_BYTES: u64 = 4 << 20;
 
-/// Why records were set aside, or lost.
+/// Why records were set aside, or lost, or what became of them is not learnt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Rejection {
     pub(crate) seq: Seq,
     /// So many records from `seq` on.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub(crate) records: u64,
-    /// `rejected` or `too_large`; `storage` for what was lost.
+    /// `rejected` or `too_large`; `storage` for what was lost, `closed` for what was left.
     pub(crate) kind: String,
     pub(crate) status: Option<u16>,
     pub(crate) message: String,
@@ -52,6 +52,17 @@ impl Rejection {
                       in quarantine"
                 .into(),
             uncertain: true,
+        }
+    }
+
+    /// Records in a spool that is this process's no more. Never written down.
+    pub(crate) fn left(records: &Range<Seq>) -> Self {
+        Self {
+            kind: ErrorKind::Closed.as_str().into(),
+            message: "the host closed the files of the spool; the call stays spooled there, and \
+                      the next sender delivers it"
+                .into(),
+            ..Self::lost(records)
         }
     }
 

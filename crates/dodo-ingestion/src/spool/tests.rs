@@ -261,6 +261,17 @@ fn a_frame_that_was_cut_and_replaced_is_read_as_it_is_now() {
 }
 
 #[test]
+fn a_spool_whose_files_the_host_closed_is_not_taken_for_gone() {
+    let namespace = in_memory();
+    let mut owned = namespace.create_spool(SpoolName("one".into())).unwrap();
+    owned.lock = namespace.disk().open(Path::new("the host's"), Open::Update).unwrap();
+    let writer = Writer::new(namespace.clone(), owned, SMALL);
+    assert_eq!(writer.look_after(0, i64::MAX).unwrap(), LookedAfter::Closed);
+    remove_spool(&**namespace.disk(), &writer.dir()).unwrap();
+    assert_eq!(writer.look_after(0, i64::MAX).unwrap(), LookedAfter::Gone);
+}
+
+#[test]
 fn a_segment_that_is_damaged_or_gone_is_replaced_and_an_idle_one_left() {
     let namespace = in_memory();
     let writer = writer(&namespace, SMALL);

@@ -9,7 +9,7 @@ use super::format::{Draft, SEGMENT_HEADER_BYTES, SegmentInfo, segment_header};
 use super::group_commit::GroupCommit;
 use super::{Namespace, Seq, SpoolName, reader::segment_name};
 use crate::clock::WallMs;
-use crate::disk::{DiskFile, Open, is_in_place};
+use crate::disk::{DiskFile, FileId, Open, is_in_place};
 use crate::error::{Error, ErrorKind, Result};
 use crate::planted::{Fault, is_planted};
 
@@ -27,6 +27,8 @@ pub(crate) struct Owned {
     pub(crate) name: SpoolName,
     pub(crate) dir: PathBuf,
     pub(crate) lock: Arc<dyn DiskFile>,
+    /// Which file `owner` is, also when `lock` is not of it any more.
+    pub(crate) id: FileId,
 }
 
 /// How the owner writes.
@@ -96,6 +98,8 @@ pub(crate) enum Found {
     SegmentReplaced,
     /// The spool is gone, and with it whatever was not settled.
     Gone,
+    /// The spool is there, and the host closed our descriptors of it: it is the next sender's.
+    Closed,
 }
 
 impl Writer {
@@ -297,8 +301,12 @@ impl Writer {
         let mut state = self.lock();
         state.full = false;
         let disk = &**self.namespace.disk();
-        if !is_in_place(disk, &state.spool.dir.join("owner"), &*state.spool.lock) {
+        let Owned { dir, lock, id, .. } = &state.spool;
+        if !disk.identify(&dir.join("owner")).is_ok_and(|found| found == *id) {
             return Ok(Found::Gone);
+        }
+        if !lock.identify().is_ok_and(|found| found == *id) {
+            return Ok(Found::Closed);
         }
         let Some(segment) = &state.segment else { return Ok(Found::InPlace) };
         let mut header = [0; SEGMENT_HEADER_BYTES];
@@ -319,13 +327,13 @@ impl Writer {
         Ok(if whole { Found::InPlace } else { Found::SegmentReplaced })
     }
 
-    /// Goes on in a new spool, after the old one was removed from under us. Returns how many records
-    /// were appended to that.
+    /// Goes on in a new spool, after the old one was removed from under us or closed. Returns how many
+    /// records were appended to that.
     pub(crate) fn move_to(&self, spool: Owned) -> Seq {
         let mut state = self.lock();
         self.replaced.store(true, Ordering::Release);
         state.spool = spool;
-        state.segment = None;
+        self.leave_segment(&mut state);
         state.last_segment = None;
         state.next_seq
     }
