@@ -18,6 +18,8 @@ pub use options::{
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde_json::Value;
+
 /// A client's configuration, complete and checked.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
@@ -44,6 +46,22 @@ pub(crate) struct NamespaceConfig {
     pub(crate) requests_per_second: u32,
     pub(crate) request_timeout: Duration,
     pub(crate) late: LatePolicy,
+}
+
+impl NamespaceConfig {
+    /// The options that all processes of a namespace should have alike: they share one spool
+    /// directory and one sender.
+    pub(crate) fn shared(&self) -> [(&'static str, Value); 7] {
+        [
+            ("base_url", self.base_url.to_string().into()),
+            ("durability", self.durability.as_str().into()),
+            ("max_spool_bytes", self.max_spool_bytes.into()),
+            ("requests_per_minute", self.requests_per_minute.into()),
+            ("requests_per_second", self.requests_per_second.into()),
+            ("request_timeout", self.request_timeout.as_secs_f64().into()),
+            ("late", self.late.as_str().into()),
+        ]
+    }
 }
 
 /// The API key. Formats as dots.

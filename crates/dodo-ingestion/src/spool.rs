@@ -5,7 +5,8 @@
 //! ```text
 //! <state dir>/dodo-ingestion/<environment>-<hash of origin>-<account>/     a namespace
 //!     sender.lock                the one sender's lock; holds a count that shows that it lives
-//!     room.lock                  held for a moment by who begins a segment
+//!     room.lock                  held for a moment by who begins a segment, or writes settings
+//!     settings                   what the last process that opened the namespace was set to
 //!     starts                     when recent requests started: the request budget's memory
 //!     dead-letters.jsonl         what was refused, and why
 //!     quarantine/                byte ranges that could not be read
@@ -18,8 +19,8 @@
 //!
 //! # Who may write what
 //!
-//! The owner makes the spool with an empty cursor, appends to segments and creates them. Everything
-//! else is written by the sender. The sender unlinks segments below the highest; the highest and the
+//! The owner makes the spool with an empty cursor, appends to segments and creates them. Whoever opens
+//! the namespace writes its settings. Everything else is written by the sender. The sender unlinks segments below the highest; the highest and the
 //! spool itself only while it holds `owner`.
 //!
 //! # Invariants
@@ -49,6 +50,7 @@ mod group_commit;
 mod namespace;
 mod outcomes;
 mod reader;
+mod settings;
 mod writer;
 
 pub(crate) use cursor::Cursor;
@@ -57,6 +59,7 @@ pub(crate) use format::{Draft, Kind};
 pub(crate) use namespace::{DeadLetter, Namespace, SpoolName, show_life};
 pub(crate) use outcomes::Rejection;
 pub(crate) use reader::{Damage, Record};
+pub(crate) use settings::Settings;
 pub(crate) use writer::{Found as LookedAfter, Owned, Writer, WriterSettings};
 
 /// What the sender wrote of a spool's progress, for its owner to read.

@@ -79,6 +79,9 @@ pub(crate) fn open(
         shared.alarms.raise(AlarmKind::MemoryOnly, &message, now);
     }
     opening::tell_of_place(&shared.alarms, &notices, namespace.dir(), now);
+    if !memory {
+        opening::tell_of_settings(&shared, &namespace, now);
+    }
     serve(Job::Serve { shared: shared.clone(), namespace })?;
     open.insert(place, Open { shared: Arc::downgrade(&shared), newest: built });
     Ok(shared)
@@ -186,18 +189,10 @@ fn state_dir(env: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
 
 /// Two clients of one account in a process share its spool and sender, and so these settings.
 fn same_settings(open: &NamespaceConfig, wanted: &NamespaceConfig) -> Result<()> {
-    let conflicts = [
-        ("base_url", open.base_url != wanted.base_url),
-        ("durability", open.durability != wanted.durability),
-        ("max_spool_bytes", open.max_spool_bytes != wanted.max_spool_bytes),
-        ("requests_per_minute", open.requests_per_minute != wanted.requests_per_minute),
-        ("requests_per_second", open.requests_per_second != wanted.requests_per_second),
-        ("request_timeout", open.request_timeout != wanted.request_timeout),
-        ("late", open.late != wanted.late),
-    ];
-    match conflicts.into_iter().find(|(_, differs)| *differs) {
+    let mut pairs = open.shared().into_iter().zip(wanted.shared());
+    match pairs.find(|(open, wanted)| open != wanted) {
         None => Ok(()),
-        Some((field, _)) => Err(Error::configuration(
+        Some(((field, _), _)) => Err(Error::configuration(
             field,
             "differs from that of another client of this account in this process; use the same, \
              share the client, or give this one another account",

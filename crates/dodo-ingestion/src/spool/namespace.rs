@@ -228,9 +228,14 @@ impl Namespace {
         Ok(u64::from(info.allotted).saturating_sub(file.len()?))
     }
 
-    /// Does something while no other process does: taking room for a segment. A holder that was
-    /// stopped does not stop the others; room may then be taken twice.
+    /// Takes room for a segment, given what the namespace takes.
     pub(crate) fn with_room<T>(&self, take: impl FnOnce(u64) -> io::Result<T>) -> io::Result<T> {
+        self.alone(|| take(self.usage()?))
+    }
+
+    /// Does something while no other process does. A holder that was stopped does not stop the
+    /// others; room may then be taken twice.
+    pub(super) fn alone<T>(&self, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         let lock = self.disk.open(&self.dir.join("room.lock"), Open::Update)?;
         let locked = (0..ROOM_LOCK_ATTEMPTS).any(|attempt| {
             if attempt > 0 {
@@ -239,9 +244,9 @@ impl Namespace {
             lock.try_lock().unwrap_or(false)
         });
         if !locked {
-            tracing::debug!(target: "dodo_ingestion", "room is taken without its lock");
+            tracing::debug!(target: "dodo_ingestion", "another process holds room.lock; going on without it");
         }
-        take(self.usage()?)
+        act()
     }
 }
 

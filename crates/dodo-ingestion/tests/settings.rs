@@ -1,0 +1,107 @@
+//! What one process of an account leaves for the next: its settings, and calls that nobody delivers.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use dodo_ingestion::{AlarmKind, ApiCall, Builder, Ingestion, LatePolicy};
+use support::{Server, client, eventually};
+use tempfile::tempdir;
+
+const OLD_KEY: &str = "sk_test_old_canary";
+const NEW_KEY: &str = "sk_test_new_canary";
+const PATIENT: Duration = Duration::from_secs(60);
+
+type Told = Vec<(AlarmKind, String)>;
+
+/// Builds a client; returns what was told by then.
+fn open(builder: Builder) -> (Ingestion, Told) {
+    let told: Arc<Mutex<Told>> = Arc::default();
+    let sink = told.clone();
+    let builder = builder.on_alarm(move |alarm| {
+        sink.lock().unwrap().push((alarm.kind, alarm.message.clone()));
+    });
+    let ingestion = builder.build().unwrap();
+    let told = std::mem::take(&mut *told.lock().unwrap());
+    (ingestion, told)
+}
+
+/// What a client is told of this when it is built, and closed again.
+fn told_of(kind: AlarmKind, builder: Builder) -> Vec<String> {
+    let (ingestion, told) = open(builder);
+    ingestion.blocking_close(PATIENT).unwrap();
+    told.into_iter().filter(|(told, _)| *told == kind).map(|(_, message)| message).collect()
+}
+
+fn root(dir: &Path) -> PathBuf {
+    dir.join("dodo-ingestion")
+}
+
+/// The directories of the namespaces.
+fn namespaces(dir: &Path) -> Vec<PathBuf> {
+    root(dir).read_dir().unwrap().map(|entry| entry.unwrap().path()).collect()
+}
+
+#[test]
+fn another_key_or_other_settings_than_those_of_the_last_process_are_told_once() {
+    let (server, dir) = (Server::start(), tempdir().unwrap());
+    let with = |key: &str| client(&server, dir.path()).api_key(key).account("business");
+    let differ = |builder| told_of(AlarmKind::SettingsDiffer, builder);
+    for _ in 0..2 {
+        assert_eq!(differ(with(OLD_KEY)), Vec::<String>::new());
+    }
+    let [rotated] = &differ(with(NEW_KEY))[..] else { panic!("told once") };
+    assert!(rotated.starts_with(
+        "another key or other settings than the last process of this account used: api_key. "
+    ));
+    let changed = || with(NEW_KEY).late(LatePolicy::DeadLetter).max_spool_bytes(2 << 20);
+    let [changed_now] = &differ(changed())[..] else { panic!("told once") };
+    assert!(
+        changed_now.contains(
+            "used: late \"restamp\" before, \"dead_letter\" now; \
+             max_spool_bytes 1073741824 before, 2097152 now. "
+        ),
+        "{changed_now}"
+    );
+    assert_eq!(differ(changed()), Vec::<String>::new());
+
+    let settings = namespaces(dir.path())[0].join("settings");
+    let written = fs::read_to_string(&settings).unwrap();
+    let object: serde_json::Value = serde_json::from_str(&written).unwrap();
+    assert_eq!(object["late"], "dead_letter");
+    assert_eq!(object["api_key_digest"].as_str().unwrap().len(), 12);
+    for text in [&written, rotated, changed_now] {
+        assert!(!text.contains("canary"), "{text}");
+    }
+    // One that is damaged tells nothing, and is replaced.
+    for damaged in ["", "{\"late\":", "[]", "\u{0}\u{0}"] {
+        fs::write(&settings, damaged).unwrap();
+        assert_eq!(differ(changed()), Vec::<String>::new());
+        assert_eq!(fs::read_to_string(&settings).unwrap(), written);
+    }
+}
+
+#[test]
+fn settings_that_cannot_be_read_or_written_are_told_and_calls_are_billed() {
+    for in_the_way in ["settings", "settings.new"] {
+        let (server, dir) = (Server::start(), tempdir().unwrap());
+        client(&server, dir.path()).build().unwrap().blocking_close(PATIENT).unwrap();
+        let namespace = namespaces(dir.path()).remove(0);
+        fs::remove_file(namespace.join("settings")).unwrap();
+        fs::create_dir(namespace.join(in_the_way)).unwrap();
+        let (ingestion, told) = open(client(&server, dir.path()));
+        let words = "cannot be compared";
+        assert!(
+            told.iter()
+                .any(|(kind, message)| { *kind == AlarmKind::Storage && message.contains(words) })
+        );
+        ingestion.track_api_call(ApiCall::new("cus_1")).unwrap();
+        ingestion.blocking_close(PATIENT).unwrap();
+        eventually("the call is billed", || server.billed() == 1);
+    }
+}
