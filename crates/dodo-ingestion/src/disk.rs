@@ -9,7 +9,7 @@ mod place;
 mod system;
 
 pub(crate) use memory::MemoryDisk;
-pub(crate) use place::{Notice, Unfit};
+pub(crate) use place::{Notice, Unfit, is_ours};
 pub(crate) use system::SystemDisk;
 
 use std::fmt::Debug;

@@ -43,6 +43,7 @@ use std::path::Path;
 use crate::disk::Disk;
 use crate::sync;
 
+mod abandoned;
 mod cursor;
 mod drain;
 mod format;

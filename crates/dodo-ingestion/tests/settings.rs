@@ -105,3 +105,88 @@ fn settings_that_cannot_be_read_or_written_are_told_and_calls_are_billed() {
         eventually("the call is billed", || server.billed() == 1);
     }
 }
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in from.read_dir().unwrap() {
+        let (path, to) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
+        if path.is_dir() { copy(&path, &to) } else { _ = fs::copy(&path, &to).unwrap() }
+    }
+}
+
+fn track(ingestion: &Ingestion, calls: usize) {
+    for _ in 0..calls {
+        ingestion.track_api_call(ApiCall::new("cus_1")).unwrap();
+    }
+}
+
+#[test]
+fn calls_that_no_process_delivers_are_told_of_with_the_way_out() {
+    let (server, dir) = (Server::start(), tempdir().unwrap());
+    let with = |key: &str| client(&server, dir.path()).api_key(key);
+    let abandoned = |builder| told_of(AlarmKind::Abandoned, builder);
+    let none = Vec::<String>::new();
+
+    let old = with(OLD_KEY).linger(Duration::from_secs(300)).build().unwrap();
+    let namespace = namespaces(dir.path()).remove(0);
+    let name = namespace.file_name().unwrap().to_str().unwrap().to_owned();
+    let (prefix, account) = name.rsplit_once('-').unwrap();
+    track(&old, 5);
+    old.blocking_flush(PATIENT).unwrap();
+    // What a process leaves that is killed when it has delivered everything.
+    let left = root(dir.path()).join(format!("{prefix}-killed"));
+    copy(&namespace, &left);
+    assert_eq!(abandoned(with(NEW_KEY)), none);
+    fs::remove_dir_all(&left).unwrap();
+
+    track(&old, 5);
+    assert_eq!(abandoned(with(NEW_KEY)), none, "a process of that account runs");
+    copy(&namespace, &left);
+    let [told] = &abandoned(with(NEW_KEY))[..] else { panic!("told once") };
+    let expected = format!("{} (about 2 KiB)", left.display());
+    assert!(told.starts_with("calls of another account wait, and no process of it runs"), "{told}");
+    assert!(told.ends_with(&expected), "{told}");
+    fs::remove_dir_all(&left).unwrap();
+
+    // The key is rotated before the last calls were delivered, and the account has no name.
+    server.stop();
+    old.blocking_close(Duration::ZERO).unwrap_err();
+    drop(old);
+    let mut told = none.clone();
+    eventually("the engine lets go, and it is told", || {
+        told = abandoned(with(NEW_KEY));
+        !told.is_empty()
+    });
+    assert!(told[0].contains(&namespace.display().to_string()), "{told:?}");
+    assert!(told.len() == 1 && !told[0].contains("canary"), "{told:?}");
+
+    let server = Server::start_on(server.address, server.state.clone());
+    let next = with(NEW_KEY).account(account).build().unwrap();
+    eventually("the old calls are billed", || server.billed() == 10);
+    next.blocking_close(PATIENT).unwrap();
+    assert_eq!(abandoned(with(NEW_KEY)), none);
+}
+
+#[test]
+#[cfg(unix)]
+fn what_lies_beside_a_namespace_and_is_not_ours_is_not_looked_at() {
+    let (server, dir) = (Server::start(), tempdir().unwrap());
+    let builder = client(&server, dir.path()).linger(Duration::from_secs(300));
+    let ingestion = builder.build().unwrap();
+    track(&ingestion, 5);
+    let namespace = namespaces(dir.path()).remove(0);
+    let elsewhere = dir.path().join("elsewhere");
+    copy(&namespace, &elsewhere);
+    let beside = root(dir.path()).join("beside");
+    std::os::unix::fs::symlink(&elsewhere, &beside).unwrap();
+    let other = || client(&server, dir.path()).account("other");
+    assert_eq!(told_of(AlarmKind::Abandoned, other()), Vec::<String>::new());
+    fs::remove_file(&beside).unwrap();
+    fs::rename(&elsewhere, &beside).unwrap();
+    assert_eq!(told_of(AlarmKind::Abandoned, other()).len(), 1);
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(&beside, Some(65_534), None).unwrap();
+        assert_eq!(told_of(AlarmKind::Abandoned, other()), Vec::<String>::new());
+    }
+    ingestion.blocking_close(PATIENT).unwrap();
+}

@@ -76,6 +76,20 @@ fn judge(found: FileSystem, dir: &Path, allowed: &str) -> Result<Option<Notice>,
     }
 }
 
+/// Whether this is a directory of this account's, and no link to one.
+#[cfg(unix)]
+pub(crate) fn is_ours(dir: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let user = rustix::process::geteuid().as_raw();
+    std::fs::symlink_metadata(dir).is_ok_and(|found| found.is_dir() && found.uid() == user)
+}
+
+/// Whether this is a directory, and no link to one.
+#[cfg(not(unix))]
+pub(crate) fn is_ours(dir: &Path) -> bool {
+    std::fs::symlink_metadata(dir).is_ok_and(|found| found.is_dir())
+}
+
 /// Sees to it that a directory is ours alone.
 #[cfg(unix)]
 fn close_to_others(dir: &Path) -> Result<Option<Notice>, Unfit> {

@@ -5,10 +5,12 @@ use std::path::Path;
 use crate::alarm::{AlarmKind, Alarms};
 use crate::clock::MonoMs;
 use crate::config::digest;
-use crate::disk::Notice;
+use crate::disk::{self, Notice};
 use crate::shared::Shared;
 use crate::spool::{Namespace, Settings};
 
+/// So many of the namespaces beside one are looked at.
+const MAX_SIBLINGS: usize = 50;
 /// The setting that stands for the API key.
 const KEY_DIGEST: &str = "api_key_digest";
 
@@ -58,6 +60,27 @@ pub(super) fn tell_of_settings(shared: &Shared, namespace: &Namespace, now: Mono
             let message = format!("the settings of {dir} cannot be compared: {error}");
             shared.alarms.raise(AlarmKind::Storage, &message, now);
         }
+    }
+}
+
+/// Tells of calls beside this namespace that wait for a process of their own account. What cannot be
+/// looked at is not this account's to tell of.
+pub(super) fn tell_of_abandoned(alarms: &Alarms, namespace: &Namespace, now: MonoMs) {
+    let siblings = namespace.siblings(MAX_SIBLINGS).unwrap_or_default();
+    let ours = siblings.iter().filter(|sibling| disk::is_ours(sibling.dir()));
+    let abandoned = ours.filter_map(|sibling| {
+        let bytes = sibling.abandoned_bytes().ok()??;
+        Some(format!("{} (about {} KiB)", sibling.dir().display(), bytes.div_ceil(1024)))
+    });
+    let abandoned: Vec<String> = abandoned.collect();
+    if !abandoned.is_empty() {
+        let message = format!(
+            "calls of another account wait, and no process of it runs: start one. If only its key \
+             was rotated, set account to what follows the second - of the directory's name: a new \
+             key then finds its old calls. {}",
+            abandoned.join(", ")
+        );
+        alarms.raise(AlarmKind::Abandoned, &message, now);
     }
 }
 

@@ -81,6 +81,7 @@ pub(crate) fn open(
     opening::tell_of_place(&shared.alarms, &notices, namespace.dir(), now);
     if !memory {
         opening::tell_of_settings(&shared, &namespace, now);
+        opening::tell_of_abandoned(&shared.alarms, &namespace, now);
     }
     serve(Job::Serve { shared: shared.clone(), namespace })?;
     open.insert(place, Open { shared: Arc::downgrade(&shared), newest: built });

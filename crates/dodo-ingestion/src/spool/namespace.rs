@@ -73,6 +73,15 @@ impl Namespace {
         Ok(Self { disk, dir })
     }
 
+    /// The namespaces that lie beside this one, so many at most.
+    pub(crate) fn siblings(&self, most: usize) -> io::Result<Vec<Self>> {
+        let Some(root) = self.dir.parent() else { return Ok(Vec::new()) };
+        let mut names = self.disk.list(root)?;
+        names.sort_unstable();
+        let siblings = names.iter().map(|name| root.join(name)).filter(|dir| *dir != self.dir);
+        Ok(siblings.take(most).map(|dir| Self { disk: self.disk.clone(), dir }).collect())
+    }
+
     /// Makes the namespace's directories survive a power loss.
     pub(crate) fn sync_dirs(&self) -> io::Result<()> {
         self.dir.ancestors().take(3).try_for_each(|dir| self.disk.sync_dir(dir))
