@@ -20,7 +20,7 @@
 
 mod directory;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use self::directory::{Directory, Says, frame_of, is_segment_name, records_in, says, segment_name};
@@ -63,6 +63,8 @@ struct Sender {
     /// Where the first sender found the cursor.
     began_at: Option<Seq>,
     settled: Seq,
+    /// What the outcomes say was set aside: it does not come back.
+    set_aside: BTreeSet<Seq>,
     seqs: Vec<Seq>,
     /// Of each segment, how many bytes were handed out as records, and where the last of them ends.
     read: BTreeMap<Seq, (usize, usize)>,
@@ -74,14 +76,28 @@ struct Sender {
 impl Default for Sender {
     fn default() -> Self {
         let (limits, short_lived, began_at) = ((1_000, usize::MAX), false, None);
-        let (senders, settled, seqs, read, damage, lost) = Default::default();
-        let finished = false;
-        Self { limits, short_lived, senders, began_at, settled, seqs, read, damage, lost, finished }
+        let (senders, settled, set_aside, seqs, read) = Default::default();
+        let (damage, lost, finished) = Default::default();
+        Self {
+            limits,
+            short_lived,
+            senders,
+            began_at,
+            settled,
+            set_aside,
+            seqs,
+            read,
+            damage,
+            lost,
+            finished,
+        }
     }
 }
 
 impl Sender {
     fn open(&mut self, directory: &Directory, alive: bool) -> Drain {
+        let outcomes = outcomes_of(&**directory.namespace.disk(), directory.path()).unwrap();
+        self.set_aside.extend(outcomes.into_iter().map(|rejection| rejection.seq));
         let drain = Drain::open(&directory.namespace, Directory::name(), alive).unwrap();
         self.senders += 1;
         let settled = drain.cursor().settled;
@@ -157,7 +173,7 @@ impl Sender {
 
     fn take_damage(&mut self, directory: &Directory, damage: Damage) {
         let Damage { segment, offset, bytes, records, .. } = damage;
-        assert!(records > 0);
+        assert!(records > 0 || !bytes.is_empty());
         if bytes.is_empty() {
             return; // records that are missing without a trace
         }
@@ -212,8 +228,10 @@ impl Sender {
             if !seqs.iter().all(|seq| (*first..next).contains(seq)) {
                 return;
             }
-            expected.extend(seqs.into_iter().filter(|seq| *seq >= began_at));
-            if *first >= began_at && self.finished {
+            let skips = seqs.iter().any(|seq| self.set_aside.contains(seq));
+            let comes = |seq: &Seq| *seq >= began_at && !self.set_aside.contains(seq);
+            expected.extend(seqs.into_iter().filter(comes));
+            if *first >= began_at && self.finished && !skips {
                 let (read, _) = self.read.get(first).copied().unwrap_or_default();
                 let damaged = self.damage.range((*first, 0)..(*first, end as u64));
                 let damaged: usize = damaged.map(|(_, bytes)| bytes.len()).sum();

@@ -93,7 +93,7 @@ impl World {
         self.note("exit", || format!("process {number} closes and exits"));
         let now = self.clocks();
         if let Some(mut process) = self.processes.remove(&number) {
-            self.senders_lost_under_refusal += 1;
+            self.senders_lost_under_refusal += usize::from(process.sends());
             process.shared.leave(true);
             if process.shared.end_if_unused()
                 && let Some(task) = process.task.take()
@@ -129,7 +129,7 @@ impl World {
     fn lose_power(&mut self) {
         self.note("power loss", || "the power is lost".into());
         self.machine.power_loss();
-        self.senders_lost_under_refusal += self.processes.len();
+        self.senders_lost_under_refusal += 1;
         self.processes.clear();
         self.oracle.look_again();
         self.oracle.budget_is_unknown(self.now);

@@ -62,6 +62,10 @@ impl Process {
         self.task.as_ref().and_then(NamespaceTask::held).unwrap_or_default()
     }
 
+    pub(crate) fn sends(&self) -> bool {
+        self.held().spools > 0
+    }
+
     /// Runs the engine's task until it wants to sleep; returns for how long.
     pub(crate) fn serve(&mut self, now: Now) -> i64 {
         let Some(task) = &mut self.task else { return i64::MAX };
@@ -114,10 +118,6 @@ mod tests {
         Two { machine, first, second, told }
     }
 
-    fn sends(process: &Process) -> bool {
-        process.held().spools > 0
-    }
-
     #[test]
     fn a_sender_that_is_stopped_is_told_of_and_not_deposed() {
         let Two { machine, mut first, mut second, told } = two();
@@ -125,16 +125,16 @@ mod tests {
             first.serve(at(mono));
             second.serve(at(mono));
         }
-        assert!(sends(&first) && told.lock().unwrap().is_empty());
+        assert!(first.sends() && told.lock().unwrap().is_empty());
         for mono in (9_000..21_000).step_by(500) {
             second.serve(at(mono));
         }
-        assert!(!sends(&second));
+        assert!(!second.sends());
         assert_eq!(*told.lock().unwrap(), [AlarmKind::SenderStalled]);
         machine.kill(1);
         second.serve(at(21_000));
         second.serve(at(21_500));
-        assert!(sends(&second), "the dead are followed at the next election");
+        assert!(second.sends(), "the dead are followed at the next election");
     }
 
     #[test]
@@ -153,10 +153,10 @@ mod tests {
         for mono in (2_000..6_000).step_by(500) {
             first.serve(at(mono));
         }
-        assert!(!sends(&first), "it gave up its lock");
+        assert!(!first.sends(), "it gave up its lock");
         for mono in (6_000..20_000).step_by(500) {
             first.serve(at(mono));
         }
-        assert!(sends(&first), "nobody else is left");
+        assert!(first.sends(), "nobody else is left");
     }
 }

@@ -88,7 +88,10 @@ impl Scenario {
             poison_500: if systemic { 0.0 } else { few(rng, 0.003) },
             own_ids: rng.f64(),
             twice: few(rng, 0.05),
-            most_at_once: *rng.choice(&[1, 4, 16]).unwrap_or(&1),
+            most_at_once: match plot {
+                Plot::Full => 60,
+                _ => *rng.choice(&[1, 4, 16]).unwrap_or(&1),
+            },
             most_padding: if plot == Plot::Full { 400 } else { [0, 20, 400][rng.usize(..3)] },
             disk_faults: rng.bool(),
             power_loss: rng.u8(..4) == 0,

@@ -305,8 +305,8 @@ impl World {
         if self.machine.is_alive(number) {
             return;
         }
-        if self.processes.remove(&number).is_some() {
-            self.senders_lost_under_refusal += 1;
+        if let Some(process) = self.processes.remove(&number) {
+            self.senders_lost_under_refusal += usize::from(process.sends());
             self.note("death", || format!("process {number} died"));
             self.plan_start();
         }

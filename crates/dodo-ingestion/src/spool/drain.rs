@@ -51,7 +51,9 @@ impl Drain {
         }
         let reader = Reader::new(disk.clone(), dir.clone(), settled);
         let mut set_aside = outcomes::read(&*disk, &dir.join("outcomes"))?;
-        if let Some(last) = namespace.last_dead_letter()?
+        // Dead letters that cannot be read hold up no delivery: at worst a call that was set aside in
+        // the moment of a crash is sent again.
+        if let Some(last) = namespace.last_dead_letter().unwrap_or_default()
             && last.spool == name.0
             && !set_aside.iter().any(|rejection| rejection.covers(last.seq))
         {
