@@ -481,8 +481,7 @@ impl Delivery {
             && !ok
         {
             // It will be refused once more, and then perhaps there is room for the dead letter.
-            self.not_before = now.mono + STORAGE_RETRY_MS;
-            self.suspects.push_front(vec![sent]);
+            self.keep_for_later(sent, now);
         }
     }
 }

@@ -47,6 +47,8 @@ pub(crate) struct Bounds {
     pub(crate) per_minute: usize,
     pub(crate) per_second: usize,
     pub(crate) disk_bytes: u64,
+    /// Whether there is room for the dead letters of all that is refused.
+    pub(crate) letters_fit: bool,
 }
 
 #[derive(Debug)]
@@ -136,7 +138,11 @@ impl Oracle {
 
     /// What is still to be billed or set aside.
     pub(crate) fn unfinished(&self) -> impl Iterator<Item = Number> {
-        let ends = |number: &&Number| self.calls[**number as usize].end != End::Kept;
+        let ends = |number: &&Number| match self.calls[**number as usize].end {
+            End::Billed => true,
+            End::Refused => self.bounds.letters_fit,
+            End::Kept => false,
+        };
         self.open.iter().filter(ends).copied()
     }
 

@@ -11,23 +11,23 @@ const FAULTS: &[(Fault, u64)] = &[
     (Fault::AcknowledgeWithoutAnAnswer, 0),
     (Fault::AnyBodyAcknowledges, 1),
     (Fault::AnotherIdOnRetry, 1),
-    (Fault::SkipTheChecksum, 27),
+    (Fault::SkipTheChecksum, 36),
     (Fault::CursorGoesBackward, 0),
     (Fault::ForkKeepsLocks, 0),
-    (Fault::ForgetAttempts, 27),
+    (Fault::ForgetAttempts, 68),
     (Fault::UnlinkTooEarly, 1),
     (Fault::TwoSenders, 0),
     (Fault::SettleWithoutADeadLetter, 1),
     (Fault::LoseTheFirstOfASegment, 0),
     (Fault::IgnoreTheBudget, 2),
     (Fault::ForgetTheBudget, 42),
-    (Fault::SetAsideWithoutALookup, 27),
+    (Fault::SetAsideWithoutALookup, 210),
     (Fault::ResendAfterADay, 28),
-    (Fault::SkipTheQuarantine, 27),
+    (Fault::SkipTheQuarantine, 36),
     (Fault::IgnoreTheRoom, 42),
-    (Fault::NeverSystemic, 27),
+    (Fault::NeverSystemic, 0),
     (Fault::OneIdTwice, 4),
-    (Fault::AcceptUnsynced, 27),
+    (Fault::AcceptUnsynced, 104),
     (Fault::AdoptTheLiving, 0),
     (Fault::LeaveTheDead, 0),
 ];
@@ -177,7 +177,8 @@ fn every_planted_fault_is_found() {
         .iter()
         .filter(|(fault, likely)| {
             let mut seeds = std::iter::once(*likely).chain(0..MOST_SEEDS);
-            let found = seeds.find(|seed| !run(*seed, Some(*fault), false).violations.is_empty());
+            let broken = |seed, fault| !run(seed, fault, false).violations.is_empty();
+            let found = seeds.find(|seed| broken(*seed, Some(*fault)) && !broken(*seed, None));
             println!("{fault:?}: {}", found.map_or("never".into(), |seed| format!("seed {seed}")));
             found.is_none()
         })

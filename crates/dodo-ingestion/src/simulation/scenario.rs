@@ -77,6 +77,7 @@ impl Scenario {
                 per_minute: config.namespace.requests_per_minute as usize,
                 per_second: config.namespace.requests_per_second as usize,
                 disk_bytes: room,
+                letters_fit: plot != Plot::Full,
             },
             config,
             processes: rng.u32(1..5),

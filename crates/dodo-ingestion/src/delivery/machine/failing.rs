@@ -97,6 +97,12 @@ impl Delivery {
         }
     }
 
+    /// Tries a record again that was to be set aside and could not be. Others do not wait for it.
+    pub(super) fn keep_for_later(&mut self, sent: Sent, now: Now) {
+        let wait = PARKED_MIN_MS;
+        self.parked.push((Parking { not_before: now.mono + wait, wait }, sent));
+    }
+
     /// Tries a record again after a wait that grows.
     pub(super) fn park(
         &mut self,

@@ -264,7 +264,11 @@ fn a_dead_letter_that_cannot_be_written_is_not_forgotten() {
     world.answer(refused());
     assert_eq!((world.aside.len(), world.settled.len()), (0, 0));
     world.disk_full = false;
-    world.pass(5_000);
+    world.append(1);
+    world.pass(1_000);
+    world.answer(ok());
+    assert_eq!(world.settled, [1], "others do not wait for room");
+    wait_for_request(&mut world);
     world.answer(refused());
     assert_eq!(world.aside.len(), 1);
 }
