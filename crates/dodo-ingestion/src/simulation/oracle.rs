@@ -131,9 +131,10 @@ impl Oracle {
         self.calls.iter().filter(|call| call.billed_as.is_some()).count() as u64
     }
 
-    /// How many were set aside by themselves.
-    pub(crate) fn count_dead(&self) -> usize {
-        self.dead.len() - self.by_group.len()
+    /// The customers of whom calls were set aside by themselves.
+    pub(crate) fn customers_set_aside(&self) -> BTreeSet<String> {
+        let alone = self.dead.keys().filter(|number| !self.by_group.contains(number));
+        alone.map(|number| self.calls[*number as usize].data["customer_id"].to_string()).collect()
     }
 
     /// What is still to be billed or set aside.

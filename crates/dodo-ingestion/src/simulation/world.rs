@@ -1,6 +1,6 @@
 //! The run of one seed: what happens next, and to whom.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -78,7 +78,7 @@ pub(crate) struct World {
     troubled: bool,
     /// How seldom processes are served, at the least.
     slowness_ms: i64,
-    dead_before_refusal: usize,
+    set_aside_before_refusal: BTreeSet<String>,
     pub(super) senders_lost_under_refusal: usize,
     outcome: Outcome,
     tracing: bool,
@@ -118,7 +118,7 @@ impl World {
             next_event: 0,
             troubled: true,
             slowness_ms: 0,
-            dead_before_refusal: 0,
+            set_aside_before_refusal: BTreeSet::new(),
             senders_lost_under_refusal: 0,
             outcome: Outcome::default(),
             tracing,
@@ -511,18 +511,19 @@ impl World {
         });
     }
 
-    /// Under a refusal of everything a sender sets at most eight calls aside.
+    /// Under a refusal of everything a sender sets calls of at most eight customers aside.
     pub(super) fn refusal_changed(&mut self, before: bool) {
         self.oracle.look(&self.machine);
-        let dead = self.oracle.count_dead();
-        // Each new sender has to find out by itself.
-        let most = 8 * (1 + self.senders_lost_under_refusal);
-        if before && dead > self.dead_before_refusal + most {
-            let count = dead - self.dead_before_refusal;
-            self.oracle.violations.push(format!("{count} calls set aside by a refusal of all"));
-        }
-        if !before {
-            self.dead_before_refusal = dead;
+        let customers = self.oracle.customers_set_aside();
+        if before {
+            let count = customers.difference(&self.set_aside_before_refusal).count();
+            // Each new sender has to find out by itself.
+            if count > 8 * (1 + self.senders_lost_under_refusal) {
+                let text = format!("calls of {count} customers set aside by a refusal of all");
+                self.oracle.violations.push(text);
+            }
+        } else {
+            self.set_aside_before_refusal = customers;
             self.senders_lost_under_refusal = 0;
         }
     }
