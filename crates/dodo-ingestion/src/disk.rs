@@ -120,12 +120,17 @@ pub(crate) fn append_line(disk: &dyn Disk, path: &Path, line: &[u8]) -> io::Resu
         file.read_at(&mut last, at)?;
     }
     let start: &[u8] = if last == [b'\n'] { b"" } else { b"\n" };
-    append_all(&*file, &[start, line, b"\n"].concat())?;
-    file.sync()?;
-    match path.parent() {
-        Some(dir) if len == 0 => disk.sync_dir(dir),
-        _ => Ok(()),
+    let written = append_all(&*file, &[start, line, b"\n"].concat())
+        .and_then(|()| file.sync())
+        .and_then(|()| match path.parent() {
+            Some(dir) if len == 0 => disk.sync_dir(dir),
+            _ => Ok(()),
+        });
+    if written.is_err() {
+        // What was not written for certain is not to be found.
+        _ = file.truncate(len);
     }
+    written
 }
 
 /// Appends all bytes, in as many writes as it takes.

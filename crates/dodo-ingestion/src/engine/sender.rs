@@ -27,6 +27,8 @@ const SCAN_MS: MonoMs = 1_000;
 const FOREIGN_POLL_MS: MonoMs = 250;
 /// So many spools are drained at a time: each takes a descriptor or two.
 const MAX_DRAINS: usize = 200;
+/// One part in so many of the room is kept for what has to be written in any case.
+const SPARE: u64 = 64;
 /// Whoever can read a newer format is given the chance to become the sender this often.
 const YIELD_MS: MonoMs = 10 * MINUTE_MS as MonoMs;
 
@@ -359,13 +361,19 @@ impl Sender {
     fn keep_damaged(&mut self, now: Now) {
         for (spool, damage) in std::mem::take(&mut self.damaged) {
             let Some(drain) = self.drains.get(&spool) else { continue };
+            let bytes = damage.bytes.len() as u64;
             let kept = if is_planted(Fault::SkipTheQuarantine) {
                 Ok(())
+            } else if bytes > self.room() {
+                Err(std::io::ErrorKind::StorageFull.into())
             } else {
                 self.namespace.quarantine(drain.name(), &damage)
             };
             match kept {
-                Ok(()) => _ = self.uncommitted.insert(spool),
+                Ok(()) => {
+                    self.used_bytes += bytes;
+                    self.uncommitted.insert(spool);
+                }
                 Err(error) => {
                     self.alarm_storage("damaged bytes cannot be kept yet", &error, now);
                     self.damaged.push((spool, damage));
@@ -412,6 +420,12 @@ impl Sender {
         }
     }
 
+    /// What dead letters and quarantine may still take, and leave something for cursors and outcomes.
+    fn room(&self) -> u64 {
+        let max = self.shared.writer.max_bytes();
+        (max - max / SPARE).saturating_sub(self.used_bytes)
+    }
+
     fn settle(&mut self, spool: SpoolId, seq: u64) {
         if let Some(drain) = self.drains.get_mut(&spool) {
             drain.settle(seq);
@@ -435,15 +449,18 @@ impl Sender {
             self.settle(at.spool, at.seq);
             return true;
         }
-        let room = self.shared.writer.max_bytes().saturating_sub(self.used_bytes);
+        let room = self.room();
         let written = write_dead_letter(&self.namespace, drain, record, cause, room, now);
-        let written = written.and_then(|bytes| {
-            self.used_bytes += bytes;
-            drain.record_outcomes(std::slice::from_ref(&rejection))
-        });
-        if let Err(error) = written {
-            self.alarm_storage("a dead letter cannot be written", &error, now);
-            return false;
+        match written {
+            Ok(bytes) => self.used_bytes += bytes,
+            Err(error) => {
+                self.alarm_storage("a dead letter cannot be written", &error, now);
+                return false;
+            }
+        }
+        // It is set aside now, and not sent again, even if those who wait are not told.
+        if let Err(error) = drain.record_outcomes(std::slice::from_ref(&rejection)) {
+            self.alarm_storage("an outcome cannot be written", &error, now);
         }
         if *drain.name() == self.shared.writer.name() {
             self.shared.settlement.reject(rejection);
