@@ -39,14 +39,14 @@ pub(crate) fn soak(workspace: &Workspace, args: &[OsString]) -> Result<ExitCode>
 #[derive(Debug, clap::Args)]
 pub(crate) struct Seeds {
     /// How many seeds to run
-    #[arg(long, default_value_t = 2_000, value_name = "N")]
-    seeds: u64,
+    #[arg(long = "seeds", default_value_t = 2_000, value_name = "N")]
+    count: u64,
     /// The first of them
     #[arg(long, default_value_t = 0, value_name = "S")]
     from: u64,
     /// Run only this seed, and show all that happens in it
-    #[arg(long, value_name = "S", conflicts_with_all = ["seeds", "from"])]
-    seed: Option<u64>,
+    #[arg(long = "seed", value_name = "S", conflicts_with_all = ["count", "from"])]
+    only: Option<u64>,
 }
 
 /// The simulator is test code of the core, and has no other way in than a test.
@@ -55,10 +55,10 @@ pub(crate) fn sim(workspace: &Workspace, seeds: &Seeds) -> Result<ExitCode> {
     let mut command =
         workspace.cargo(["test", "--quiet", "--locked", "--package", "dodo-ingestion", "--lib"]);
     command.args(["--", "--exact", test, "--nocapture"]);
-    match seeds.seed {
+    match seeds.only {
         Some(seed) => command.env("SIM_SEED", seed.to_string()),
         None => command
-            .env("SIM_SEEDS", seeds.seeds.to_string())
+            .env("SIM_SEEDS", seeds.count.to_string())
             .env("SIM_FROM", seeds.from.to_string()),
     };
     let status = command.status().with_context(|| process::describe(&command))?;
