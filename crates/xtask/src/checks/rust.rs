@@ -56,8 +56,19 @@ pub(super) const PART: Part = Part {
             needs: &["rust/build"],
             runner: Some(Runner::Cargo),
             run: |job| {
-                job.cargo(&["test", "--workspace", "--locked", "--no-fail-fast"])?;
-                Ok(())
+                // The core as it ships, without what dodometer asks of tokio: with its signal driver no runtime can be
+                // built in a process whose descriptors were closed and used again.
+                let all = [
+                    "test",
+                    "--workspace",
+                    "--locked",
+                    "--no-fail-fast",
+                    "--exclude",
+                    "dodo-ingestion",
+                ];
+                let others = job.cargo(&all);
+                job.cargo(&["test", "--package", "dodo-ingestion", "--locked", "--no-fail-fast"])?;
+                others
             },
         },
         Step {

@@ -5,7 +5,10 @@
 //! batch is at fault; seldom if nothing passes, for an outage of the server is nobody's fault. The
 //! culprit is *parked*: tried alone, ever more rarely, and kept.
 
-use super::{Action, AlarmKind, Delivery, EVENTS_PER_REQUEST, MonoMs, Now, Purpose, Sent, split};
+use super::{
+    Action, AlarmKind, Delivery, EVENTS_PER_REQUEST, MonoMs, Now, Purpose, STORAGE_RETRY_MS, Sent,
+    split,
+};
 
 /// So often the server fails on a batch before others are let pass.
 const FAILURES_TO_SPLIT: u32 = 5;
@@ -99,8 +102,8 @@ impl Delivery {
 
     /// Tries a record again that was to be set aside and could not be. Others do not wait for it.
     pub(super) fn keep_for_later(&mut self, sent: Sent, now: Now) {
-        let wait = PARKED_MIN_MS;
-        self.parked.push((Parking { not_before: now.mono + wait, wait }, sent));
+        let parking = Parking { not_before: now.mono + STORAGE_RETRY_MS, wait: PARKED_MIN_MS };
+        self.parked.push((parking, sent));
     }
 
     /// Tries a record again after a wait that grows.
