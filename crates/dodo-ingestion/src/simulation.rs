@@ -11,6 +11,7 @@
 //! `cargo xtask sim --seeds N --from S` runs any number of seeds; `--seed S` shows what happens in one.
 
 mod calamity;
+mod calls;
 mod disk;
 mod network;
 mod oracle;

@@ -475,7 +475,7 @@ impl Delivery {
                 for queue in self.queues.values_mut() {
                     queue.attempted = 0; // what was written down is not known: write it again
                 }
-                self.put_back(request, now, actions);
+                self.put_back(request, now);
             }
         } else if let Some(sent) = self.setting_aside.remove(&token)
             && !ok

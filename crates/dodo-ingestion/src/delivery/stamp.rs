@@ -51,15 +51,13 @@ pub(crate) struct Skew {
 }
 
 impl Skew {
-    /// Learns from the server's clock and ours at the same moment. True when stamps move by it.
-    pub(crate) fn learn(&mut self, server: WallMs, ours: WallMs) -> bool {
+    /// Learns from the server's clock and ours at the same moment.
+    pub(crate) fn learn(&mut self, server: WallMs, ours: WallMs) {
         let measured = server.saturating_add(SECOND_MS / 2).saturating_sub(ours);
         let skew = if measured.abs() < LEAST_SKEW_MS { 0 } else { measured };
-        let moved = (skew - self.ms).abs() >= LEAST_SKEW_MS;
-        if moved {
+        if (skew - self.ms).abs() >= LEAST_SKEW_MS {
             self.ms = skew;
         }
-        moved
     }
 
     pub(crate) fn base(self, now: WallMs) -> StampBase {
@@ -94,12 +92,16 @@ mod tests {
     #[test]
     fn skew_is_learnt_when_it_matters() {
         let mut skew = Skew::default();
-        assert!(!skew.learn(NOW, NOW + 3_000));
-        assert!(skew.learn(NOW, NOW + HOUR_MS));
-        assert!(!skew.learn(NOW, NOW + HOUR_MS + 1_000));
+        skew.learn(NOW, NOW + 3_000);
+        assert_eq!(skew, Skew::default());
+        skew.learn(NOW, NOW + HOUR_MS);
+        let learnt = skew;
+        assert_ne!(learnt, Skew::default());
+        skew.learn(NOW, NOW + HOUR_MS + 1_000);
+        assert_eq!(skew, learnt, "a second is no news");
         let stamp = skew.base(NOW + HOUR_MS).stamp(NOW + HOUR_MS);
         assert!((stamp.at - NOW).abs() <= 1_000, "{stamp:?}");
-        assert!(skew.learn(NOW, NOW), "the clock was set right");
+        skew.learn(NOW, NOW); // the clock was set right
         assert_eq!(skew, Skew::default());
     }
 }

@@ -16,7 +16,7 @@ const STAMPS_MOVED_MS: i64 = 5_000;
 
 impl Delivery {
     /// Returns records to where they came from.
-    pub(super) fn put_back(&mut self, request: Request, now: Now, actions: &mut Vec<Action>) {
+    pub(super) fn put_back(&mut self, request: Request, now: Now) {
         match (request.purpose, &request.records[..]) {
             (Purpose::TellApart, _) => self.suspects.push_front(request.records),
             (Purpose::Apart, _) => {
@@ -25,9 +25,7 @@ impl Delivery {
                 }
             }
             (Purpose::Failing(set), _) => self.keep_failing(set, request.records),
-            (Purpose::Parked(parking), [alone]) => {
-                self.park(*alone, Some(parking), now, actions);
-            }
+            (Purpose::Parked(parking), [alone]) => self.park_again(*alone, parking, now),
             (Purpose::Lookup(lookup), [alone]) => self.lookups.push_back((lookup, *alone)),
             _ => self.return_to_queues(request.records, now),
         }
@@ -99,7 +97,7 @@ impl Delivery {
             }
             Verdict::Hold { why, words } => {
                 self.hold(why, &words, now, actions);
-                self.put_back(request, now, actions);
+                self.put_back(request, now);
             }
             Verdict::Refused { .. } if !request.restamped && self.stamps_moved(&request, now) => {
                 request.restamped = true;
@@ -121,7 +119,7 @@ impl Delivery {
                     self.suspects.extend(split(request.records));
                 } else {
                     self.max_bytes = learnt;
-                    self.put_back(request, now, actions);
+                    self.put_back(request, now);
                 }
             }
         }
@@ -138,7 +136,12 @@ impl Delivery {
             Purpose::Failing(set) if failing => {
                 self.failed_set(set, request.records, now, actions);
             }
-            _ => self.put_back(request, now, actions),
+            Purpose::Parked(parking) if failing => {
+                for sent in request.records {
+                    self.park(sent, Some(parking), now, actions);
+                }
+            }
+            _ => self.put_back(request, now),
         }
     }
 
@@ -185,7 +188,7 @@ impl Delivery {
         if self.budget.next_start(now.mono, true) <= now.mono {
             self.send(request, now, actions);
         } else {
-            self.put_back(request, now, actions);
+            self.put_back(request, now);
         }
     }
 
@@ -227,7 +230,7 @@ impl Delivery {
         match (&request.purpose, &request.records[..]) {
             (Purpose::Probe, _) => {
                 self.not_before = now.mono + HOLD_MS;
-                self.put_back(request, now, actions);
+                self.put_back(request, now);
             }
             (Purpose::Apart, [first, ..]) if self.refusals.is_condemned(first.group()) => {
                 for sent in &request.records {

@@ -106,6 +106,12 @@ impl Delivery {
         self.parked.push((parking, sent));
     }
 
+    /// A parked record was tried, and no answer says that it is at fault.
+    pub(super) fn park_again(&mut self, sent: Sent, before: Parking, now: Now) {
+        let parking = Parking { not_before: now.mono + before.wait, ..before };
+        self.parked.push((parking, sent));
+    }
+
     /// Tries a record again after a wait that grows.
     pub(super) fn park(
         &mut self,
