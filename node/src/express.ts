@@ -1,0 +1,35 @@
+/**
+ * Meters an Express app, of version 4 or 5, in one line before its routes:
+ *
+ * ```js
+ * import { meter } from 'dodo-ingestion/express';
+ *
+ * app.use(meter(ingestion, { customer: (req) => req.user?.customerId }));
+ * ```
+ *
+ * @packageDocumentation
+ */
+
+import type { IncomingMessage } from 'node:http';
+import type { Request } from 'express';
+import type { Ingestion } from './ingestion';
+import { record } from './metering/express';
+import { type NodeMiddleware, nodeMiddleware } from './metering/middleware';
+import type { MeterOptions } from './metering/options';
+import { tellers } from './metering/told';
+
+export type { MeterStats } from './metering/meter';
+export type { NodeMiddleware } from './metering/middleware';
+export type { Call, Customer, Metadata, MeterOptions, OnMissingCustomer } from './metering/options';
+
+export const { setCustomer, setUnits, setMetadata, setEndpoint } = tellers<IncomingMessage>(
+  (request) => request,
+);
+
+/** The middleware, for `app.use`. What an earlier one answers is not metered. */
+export function meter(
+  ingestion: Ingestion,
+  options?: MeterOptions<Request>,
+): NodeMiddleware<Request> {
+  return nodeMiddleware(ingestion, options, record);
+}

@@ -1,0 +1,290 @@
+/**
+ * Route templates of Express 4 and 5.
+ *
+ * `req.baseUrl` holds what the client asked for, not the template that a router is mounted by. So the routers are
+ * walked for the layers that lead to the route, and the template is made of what the developer wrote and of names of
+ * parameters alone. What cannot be found exactly becomes `*`, never a part of the path.
+ */
+
+import type { IncomingMessage } from 'node:http';
+
+type Pattern = string | RegExp;
+
+interface Route {
+  path: Pattern | readonly Pattern[];
+}
+
+/** One entry of a router. Which of these there are depends on the version. */
+interface Layer {
+  handle: Handle;
+  route?: Route | undefined;
+  /** Express 4. */
+  regexp?: RegExp & { fast_slash?: boolean };
+  keys?: readonly { name: string | number }[];
+  /** Express 5. */
+  slash?: boolean;
+  params?: Readonly<Record<string, unknown>>;
+  path?: string;
+  match(path: string): boolean | Match;
+}
+
+/** What `Layer.match` gives from router 2.3 on. */
+interface Match {
+  path: string;
+  pattern?: Pattern;
+  params: Readonly<Record<string, unknown>>;
+}
+
+interface Handle {
+  name?: string;
+  stack?: readonly Layer[];
+}
+
+interface App extends Handle {
+  parent?: App;
+  /** Express 4. */
+  _router?: Handle;
+  /** Express 5. In Express 4 it throws. */
+  router?: Handle;
+}
+
+/** What there was when a route took the request. A router that gives an error on has taken it away in the end. */
+interface Taken {
+  route: Route;
+  baseUrl: string;
+  url: string;
+  app: App | undefined;
+}
+
+/** An Express request, as far as it is looked at. */
+export interface ExpressRequest extends IncomingMessage {
+  route?: unknown;
+  baseUrl?: string;
+  app?: unknown;
+}
+
+/** Notices the routes that take a request; gives the template of the last one. */
+export function record(request: ExpressRequest): () => string | undefined {
+  let taken: Taken | undefined;
+  let route: unknown = request.route;
+  Object.defineProperty(request, 'route', {
+    configurable: true,
+    enumerable: true,
+    get: () => route,
+    set: (value: unknown) => {
+      route = value;
+      taken = isRoute(value)
+        ? {
+            route: value,
+            baseUrl: request.baseUrl ?? '',
+            url: request.url ?? '',
+            app: request.app as App | undefined,
+          }
+        : undefined;
+    },
+  });
+  return () => taken && template(taken);
+}
+
+function isRoute(value: unknown): value is Route {
+  return typeof value === 'object' && value !== null && 'path' in value;
+}
+
+function template(taken: Taken): string {
+  const { route, baseUrl } = taken;
+  // Most routes are one text in a router that is mounted nowhere.
+  const chain = baseUrl === '' && typeof route.path === 'string' ? undefined : find(taken);
+  const front = chain?.front ?? (baseUrl === '' ? '' : '/*');
+  const own = typeof route.path === 'string' ? route.path : which(route, chain?.layer, taken.url);
+  return own === '/' && front !== '' ? front : front + own;
+}
+
+interface Chain {
+  front: string;
+  /** The layer of the route itself; absent where it is out of sight. */
+  layer: Layer | undefined;
+}
+
+/** The layers that lead to the route. */
+function find({ route, baseUrl, app }: Taken): Chain | undefined {
+  const apps: App[] = [];
+  for (let each = app; each !== undefined; each = each.parent) {
+    apps.unshift(each);
+  }
+  let opaque: Chain | undefined;
+  const walk = (stack: readonly Layer[], rest: string, depth: number): Chain | undefined => {
+    for (const layer of stack) {
+      if (layer.route !== undefined) {
+        if (layer.route === route && rest === '') {
+          return { front: '', layer };
+        }
+        continue;
+      }
+      const mounted = layer.handle.name === 'mounted_app' ? apps[depth + 1] : undefined;
+      const inner = mounted ? stackOf(mounted) : stackOf(layer.handle);
+      if (inner === undefined && rest === '') {
+        continue;
+      }
+      const part = mount(layer, rest);
+      if (part === undefined) {
+        continue;
+      }
+      if (inner !== undefined) {
+        const chain = walk(inner, rest.slice(part.length), depth + (mounted ? 1 : 0));
+        if (chain !== undefined) {
+          return { front: part.template + chain.front, layer: chain.layer };
+        }
+      } else if (part.length === rest.length && rest === baseUrl) {
+        // A function of the user's may hand on to a router.
+        opaque ??= { front: part.template, layer: undefined };
+      }
+    }
+    return undefined;
+  };
+  const root = apps[0];
+  return (root && walk(stackOf(root) ?? [], baseUrl, 0)) ?? opaque;
+}
+
+function stackOf(handle: Handle): readonly Layer[] | undefined {
+  if (Array.isArray(handle.stack)) {
+    return handle.stack;
+  }
+  const app = handle as App;
+  if (app._router !== undefined) {
+    return app._router.stack;
+  }
+  // An app of Express 4 without a router would throw.
+  return Object.hasOwn(app, 'router') && 'mountpath' in app ? routerOf(app)?.stack : undefined;
+}
+
+function routerOf(app: App): Handle | undefined {
+  try {
+    return app.router;
+  } catch {
+    return undefined;
+  }
+}
+
+/** How much of the path a layer takes away, and by which template. */
+function mount(layer: Layer, path: string): { length: number; template: string } | undefined {
+  if (layer.slash || layer.regexp?.fast_slash) {
+    return { length: 0, template: '' };
+  }
+  if (layer.regexp !== undefined) {
+    return byRegExp(layer.regexp, layer.keys ?? [], path);
+  }
+  const matched = layer.match(path);
+  if (matched === false) {
+    return undefined;
+  }
+  const found: Partial<Match> = matched === true ? (layer as Partial<Match>) : matched;
+  const { path: taken = '', params = {}, pattern } = found;
+  return {
+    length: trimmed(taken).length,
+    template: pattern === undefined ? byParams(taken, params, layer) : trimmed(String(pattern)),
+  };
+}
+
+/** Express 4: where the groups lie in the path is known, and the rest is looked up in the regular expression. */
+function byRegExp(
+  regexp: RegExp,
+  keys: readonly { name: string | number }[],
+  path: string,
+): { length: number; template: string } | undefined {
+  const found = withIndices(regexp).exec(path);
+  if (found?.indices === undefined) {
+    return undefined;
+  }
+  const written = regexp.source.replaceAll('\\', '');
+  const length = trimmed(found[0]).length;
+  let template = '';
+  let at = found.index;
+  found.indices.slice(1).forEach((range, group) => {
+    // A group within one that was taken is taken.
+    if (range !== undefined && range[0] >= at) {
+      template += spelled(path.slice(at, range[0]), written) + named(keys[group]?.name ?? group);
+      at = range[1];
+    }
+  });
+  return { length, template: template + spelled(path.slice(at, Math.max(at, length)), written) };
+}
+
+const INDICES = new WeakMap<RegExp, RegExp>();
+
+function withIndices(regexp: RegExp): RegExp {
+  let indexed = INDICES.get(regexp);
+  if (indexed === undefined) {
+    indexed = new RegExp(regexp.source, `${regexp.flags.replaceAll(/[dgy]/g, '')}d`);
+    INDICES.set(regexp, indexed);
+  }
+  return indexed;
+}
+
+/** A part of the path as the developer wrote it: the case is the client's. */
+function spelled(part: string, written: string): string {
+  // The slash before a parameter is written within its group.
+  const slash = part.endsWith('/') ? '/' : '';
+  const text = trimmed(part);
+  const at = written.toLowerCase().indexOf(text.toLowerCase());
+  return (at < 0 ? '*' : written.slice(at, at + text.length)) + slash;
+}
+
+function named(name: string | number): string {
+  return typeof name === 'number' || /^\d/.test(name) ? '*' : `:${name}`;
+}
+
+/** Express before router 2.3 keeps no template: the values of parameters give way to their names. */
+function byParams(taken: string, params: Readonly<Record<string, unknown>>, layer: Layer): string {
+  const values = Object.entries(params).map(([name, value]) => {
+    const text = Array.isArray(value) ? value.join('/') : String(value ?? '');
+    return [Array.isArray(value) ? `*${name}` : named(name), text] as const;
+  });
+  values.sort(([, one], [, other]) => other.length - one.length);
+  let template = decoded(trimmed(taken));
+  const names: string[] = [];
+  for (const [name, value] of values) {
+    if (value !== '') {
+      // A mark that no path holds, so that no name is taken for a value.
+      template = template.replaceAll(value, () => `\0${names.push(name) - 1}\0`);
+    }
+  }
+  const lower = template.toLowerCase();
+  // The case of the rest is the client's, where the router does not mind it.
+  const folded = layer.match(taken.toUpperCase()) !== false ? lower : template;
+  return folded.replaceAll(/\0(\d+)\0/g, (_, index) => names[Number(index)] ?? '*');
+}
+
+function decoded(path: string): string {
+  try {
+    return decodeURIComponent(path);
+  } catch {
+    return path;
+  }
+}
+
+/** Which of a route's patterns it was, as text. */
+function which(route: Route, layer: Layer | undefined, url: string): string {
+  const patterns = (Array.isArray(route.path) ? route.path.flat(9) : [route.path]) as Pattern[];
+  const [first] = patterns;
+  if (patterns.length === 1 && first !== undefined) {
+    return String(first);
+  }
+  const end = url.indexOf('?');
+  const path = end < 0 ? url : url.slice(0, end);
+  const matched = layer?.regexp === undefined && layer?.match(path);
+  if (matched && matched !== true && matched.pattern !== undefined) {
+    return String(matched.pattern);
+  }
+  const sources = layer?.regexp?.source.split(/\|(?=\^)/);
+  if (sources?.length === patterns.length) {
+    const index = sources.findIndex((source) =>
+      new RegExp(source, layer?.regexp?.flags).test(path),
+    );
+    return String(patterns[index] ?? patterns.join('|'));
+  }
+  return patterns.join('|');
+}
+
+function trimmed(path: string): string {
+  return path.endsWith('/') ? path.slice(0, -1) : path;
+}

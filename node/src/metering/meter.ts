@@ -1,0 +1,312 @@
+/**
+ * What becomes of a call that has ended: who is billed, for what, under which name. Knows no framework.
+ *
+ * Invariant: nothing that goes wrong here leaves it. The one exception is asked for by name:
+ * `onMissingCustomer: 'throw'`.
+ */
+
+import { ConfigurationError } from '../errors';
+import type { Event, MetadataValue } from '../event';
+import type { Ingestion } from '../ingestion';
+import { add, cut } from './metadata';
+import { type Call, type Customer, check, type MeterOptions } from './options';
+import { toldOf } from './told';
+
+/** What a middleware has done so far. */
+export interface MeterStats {
+  /** Events accepted under the name that is billed. */
+  readonly billed: number;
+  /** Events accepted under the name of errors. */
+  readonly errors: number;
+  /** Calls that would have been billed, had a customer been named. */
+  readonly missingCustomer: number;
+  /** Events that were not accepted. */
+  readonly refused: number;
+  /** Metadata pairs, and units, that were cut or left out. */
+  readonly altered: number;
+  /** Callbacks that threw or rejected. */
+  readonly failed: number;
+}
+
+/** How a call went, as it was seen from outside of the framework. */
+export interface Seen {
+  method: string;
+  /** Absent where no response was begun. */
+  statusCode: number | undefined;
+  aborted: boolean;
+  responseTimeMs: number;
+  ttfbMs: number | undefined;
+  responseBytes: number | undefined;
+}
+
+/** A request, as a framework's file hands it over. */
+export interface Metered<Request> {
+  /** What the callbacks are given. */
+  request: Request;
+  /** What stands for the request all along. */
+  key: object;
+  /** The path without its query, of which nothing is written. */
+  path(): string;
+  header(name: string): string | null | undefined;
+  /** The template of the route that took the request, once the response has ended. */
+  template(): string | undefined;
+}
+
+export class Meter<Request> {
+  readonly #ingestion: Ingestion;
+  readonly #options: MeterOptions<Request>;
+  readonly #errorEventName: string | null;
+  readonly #counts = {
+    billed: 0,
+    errors: 0,
+    missingCustomer: 0,
+    refused: 0,
+    altered: 0,
+    failed: 0,
+  };
+
+  constructor(ingestion: Ingestion, options: MeterOptions<Request> = {}) {
+    check(ingestion, options);
+    this.#ingestion = ingestion;
+    const { customer } = options;
+    this.#options = {
+      ...options,
+      customer: typeof customer === 'string' ? customer.toLowerCase() : customer,
+    };
+    this.#errorEventName =
+      options.errorEventName === undefined ? 'api_error' : options.errorEventName;
+  }
+
+  /** Takes a request in hand; false where it is not to be metered, or another middleware has it. */
+  begin(method: string | undefined, key: object): boolean {
+    if (method === 'OPTIONS') {
+      return false;
+    }
+    const told = toldOf(key);
+    if (told.metered) {
+      return false;
+    }
+    told.metered = true;
+    return true;
+  }
+
+  /** Does what must not hurt the response. */
+  attempt(metering: () => void): void {
+    try {
+      metering();
+    } catch (error) {
+      this.#fails('the metering', error);
+    }
+  }
+
+  /** A call has ended. */
+  end(metered: Metered<Request>, seen: Seen): void {
+    this.attempt(() => this.#end(metered, seen));
+  }
+
+  stats(): MeterStats {
+    return { ...this.#counts };
+  }
+
+  #end(metered: Metered<Request>, seen: Seen): void {
+    const { request } = metered;
+    const options = this.#options;
+    const told = toldOf(metered.key);
+    const template =
+      told.endpoint ??
+      this.#guarded('endpoint', () => options.endpoint?.(request)) ??
+      this.#guarded('the template', () => metered.template());
+    const endpoint = template === undefined ? undefined : cut(String(template));
+    if (options.exclude?.length && this.#excludes(endpoint ?? metered.path())) {
+      return;
+    }
+    const { method, statusCode, aborted, responseTimeMs, responseBytes } = seen;
+    const call: Call = { method, endpoint, statusCode, aborted, responseTimeMs, responseBytes };
+    if (this.#guarded('skip', () => options.skip?.(request, call))) {
+      return;
+    }
+    const billed = this.#bills(statusCode, endpoint);
+    const eventName = billed ? options.eventName : this.#errorEventName;
+    if (eventName === null) {
+      return;
+    }
+    const track = (customer: Customer) => {
+      const customerId = idOf(customer) ?? this.#insteadOfCustomer(billed, call);
+      if (customerId !== undefined) {
+        const metadata = this.#metadata(request, seen, call, told);
+        this.#track({ customerId, eventName, metadata }, billed);
+      }
+    };
+    const customer = idOf(told.customer) ?? this.#customer(metered, call);
+    if (isPromise(customer)) {
+      customer
+        .then(undefined, (error: unknown) => {
+          this.#fails('customer', error);
+          return undefined;
+        })
+        .then(track)
+        .catch((error: unknown) => this.#fails('the metering', error));
+    } else {
+      track(customer);
+    }
+  }
+
+  /** Whether a template, or the path of a request that has none, is on the list. */
+  #excludes(what: string): boolean {
+    const { exclude = [] } = this.#options;
+    return exclude.some((entry) =>
+      entry.endsWith('*') ? what.startsWith(entry.slice(0, -1)) : what === entry,
+    );
+  }
+
+  #bills(status: number | undefined, endpoint: string | undefined): boolean {
+    if (status === undefined || (status === 404 && endpoint === undefined)) {
+      return false;
+    }
+    const chosen = this.#guarded('billStatus', () => this.#options.billStatus?.(status));
+    return chosen ?? (status < 500 && status !== 401 && status !== 403 && status !== 429);
+  }
+
+  #customer(metered: Metered<Request>, call: Call): Customer | Promise<Customer> {
+    const { customer } = this.#options;
+    if (typeof customer === 'string') {
+      return metered.header(customer)?.trim();
+    }
+    return this.#guarded('customer', () => customer?.(metered.request, call));
+  }
+
+  /** The customer of a call for which nothing names one. */
+  #insteadOfCustomer(billed: boolean, { method, endpoint }: Call): string | undefined {
+    const { onMissingCustomer } = this.#options;
+    if (typeof onMissingCustomer === 'object') {
+      return onMissingCustomer.customer;
+    }
+    // That a call which is not let in has no customer is as it should be.
+    if (billed) {
+      const what = `${method} ${endpoint ?? '(no route)'} is not metered: nothing names the customer`;
+      if (onMissingCustomer === 'throw') {
+        this.#counts.missingCustomer += 1;
+        queueMicrotask(() => {
+          throw new ConfigurationError(what, { field: 'customer' });
+        });
+      } else {
+        this.#tell('missingCustomer', what);
+      }
+    }
+    return undefined;
+  }
+
+  #metadata(
+    request: Request,
+    seen: Seen,
+    call: Call,
+    told: { units?: number; metadata?: Record<string, MetadataValue> },
+  ): Record<string, MetadataValue> {
+    const metadata: Record<string, MetadataValue> = {};
+    if (call.endpoint !== undefined) {
+      metadata.endpoint = call.endpoint;
+    }
+    metadata.method = cut(seen.method);
+    if (seen.statusCode !== undefined) {
+      metadata.status_code = seen.statusCode;
+    }
+    metadata.response_time_ms = microseconds(seen.responseTimeMs);
+    if (seen.ttfbMs !== undefined) {
+      metadata.ttfb_ms = microseconds(seen.ttfbMs);
+    }
+    if (seen.responseBytes !== undefined) {
+      metadata.response_bytes = seen.responseBytes;
+    }
+    if (seen.aborted) {
+      metadata.aborted = true;
+    }
+    const options = this.#options;
+    const units = told.units ?? this.#guarded('units', () => options.units?.(request, call));
+    if (Number.isFinite(units)) {
+      metadata.units = units;
+    } else if (units !== undefined && units !== null) {
+      this.#alters('units', 'left out: no number');
+    }
+    const pairs =
+      typeof options.metadata === 'function'
+        ? this.#guarded('metadata', () => addable(options.metadata, request, call))
+        : options.metadata;
+    if (pairs || told.metadata) {
+      add(metadata, { ...pairs, ...told.metadata }, (key, why) => this.#alters(key, why));
+    }
+    return metadata;
+  }
+
+  #track(event: Event, billed: boolean): void {
+    const refused = (error: unknown) =>
+      this.#tell('refused', `a call was not accepted and will not be billed: ${reason(error)}`);
+    this.#ingestion.track(event).then(() => {
+      this.#counts[billed ? 'billed' : 'errors'] += 1;
+    }, refused);
+  }
+
+  /** Calls into what may throw. Only `customer` may take its time. */
+  #guarded<T>(what: string, callback: () => T): T | undefined {
+    try {
+      const value = callback();
+      if (what !== 'customer' && isPromise(value)) {
+        value.then(undefined, () => {});
+        throw new TypeError('it gave a promise');
+      }
+      return value;
+    } catch (error) {
+      this.#fails(what, error);
+      return undefined;
+    }
+  }
+
+  #alters(key: string, why: string): void {
+    this.#tell('altered', `metadata ${key} is ${why}`);
+  }
+
+  #fails(what: string, error: unknown): void {
+    this.#tell(
+      'failed',
+      `${what} of a middleware failed, the response is served: ${reason(error)}`,
+    );
+  }
+
+  /** Counts what an operator should hear of, and tells of the first. */
+  #tell(what: 'missingCustomer' | 'refused' | 'altered' | 'failed', message: string): void {
+    this.#counts[what] += 1;
+    if (this.#counts[what] === 1) {
+      process.emitWarning(`${message} (told once; see stats())`, {
+        type: 'DodoIngestionWarning',
+        code: what,
+      });
+    }
+  }
+}
+
+function addable<Request>(
+  metadata: MeterOptions<Request>['metadata'],
+  request: Request,
+  call: Call,
+): object | null | undefined {
+  return typeof metadata === 'function' ? metadata(request, call) : metadata;
+}
+
+/** An id that is not empty; what is no text becomes text. */
+function idOf(customer: unknown): string | undefined {
+  if (customer === undefined || customer === null || customer === '') {
+    return undefined;
+  }
+  return String(customer);
+}
+
+function reason(error: unknown): string {
+  return error instanceof Error ? error.message : typeof error;
+}
+
+function isPromise(value: unknown): value is Promise<Customer> {
+  return typeof (value as { then?: unknown } | null | undefined)?.then === 'function';
+}
+
+function microseconds(milliseconds: number): number {
+  return Math.round(milliseconds * 1000) / 1000;
+}

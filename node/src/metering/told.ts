@@ -1,0 +1,55 @@
+/** What handlers and other middleware say of a call that is under way. The last word wins. */
+
+import type { MetadataValue } from '../event';
+
+export interface Told {
+  customer?: string;
+  units?: number;
+  endpoint?: string;
+  metadata?: Record<string, MetadataValue>;
+  /** A middleware has it in hand: a second one lets it through. */
+  metered?: boolean;
+}
+
+/** By the object that stands for the request all along. */
+const calls = new WeakMap<object, Told>();
+
+export function toldOf(key: object): Told {
+  let told = calls.get(key);
+  if (told === undefined) {
+    told = {};
+    calls.set(key, told);
+  }
+  return told;
+}
+
+/** How handlers speak of a call, with the framework's request in their hands. */
+export interface Tellers<Request> {
+  /** Says whose call it is. Wins over the option `customer`. */
+  setCustomer(request: Request, customerId: string): void;
+  /** Says how much the call counts: `units` in its metadata, which a meter can sum. */
+  setUnits(request: Request, units: number): void;
+  /** Adds a metadata pair. */
+  setMetadata(request: Request, key: string, value: MetadataValue): void;
+  /** Gives the route's template where the framework cannot know it. */
+  setEndpoint(request: Request, template: string): void;
+}
+
+/** The same for a framework, given which object stands for its request all along. */
+export function tellers<Request>(keyOf: (request: Request) => object): Tellers<Request> {
+  return {
+    setCustomer: (request, customerId) => {
+      toldOf(keyOf(request)).customer = customerId;
+    },
+    setUnits: (request, units) => {
+      toldOf(keyOf(request)).units = units;
+    },
+    setMetadata: (request, key, value) => {
+      const told = toldOf(keyOf(request));
+      told.metadata = { ...told.metadata, [key]: value };
+    },
+    setEndpoint: (request, template) => {
+      toldOf(keyOf(request)).endpoint = template;
+    },
+  };
+}

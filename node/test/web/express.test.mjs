@@ -1,0 +1,175 @@
+import assert from 'node:assert/strict';
+import { createServer } from 'node:http';
+import { test } from 'node:test';
+import compression from 'compression';
+import { meter, setCustomer, setUnits } from 'dodo-ingestion/express';
+import express5 from 'express';
+import express4 from 'express4';
+import { arrivals, CHUNKS, echo, suite } from './suite.mjs';
+import { call, client, events, listen, raw, someone } from './support.mjs';
+
+for (const [version, express] of [
+  ['Express 4', express4],
+  ['Express 5', express5],
+]) {
+  const start = async (ingestion, options) => {
+    const { arrived, here } = arrivals();
+    const metered = meter(ingestion, options);
+    const app = express();
+    app.use(metered);
+    app.all('/status/:code', (req, res) => res.status(Number(req.params.code)).send('a body'));
+    app.get('/hang/:code', (req, res) => res.status(Number(req.params.code)).write('some'));
+    app.get('/silent', (req) => here(req.headers['x-customer-id']));
+    app.get('/stream', async (_, res) => {
+      for (const chunk of CHUNKS) {
+        res.write(chunk);
+        await new Promise(setImmediate);
+      }
+      res.end();
+    });
+    app.get('/throws', () => {
+      throw new Error('planted');
+    });
+    app.get('/rejects', (_, __, next) => {
+      const failed = Promise.reject(new Error('planted'));
+      return express === express5 ? failed : failed.catch(next);
+    });
+    app.get('/told', (req, res) => {
+      setCustomer(req, req.headers['x-told']);
+      setUnits(req, 12);
+      res.send('told');
+    });
+    const orders = express.Router({ mergeParams: true });
+    orders.get('/:order', (_, res) => res.send('an order'));
+    const users = express.Router();
+    users.use('/:user/orders', orders);
+    app.use('/v1/users', users);
+    app.use('/fallback', (_, res) => res.send('fallback'));
+    app.use((_error, _req, res, _next) => res.status(500).send('failed'));
+    const server = createServer(app);
+    await echo(server, metered.upgrade);
+    return { port: await listen(server), arrived, stats: metered.stats };
+  };
+  suite(version, start, { endpoint: '/v1/users/:user/orders/:order', upgrades: true });
+
+  const endpointsOf = async (app, paths, ingestion) => {
+    const port = await listen(createServer(app));
+    const endpoints = [];
+    for (const path of paths) {
+      const customer = someone();
+      await call(port, path, { headers: { 'x-customer-id': customer } });
+      const [{ metadata }] = await events(ingestion, customer);
+      endpoints.push(metadata.endpoint);
+    }
+    return endpoints;
+  };
+  const answer = (_, res) => res.send('here');
+
+  test(`${version}: templates of all kinds of mounts`, async () => {
+    const ingestion = client();
+    const app = express();
+    app.use(meter(ingestion, { customer: 'x-customer-id' }));
+
+    app.get(['/one/:id', '/two/:name'], answer);
+    app.get(/^\/items\/(\d+)$/, answer);
+    app.get('/', answer);
+
+    const users = express.Router();
+    users.get('/', answer);
+    users.get('/broken', () => {
+      throw new Error('planted');
+    });
+    // The value is the static part's text.
+    app.use('/users/:id', users);
+    app.use(['/apiKeys/:key', '/tokens/:token'], users);
+    app.use(/^\/files\/\w+/, users);
+
+    const admin = express();
+    const inner = express.Router();
+    inner.get('/:report', answer);
+    admin.use('/reports/:year', inner);
+    admin.get('/top/:id', answer);
+    app.use('/admin/:tenant', admin);
+
+    // A function that hands on: no one can see into it.
+    app.use('/lazy', (req, res, next) => users(req, res, next));
+    app.use((_error, _req, res, _next) => res.status(500).send('failed'));
+
+    const paths = {
+      '/one/secret': '/one/:id',
+      '/two/secret': '/two/:name',
+      '/items/42': '/^\\/items\\/(\\d+)$/',
+      '/': '/',
+      '/users/secret': '/users/:id',
+      '/users/users': '/users/:id',
+      '/USERS/secret%20x/': '/users/:id',
+      '/users/secret/broken': '/users/:id/broken',
+      '/APIKEYS/secret': '/apiKeys/:key',
+      '/tokens/secret': '/tokens/:token',
+      '/admin/secret/reports/2026/secret': '/admin/:tenant/reports/:year/:report',
+      '/admin/secret/top/1?x=1': '/admin/:tenant/top/:id',
+      '/lazy': '/lazy',
+    };
+    const found = await endpointsOf(app, Object.keys(paths), ingestion);
+    assert.deepEqual(found, Object.values(paths));
+    const [byRegExp] = await endpointsOf(app, ['/files/secret'], ingestion);
+    assert.ok(!byRegExp.includes('secret'), byRegExp);
+  });
+
+  test(`${version}: compressed by a middleware further in, counted as sent`, async () => {
+    const ingestion = client();
+    const app = express();
+    app.use(meter(ingestion, { customer: 'x-customer-id' }));
+    app.use(compression({ threshold: 0 }));
+    app.get('/', (_, res) => res.send('x'.repeat(10_000)));
+    const port = await listen(createServer(app));
+    const customer = someone();
+    const headers = { 'x-customer-id': customer, 'accept-encoding': 'gzip' };
+    const { body } = await call(port, '/', { headers });
+    const [{ metadata }] = await events(ingestion, customer);
+    assert.equal(metadata.response_bytes, body.length);
+    assert.ok(body.length < 1_000);
+  });
+
+  test(`${version}: compressed by a middleware further out, counted as written`, async () => {
+    const ingestion = client();
+    const app = express();
+    app.use(compression({ threshold: 0 }));
+    app.use(meter(ingestion, { customer: 'x-customer-id' }));
+    app.get('/', (_, res) => res.send('x'.repeat(10_000)));
+    const port = await listen(createServer(app));
+    const customer = someone();
+    const headers = { 'x-customer-id': customer, 'accept-encoding': 'gzip' };
+    assert.ok((await call(port, '/', { headers })).body.length < 1_000);
+    const [{ metadata }] = await events(ingestion, customer);
+    assert.equal(metadata.response_bytes, 10_000);
+  });
+
+  test(`${version}: two middleware count once`, async () => {
+    const ingestion = client();
+    const app = express();
+    const metered = meter(ingestion, { customer: 'x-customer-id' });
+    app.use(metered, metered);
+    app.use(meter(ingestion, { customer: 'x-customer-id' }));
+    app.get('/', answer);
+    const [endpoint] = await endpointsOf(app, ['/'], ingestion);
+    assert.equal(endpoint, '/');
+  });
+
+  test(`${version}: who waits in the pipeline when the connection closes`, async () => {
+    const ingestion = client();
+    const app = express();
+    app.use(meter(ingestion, { customer: 'x-customer-id' }));
+    app.get('/hang', (_, res) => res.write('some'));
+    app.get('/behind', answer);
+    const port = await listen(createServer(app));
+    const customer = someone();
+    const head = `host: x\r\nx-customer-id: ${customer}\r\n\r\n`;
+    await raw(port, `GET /hang HTTP/1.1\r\n${head}GET /behind HTTP/1.1\r\n${head}`, (told) =>
+      told.includes('some'),
+    );
+    for (const { metadata } of await events(ingestion, customer, 2)) {
+      assert.equal(metadata.aborted, true);
+    }
+  });
+}

@@ -1,0 +1,119 @@
+import assert from 'node:assert/strict';
+import { createServer } from 'node:http';
+import { test } from 'node:test';
+import { getRequestListener } from '@hono/node-server';
+import { meter, setCustomer, setUnits } from 'dodo-ingestion/hono';
+import { Hono } from 'hono';
+import { arrivals, CHUNKS, STREAMED, suite } from './suite.mjs';
+import { client, events, listen, someone } from './support.mjs';
+
+const encoder = new TextEncoder();
+
+function streamed(chunks, end = true) {
+  return new ReadableStream({
+    start(controller) {
+      for (const chunk of chunks) {
+        controller.enqueue(encoder.encode(chunk));
+      }
+      if (end) {
+        controller.close();
+      }
+    },
+  });
+}
+
+function appOf(ingestion, options) {
+  const { arrived, here } = arrivals();
+  const metered = meter(ingestion, options);
+  const app = new Hono();
+  app.use(metered);
+  app.all('/status/:code', (c) => {
+    const status = Number(c.req.param('code'));
+    return new Response(status === 204 || status === 304 ? null : 'a body', { status });
+  });
+  app.get('/hang/:code', (c) => {
+    const status = Number(c.req.param('code'));
+    return new Response(streamed(['some'], false), { status });
+  });
+  app.get('/silent', (c) => {
+    here(c.req.header('x-customer-id'));
+    return new Promise(() => {});
+  });
+  app.get('/stream', () => new Response(streamed(CHUNKS)));
+  app.get('/throws', () => {
+    throw new Error('planted');
+  });
+  app.get('/rejects', async () => {
+    throw new Error('planted');
+  });
+  app.get('/told', (c) => {
+    setCustomer(c, c.req.header('x-told'));
+    setUnits(c, 12);
+    return c.text('told');
+  });
+  const orders = new Hono();
+  orders.get('/:order', (c) => c.text('an order'));
+  // An app with an error handler of its own has its handlers wrapped.
+  orders.onError((_, c) => c.text('failed', 500));
+  const users = new Hono();
+  users.route('/:user/orders', orders);
+  app.route('/v1/users', users);
+  app.use('/fallback', async (c, next) => {
+    await next();
+    c.res = c.text('fallback');
+  });
+  app.onError((_, c) => c.text('failed', 500));
+  return { app, arrived, stats: metered.stats };
+}
+
+const onNode = async (ingestion, options) => {
+  const { app, arrived, stats } = appOf(ingestion, options);
+  return { port: await listen(createServer(getRequestListener(app.fetch))), arrived, stats };
+};
+suite('Hono on Node', onNode, { endpoint: '/v1/users/:user/orders/:order' });
+
+const byFetch = async (ingestion, options) => {
+  const { app, arrived, stats } = appOf(ingestion, options);
+  const listener = getRequestListener((request) => app.fetch(request));
+  return { port: await listen(createServer(listener)), arrived, stats };
+};
+suite('Hono by fetch', byFetch, { endpoint: '/v1/users/:user/orders/:order' });
+
+test('Hono by fetch: without a server', async () => {
+  const ingestion = client();
+  const { app } = appOf(ingestion, { customer: 'x-customer-id' });
+  const customer = someone();
+  const headers = { 'x-customer-id': customer };
+  const response = await app.request('/stream', { headers });
+  assert.equal(await response.text(), STREAMED);
+  const broken = await app.request('/hang/200', { headers });
+  const reader = broken.body.getReader();
+  await reader.read();
+  await reader.cancel();
+  const told = await app.request('/told', { headers: { 'x-told': customer } });
+  assert.equal(told.headers.get('content-type'), 'text/plain;charset=UTF-8');
+  await told.text();
+  const found = (await events(ingestion, customer, 3)).map(({ metadata }) => metadata);
+  const seen = found.map(({ endpoint, aborted, response_bytes: bytes }) => [
+    endpoint,
+    aborted,
+    bytes,
+  ]);
+  assert.deepEqual(seen.sort(), [
+    ['/hang/:code', true, 4],
+    ['/stream', undefined, Buffer.byteLength(STREAMED)],
+    ['/told', undefined, 4],
+  ]);
+});
+
+test('Hono: a middleware that answers is no route', async () => {
+  const ingestion = client();
+  const app = new Hono();
+  app.use(meter(ingestion, { customer: 'x-customer-id' }));
+  app.use('/guarded/*', async (c, _next) => c.text('not you', 401));
+  app.get('/guarded/:id', (c) => c.text('here'));
+  const customer = someone();
+  await (await app.request('/guarded/1', { headers: { 'x-customer-id': customer } })).text();
+  const [{ metadata }] = await events(ingestion, customer);
+  assert.deepEqual([metadata.status_code, metadata.endpoint], [401, undefined]);
+});

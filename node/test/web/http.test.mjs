@@ -1,0 +1,253 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { createServer, ServerResponse } from 'node:http';
+import { connect, constants, createServer as createHttp2Server } from 'node:http2';
+import { test } from 'node:test';
+import { ConfigurationError } from 'dodo-ingestion';
+import { meter, setCustomer, setEndpoint, setMetadata, setUnits } from 'dodo-ingestion/http';
+import { handler, routeOf } from './plain.mjs';
+import { arrivals, echo, suite } from './suite.mjs';
+import { meter as billing, call, client, events, leave, listen, raw, someone } from './support.mjs';
+
+const start = async (ingestion, options) => {
+  const { arrived, here } = arrivals();
+  const metered = meter(ingestion, { endpoint: routeOf, ...options });
+  const handle = handler(here, { setCustomer, setUnits });
+  const server = createServer((req, res) => {
+    metered(req, res);
+    handle(req, res);
+  });
+  await echo(server, metered.upgrade);
+  return { port: await listen(server), arrived, stats: metered.stats };
+};
+suite('node:http', start, { endpoint: '/v1/users/:user/orders/:order', upgrades: true });
+
+const HEADER = 'x-customer-id';
+
+/** A server with one handler, and the events of one customer. */
+async function serve(handle, options = {}, create = createServer) {
+  const ingestion = client();
+  const metered = meter(ingestion, { customer: HEADER, ...options });
+  const server = create((req, res) => {
+    metered(req, res);
+    handle(req, res, metered);
+  });
+  const customer = someone();
+  const port = await listen(server);
+  const found = async (count) =>
+    (await events(ingestion, customer, count)).map(({ metadata }) => metadata);
+  return { port, customer, headers: { [HEADER]: customer }, found, metered, server };
+}
+
+test('every way to write a response', async () => {
+  const bodies = {
+    '/end': (res) => res.end('é'),
+    '/latin1': (res) => res.end('é', 'latin1'),
+    '/bytes': (res) => res.end(new Uint8Array(7)),
+    '/head': (res) => res.writeHead(200, 'Fine', { 'x-a': '1' }).end('four'),
+    '/array': (res) => res.writeHead(200, ['x-a', '1', 'x-b', '2']).end('four'),
+    '/flush': (res) => {
+      res.flushHeaders();
+      setImmediate(() => res.end('four'));
+    },
+    '/early': (res) => {
+      res.writeEarlyHints({ link: '</style.css>; rel=preload' });
+      res.end('four');
+    },
+    '/trailers': (res) => {
+      res.writeHead(200, { trailer: 'x-sum' });
+      res.write('four');
+      res.addTrailers({ 'x-sum': '4' });
+      res.end();
+    },
+    '/empty': (res) => res.end(),
+    '/twice': (res) => {
+      res.end('four');
+      res.end();
+      res.on('error', () => {});
+      res.write('lost');
+    },
+    '/called': (res) => res.write('fo', 'utf8', () => res.end('ur', () => {})),
+  };
+  const { port, headers, found } = await serve((req, res) => bodies[req.url](res), {
+    endpoint: ({ url }) => url,
+  });
+  const sent = {};
+  for (const path of Object.keys(bodies)) {
+    sent[path] = (await call(port, path, { headers })).body.length;
+  }
+  const counted = {};
+  for (const metadata of await found(Object.keys(bodies).length)) {
+    counted[metadata.endpoint] = metadata.response_bytes;
+    assert.equal(metadata.aborted, undefined, metadata.endpoint);
+  }
+  assert.deepEqual(Object.entries(counted).sort(), Object.entries(sent).sort());
+});
+
+test('backpressure, return values and errors are as they were', async () => {
+  const size = 16 * 1024 * 1024;
+  let full = 0;
+  const chunk = Buffer.alloc(1024 * 1024);
+  const { port, headers, found } = await serve(async (_, res) => {
+    for (let left = size; left > 0; left -= chunk.length) {
+      if (!res.write(chunk)) {
+        full += 1;
+        await new Promise((resolve) => res.once('drain', resolve));
+      }
+    }
+    assert.throws(() => res.write({}), { code: 'ERR_INVALID_ARG_TYPE' });
+    res.end();
+  });
+  const { body } = await call(port, '/', { headers });
+  assert.equal(body.length, size);
+  assert.ok(full > 0);
+  const [{ response_bytes: bytes }] = await found(1);
+  assert.equal(bytes, size);
+});
+
+test('a response that the server breaks off is aborted', async () => {
+  const { port, headers, found } = await serve((_, res) => {
+    res.write('some');
+    setImmediate(() => res.destroy());
+  });
+  await assert.rejects(call(port, '/', { headers }));
+  const [metadata] = await found(1);
+  assert.deepEqual([metadata.status_code, metadata.aborted], [200, true]);
+});
+
+test('what a handler says of its call', async () => {
+  const { port, customer, found } = await serve((req, res) => {
+    setCustomer(req, customer);
+    setEndpoint(req, '/said/:id');
+    setMetadata(req, 'plan', 'free');
+    setMetadata(req, 'plan', 'paid');
+    setUnits(req, Number.NaN);
+    res.end();
+  });
+  await call(port, '/said/secret');
+  const [{ endpoint, plan, units }] = await found(1);
+  assert.deepEqual(
+    { endpoint, plan, units },
+    { endpoint: '/said/:id', plan: 'paid', units: undefined },
+  );
+});
+
+test('an upgrade that runs through the middleware is one call', async () => {
+  // So do frameworks that find the handler of a WebSocket by their routes.
+  const { port, headers, found, metered, server } = await serve(() => {});
+  server.on('upgrade', (req, socket) => {
+    const res = new ServerResponse(req);
+    res.assignSocket(socket);
+    metered(req, res);
+    socket.end(
+      'HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\nbytes',
+    );
+  });
+  const [[name, value]] = Object.entries(headers);
+  const head = `${name}: ${value}\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n`;
+  await raw(port, `GET / HTTP/1.1\r\nhost: x\r\n${head}`, (told) => told.endsWith('bytes'));
+  const [metadata] = await found(1);
+  assert.deepEqual([metadata.status_code, metadata.response_bytes], [101, 5]);
+});
+
+test('HTTP/2', async () => {
+  const { port, headers, found } = await serve(
+    (req, res) => {
+      res.write('some');
+      if (req.url === '/whole') {
+        res.end('more');
+      }
+    },
+    { endpoint: ({ url }) => url },
+    createHttp2Server,
+  );
+  const session = connect(`http://127.0.0.1:${port}`);
+  const whole = session.request({ ':path': '/whole', ...headers });
+  let body = '';
+  for await (const chunk of whole) {
+    body += chunk;
+  }
+  assert.equal(body, 'somemore');
+  const broken = session.request({ ':path': '/broken', ...headers });
+  broken.on('error', () => {});
+  await new Promise((resolve) => broken.once('data', resolve));
+  broken.close(constants.NGHTTP2_CANCEL);
+  const seen = (await found(2)).map(({ endpoint, response_bytes: bytes, aborted }) => [
+    endpoint,
+    bytes,
+    aborted,
+  ]);
+  assert.deepEqual(seen.sort(), [
+    ['/broken', 4, true],
+    ['/whole', 8, undefined],
+  ]);
+  session.close();
+});
+
+test('many clients that go away leave as many calls', async () => {
+  const { port, headers, found } = await serve((_, res) => res.write('some'));
+  const left = Array.from({ length: 50 }, () => leave(port, '/', { headers, begun: true }));
+  await Promise.all(left);
+  for (const { aborted } of await found(50)) {
+    assert.equal(aborted, true);
+  }
+});
+
+test('options are checked when the middleware is made', () => {
+  const ingestion = client();
+  const refused = (options, message, field) =>
+    assert.throws(
+      () => meter(ingestion, options),
+      (error) => {
+        assert.ok(error instanceof ConfigurationError);
+        assert.match(error.message, message);
+        assert.equal(error.field, field);
+        return true;
+      },
+    );
+  refused({ customr: 'x' }, /nearest is customer/, 'customr');
+  refused({ bill_status: () => true }, /nearest is billStatus/, 'bill_status');
+  refused({ toString: 1 }, /is no option/, 'toString');
+  refused({ customer: 7 }, /a header's name or a function/, 'customer');
+  refused({ onMissingCustomer: 'raise' }, /'skip', 'throw'/, 'onMissingCustomer');
+  refused({ exclude: '/healthz' }, /array of templates/, 'exclude');
+  refused({ errorEventName: '' }, /a name or null/, 'errorEventName');
+  assert.throws(() => meter(undefined), { field: 'ingestion' });
+  meter(ingestion, { customer: undefined, errorEventName: null });
+});
+
+test('in development a missing customer can throw', () => {
+  const script = `
+    import { createServer } from 'node:http';
+    import { Ingestion } from 'dodo-ingestion';
+    import { meter } from 'dodo-ingestion/http';
+    const ingestion = new Ingestion({
+      apiKey: 'dodo_test_node', eventName: 'api_call', baseUrl: '${billing.url}',
+      durability: 'memory', onAlarm: () => {},
+    });
+    const metered = meter(ingestion, { onMissingCustomer: 'throw' });
+    const server = createServer((req, res) => {
+      metered(req, res);
+      res.end('served');
+    });
+    let left = 2;
+    const tell = (...what) => {
+      console.log(...what);
+      left -= 1;
+      if (left === 0) process.exit();
+    };
+    process.on('uncaughtException', ({ name, field }) => tell(name, field));
+    server.listen(0, '127.0.0.1', async () => {
+      const response = await fetch('http://127.0.0.1:' + server.address().port);
+      tell(await response.text());
+    });
+  `;
+  const options = { cwd: new URL('../..', import.meta.url), encoding: 'utf8', timeout: 60_000 };
+  const args = ['--input-type=module', '--eval', script];
+  const { stdout, stderr } = spawnSync(process.execPath, args, options);
+  assert.deepEqual(
+    stdout.trim().split('\n').sort(),
+    ['ConfigurationError customer', 'served'],
+    stderr,
+  );
+});

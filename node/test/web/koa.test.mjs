@@ -1,0 +1,98 @@
+import assert from 'node:assert/strict';
+import { createServer } from 'node:http';
+import { Readable } from 'node:stream';
+import { test } from 'node:test';
+import Router from '@koa/router';
+import { meter, setCustomer, setUnits } from 'dodo-ingestion/koa';
+import Koa from 'koa';
+import { arrivals, CHUNKS, suite } from './suite.mjs';
+import { call, client, events, listen, someone } from './support.mjs';
+
+const start = async (ingestion, options) => {
+  const { arrived, here } = arrivals();
+  const metered = meter(ingestion, options);
+  const app = new Koa();
+  app.silent = true;
+  app.use(metered);
+  const router = new Router();
+  router.all('/status/:code', (ctx) => {
+    ctx.status = Number(ctx.params.code);
+    ctx.body = 'a body';
+    ctx.status = Number(ctx.params.code);
+  });
+  router.get('/hang/:code', (ctx) => {
+    ctx.respond = false;
+    ctx.res.writeHead(Number(ctx.params.code)).write('some');
+  });
+  router.get('/silent', (ctx) => {
+    here(ctx.get('x-customer-id'));
+    return new Promise(() => {});
+  });
+  router.get('/stream', (ctx) => {
+    ctx.body = Readable.from(CHUNKS);
+  });
+  router.get('/throws', () => {
+    throw new Error('planted');
+  });
+  router.get('/rejects', async () => {
+    throw new Error('planted');
+  });
+  router.get('/told', (ctx) => {
+    setCustomer(ctx, ctx.get('x-told'));
+    setUnits(ctx, 12);
+    ctx.body = 'told';
+  });
+  const orders = new Router();
+  orders.get('/orders/:order', (ctx) => {
+    ctx.body = 'an order';
+  });
+  const users = new Router({ prefix: '/v1/users' });
+  users.use('/:user', orders.routes());
+  app.use(router.routes()).use(users.routes());
+  app.use((ctx) => {
+    if (ctx.path === '/fallback') {
+      ctx.body = 'fallback';
+    }
+  });
+  return { port: await listen(createServer(app.callback())), arrived, stats: metered.stats };
+};
+suite('Koa', start, { endpoint: '/v1/users/:user/orders/:order' });
+
+test('Koa: the route, whatever runs around it', async () => {
+  const ingestion = client();
+  const app = new Koa();
+  app.silent = true;
+  app.use(meter(ingestion, { customer: 'x-customer-id' }));
+  const router = new Router();
+  router.use((ctx, next) => {
+    ctx.assert(!ctx.query.refused, 401);
+    return next();
+  });
+  router.get('/things/:id', (ctx) => {
+    ctx.body = 'a thing';
+  });
+  router.get('/things/{*rest}', (ctx) => {
+    ctx.body = 'the rest';
+  });
+  router.post('/things/:id', (ctx) => {
+    ctx.body = 'posted';
+  });
+  router.get(/^\/items\/(\d+)$/, (ctx) => {
+    ctx.body = 'an item';
+  });
+  app.use(router.routes()).use(router.allowedMethods());
+  const port = await listen(createServer(app.callback()));
+  const endpointOf = async (path, method = 'GET') => {
+    const customer = someone();
+    await call(port, path, { method, headers: { 'x-customer-id': customer } });
+    const [{ metadata }] = await events(ingestion, customer);
+    return metadata.endpoint;
+  };
+  assert.equal(await endpointOf('/things/1'), '/things/:id');
+  assert.equal(await endpointOf('/things/1', 'HEAD'), '/things/:id');
+  assert.equal(await endpointOf('/things/1', 'POST'), '/things/:id');
+  assert.equal(await endpointOf('/things/a/b'), '/things/{*rest}');
+  assert.equal(await endpointOf('/items/42'), '/^\\/items\\/(\\d+)$/');
+  assert.equal(await endpointOf('/items/42?refused=1'), '/^\\/items\\/(\\d+)$/');
+  assert.equal(await endpointOf('/things/1', 'DELETE'), undefined);
+});

@@ -1,0 +1,97 @@
+import 'reflect-metadata';
+import { Readable } from 'node:stream';
+import { after } from 'node:test';
+import { All, Controller, Get, Module, Param, Req, Res, StreamableFile } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import { ExpressAdapter } from '@nestjs/platform-express';
+import { FastifyAdapter } from '@nestjs/platform-fastify';
+import { meter, setCustomer, setUnits } from 'dodo-ingestion/nestjs';
+import { arrivals, CHUNKS, suite } from './suite.mjs';
+
+/** What TypeScript makes of decorators. */
+function decorate(type, decorators, methods) {
+  for (const [name, [own, ...parameters]] of Object.entries(methods)) {
+    const descriptor = Object.getOwnPropertyDescriptor(type.prototype, name);
+    for (const decorator of [].concat(own)) {
+      decorator(type.prototype, name, descriptor);
+    }
+    parameters.forEach((decorator, index) => {
+      decorator(type.prototype, name, index);
+    });
+  }
+  for (const decorator of decorators) {
+    decorator(type);
+  }
+  return type;
+}
+
+function moduleOf(here) {
+  class Answers {
+    status(code, res) {
+      res.status(Number(code)).send('a body');
+    }
+    hang(code, res) {
+      const raw = res.raw ?? res;
+      res.hijack?.();
+      raw.writeHead(Number(code)).write('some');
+    }
+    silent(req) {
+      here(req.headers['x-customer-id']);
+      return new Promise(() => {});
+    }
+    stream() {
+      return new StreamableFile(Readable.from(CHUNKS.map((chunk) => Buffer.from(chunk))));
+    }
+    throws() {
+      throw new Error('planted');
+    }
+    async rejects() {
+      throw new Error('planted');
+    }
+    told(req) {
+      setCustomer(req, req.headers['x-told']);
+      setUnits(req, 12);
+      return 'told';
+    }
+  }
+  decorate(Answers, [Controller()], {
+    status: [All('status/:code'), Param('code'), Res()],
+    hang: [Get('hang/:code'), Param('code'), Res()],
+    silent: [Get('silent'), Req()],
+    stream: [Get('stream')],
+    throws: [Get('throws')],
+    rejects: [Get('rejects')],
+    told: [Get('told'), Req()],
+  });
+  class Orders {
+    one() {
+      return 'an order';
+    }
+  }
+  decorate(Orders, [Controller('users/:user/orders')], { one: [Get(':order')] });
+  class App {}
+  return decorate(App, [Module({ controllers: [Answers, Orders] })], {});
+}
+
+const platforms = { Express: () => new ExpressAdapter(), Fastify: () => new FastifyAdapter() };
+
+for (const [platform, adapter] of Object.entries(platforms)) {
+  const start = async (ingestion, options) => {
+    const { arrived, here } = arrivals();
+    const app = await NestFactory.create(moduleOf(here), adapter(), {
+      logger: false,
+      forceCloseConnections: true,
+    });
+    const { stats } = meter(app, ingestion, options);
+    app.setGlobalPrefix('v1', {
+      exclude: ['status/:code', 'hang/:code', 'silent', 'stream', 'throws', 'rejects', 'told'],
+    });
+    await app.listen(0, '127.0.0.1');
+    after(() => app.close());
+    return { port: app.getHttpServer().address().port, arrived, stats };
+  };
+  suite(`NestJS on ${platform}`, start, {
+    endpoint: '/v1/users/:user/orders/:order',
+    fallback: false,
+  });
+}
