@@ -11,7 +11,7 @@
  */
 
 import type { IncomingMessage } from 'node:http';
-import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { FastifyPluginCallback, FastifyRequest } from 'fastify';
 import type { Ingestion } from './ingestion';
 import { Meter, type MeterStats } from './metering/meter';
 import { watch } from './metering/observe';
@@ -26,8 +26,7 @@ export const { setCustomer, setUnits, setMetadata, setEndpoint } = tellers<{
 }>((request) => request.raw);
 
 /** The plugin, for `app.register`. It meters all routes of the instance that it is registered with. */
-export interface MeterPlugin {
-  (instance: FastifyInstance, options: object, done: (error?: Error) => void): void;
+export interface MeterPlugin extends FastifyPluginCallback {
   /** What it has done so far. */
   stats(): MeterStats;
 }
@@ -35,7 +34,7 @@ export interface MeterPlugin {
 /** The plugin, for `app.register`. What an earlier `onRequest` hook answers is not metered. */
 export function meter(ingestion: Ingestion, options?: MeterOptions<FastifyRequest>): MeterPlugin {
   const meter = new Meter(ingestion, options);
-  const plugin = (instance: FastifyInstance, _: object, done: (error?: Error) => void) => {
+  const plugin: FastifyPluginCallback = (instance, _, done) => {
     instance.addHook('onRequest', (request, reply, next) => {
       watch(meter, request.raw, reply.raw, request, template);
       next();

@@ -179,7 +179,7 @@ export class Meter<Request> {
   #insteadOfCustomer(billed: boolean, { method, endpoint }: Call): string | undefined {
     const { onMissingCustomer } = this.#options;
     if (typeof onMissingCustomer === 'object') {
-      return onMissingCustomer.customer;
+      return onMissingCustomer.default;
     }
     // That a call which is not let in has no customer is as it should be.
     if (billed) {

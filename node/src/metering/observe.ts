@@ -25,7 +25,7 @@ export function watch<Request>(
   key: object = incoming,
 ): void {
   meter.attempt(() => {
-    if (!meter.begin(incoming.method, key)) {
+    if (OBSERVATION in outgoing || !meter.begin(incoming.method, key)) {
       return;
     }
     const metered = new NodeRequest(incoming, request, begin(request), key);
@@ -65,7 +65,32 @@ export class NodeRequest<Request> implements Metered<Request> {
 type Write = ServerResponse['write'];
 type End = ServerResponse['end'];
 
+/** Where a response keeps who watches it. */
+const OBSERVATION = Symbol('dodo-ingestion.observation');
+
+interface Observed {
+  [OBSERVATION]: Observation<unknown>;
+}
+
+// One function for all responses: a closure for each would give each a shape of its own.
+function write(this: ServerResponse & Observed, ...args: unknown[]): boolean {
+  const observation = this[OBSERVATION];
+  observation.passes(args[0], args[1]);
+  return observation.write.apply(this, args as Parameters<Write>);
+}
+
+function end(this: ServerResponse & Observed, ...args: unknown[]): ServerResponse {
+  const observation = this[OBSERVATION];
+  observation.passes(args[0], args[1]);
+  // The compatibility API writes by `write` what it is given to end with.
+  observation.ending = true;
+  return observation.end.apply(this, args as Parameters<End>);
+}
+
 class Observation<Request> {
+  readonly write: Write;
+  readonly end: End;
+  ending = false;
   readonly #began = performance.now();
   readonly #meter: Meter<Request>;
   readonly #metered: Metered<Request>;
@@ -73,7 +98,6 @@ class Observation<Request> {
   readonly #method: string;
   #firstByte: number | undefined;
   #bytes = 0;
-  #ending = false;
   #ended = false;
   #leave: (() => void) | undefined;
 
@@ -83,43 +107,22 @@ class Observation<Request> {
     this.#metered = metered;
     this.#outgoing = outgoing;
     this.#method = incoming.method ?? '';
-    this.#wrap();
-    outgoing.on('finish', () => this.#end(wasReset(outgoing)));
-    outgoing.on('close', () => this.#end(true));
+    this.write = outgoing.write;
+    this.end = outgoing.end;
+    Object.assign(outgoing, { [OBSERVATION]: this, write, end });
+    outgoing.on('finish', () => this.#over(wasReset(outgoing)));
+    outgoing.on('close', () => this.#over(true));
     if (outgoing.socket === null) {
       // It waits in the pipeline, where Node does not tell it of the connection's end.
       const socket: Socket = incoming.socket;
-      const gone = () => this.#end(true);
+      const gone = () => this.#over(true);
       socket.once('close', gone);
       this.#leave = () => socket.removeListener('close', gone);
     }
   }
 
-  #wrap(): void {
-    const outgoing = this.#outgoing;
-    const { write, end, flushHeaders } = outgoing;
-    const passes = (chunk: unknown, encoding: unknown) => this.#passes(chunk, encoding);
-    const ends = (chunk: unknown, encoding: unknown) => {
-      passes(chunk, encoding);
-      // The compatibility API writes by the same `write` what it is given to end with.
-      this.#ending = true;
-    };
-    outgoing.write = function (this: ServerResponse, ...args: unknown[]) {
-      passes(args[0], args[1]);
-      return write.apply(this, args as Parameters<Write>);
-    } as Write;
-    outgoing.end = function (this: ServerResponse, ...args: unknown[]) {
-      ends(args[0], args[1]);
-      return end.apply(this, args as Parameters<End>);
-    } as End;
-    outgoing.flushHeaders = function (this: ServerResponse) {
-      passes(undefined, undefined);
-      flushHeaders.call(this);
-    };
-  }
-
-  #passes(chunk: unknown, encoding: unknown): void {
-    if (this.#ending) {
+  passes(chunk: unknown, encoding: unknown): void {
+    if (this.ending) {
       return;
     }
     this.#firstByte ??= performance.now();
@@ -131,7 +134,7 @@ class Observation<Request> {
     }
   }
 
-  #end(aborted: boolean): void {
+  #over(aborted: boolean): void {
     if (this.#ended) {
       return;
     }

@@ -27,7 +27,7 @@ export type Metadata = Readonly<Record<string, MetadataValue>>;
 export type Customer = string | null | undefined;
 
 /** What is done with a call that would be billed, and whose customer nothing names. */
-export type OnMissingCustomer = 'skip' | 'throw' | { readonly customer: string };
+export type OnMissingCustomer = 'skip' | 'throw' | { readonly default: string };
 
 /** The options of a middleware. `Request` is what the framework hands to a handler. */
 export interface MeterOptions<Request> {
@@ -42,7 +42,7 @@ export interface MeterOptions<Request> {
   /**
    * What to do with a call that would be billed, and whose customer nothing names: `skip` (the default)
    * makes no event, counts it and warns once; `throw` is for development, and throws from a microtask;
-   * `{ customer: 'cus_1' }` names the one that pays.
+   * `{ default: 'cus_1' }` names the one that pays, who then has the errors of nobody as well.
    */
   onMissingCustomer?: OnMissingCustomer | undefined;
   /** The event name of calls that are billed; the client's, if absent. */
@@ -93,8 +93,8 @@ const CHECKS: Record<keyof MeterOptions<unknown>, Check> = {
     (value) =>
       value === 'skip' ||
       value === 'throw' ||
-      (isObject(value) && isName((value as { customer?: unknown }).customer)),
-    "'skip', 'throw' or { customer: 'cus_1' }",
+      (isObject(value) && isName((value as { default?: unknown }).default)),
+    "'skip', 'throw' or { default: 'cus_1' }",
   ],
   eventName: NAME,
   errorEventName: [(value) => value === null || isName(value), 'a name or null'],

@@ -54,14 +54,12 @@ for (const [version, express] of [
 
   const endpointsOf = async (app, paths, ingestion) => {
     const port = await listen(createServer(app));
-    const endpoints = [];
-    for (const path of paths) {
-      const customer = someone();
-      await call(port, path, { headers: { 'x-customer-id': customer } });
-      const [{ metadata }] = await events(ingestion, customer);
-      endpoints.push(metadata.endpoint);
+    const customers = paths.map(someone);
+    for (const [index, path] of paths.entries()) {
+      await call(port, path, { headers: { 'x-customer-id': customers[index] } });
     }
-    return endpoints;
+    const found = await Promise.all(customers.map((customer) => events(ingestion, customer)));
+    return found.map(([{ metadata }]) => metadata.endpoint);
   };
   const answer = (_, res) => res.send('here');
 

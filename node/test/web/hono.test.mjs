@@ -3,9 +3,10 @@ import { createServer } from 'node:http';
 import { test } from 'node:test';
 import { getRequestListener } from '@hono/node-server';
 import { meter, setCustomer, setUnits } from 'dodo-ingestion/hono';
+import { meter as meterNode } from 'dodo-ingestion/http';
 import { Hono } from 'hono';
 import { arrivals, CHUNKS, STREAMED, suite } from './suite.mjs';
-import { client, events, listen, someone } from './support.mjs';
+import { call, client, events, listen, someone } from './support.mjs';
 
 const encoder = new TextEncoder();
 
@@ -116,4 +117,22 @@ test('Hono: a middleware that answers is no route', async () => {
   await (await app.request('/guarded/1', { headers: { 'x-customer-id': customer } })).text();
   const [{ metadata }] = await events(ingestion, customer);
   assert.deepEqual([metadata.status_code, metadata.endpoint], [401, undefined]);
+});
+
+test('Hono on Node: behind a meter of the server it is not metered again', async () => {
+  const ingestion = client();
+  const { app } = appOf(ingestion, { customer: 'x-customer-id' });
+  const listener = getRequestListener(app.fetch);
+  const outer = meterNode(ingestion, { customer: 'x-customer-id', endpoint: () => '/outer' });
+  const server = createServer((req, res) => {
+    outer(req, res);
+    listener(req, res);
+  });
+  const port = await listen(server);
+  const customer = someone();
+  const headers = { 'x-customer-id': customer };
+  assert.equal((await call(port, '/stream', { headers })).body.toString(), STREAMED);
+  const [{ metadata }] = await events(ingestion, customer);
+  assert.equal(metadata.endpoint, '/outer');
+  assert.equal(metadata.response_bytes, Buffer.byteLength(STREAMED));
 });

@@ -59,8 +59,11 @@ export function suite(
         }
       }
     }
-    for (const { customer, event, ...vector } of expected) {
-      const [found] = await events(ingestion, customer, event === 'none' ? 0 : 1);
+    const written = await Promise.all(
+      expected.map(({ customer, event }) => events(ingestion, customer, event === 'none' ? 0 : 1)),
+    );
+    for (const [index, { event, ...vector }] of expected.entries()) {
+      const [found] = written[index];
       if (event === 'none') {
         continue;
       }
@@ -152,7 +155,7 @@ export function suite(
     await call(later.port, '/status/200');
     await events(later.ingestion, awaited);
 
-    const instead = await run({ onMissingCustomer: { customer: other } });
+    const instead = await run({ onMissingCustomer: { default: other } });
     await call(instead.port, '/status/200');
     await events(instead.ingestion, other);
 
