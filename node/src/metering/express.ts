@@ -23,6 +23,7 @@ interface Layer {
   keys?: readonly { name: string | number }[];
   /** Express 5. */
   slash?: boolean;
+  matchers?: readonly ((path: string) => unknown)[];
   params?: Readonly<Record<string, unknown>>;
   path?: string;
   match(path: string): boolean | Match;
@@ -233,25 +234,39 @@ function named(name: string | number): string {
   return typeof name === 'number' || /^\d/.test(name) ? '*' : `:${name}`;
 }
 
-/** Express before router 2.3 keeps no template: the values of parameters give way to their names. */
+/**
+ * Express before router 2.3 keeps no template: segments that are the value of a parameter give way to its name, and
+ * what holds a value otherwise to `*`. The case of the others is the client's, where the router does not mind it.
+ */
 function byParams(taken: string, params: Readonly<Record<string, unknown>>, layer: Layer): string {
-  const values = Object.entries(params).map(([name, value]) => {
-    const text = Array.isArray(value) ? value.join('/') : String(value ?? '');
-    return [Array.isArray(value) ? `*${name}` : named(name), text] as const;
-  });
-  values.sort(([, one], [, other]) => other.length - one.length);
-  let template = decoded(trimmed(taken));
-  const names: string[] = [];
-  for (const [name, value] of values) {
-    if (value !== '') {
-      // A mark that no path holds, so that no name is taken for a value.
-      template = template.replaceAll(value, () => `\0${names.push(name) - 1}\0`);
+  const segments = decoded(trimmed(taken)).split('/');
+  const template: (string | undefined)[] = segments.map(() => undefined);
+  for (const [name, value] of Object.entries(params)) {
+    const parts = Array.isArray(value) ? value.map(String) : [String(value ?? '')];
+    const text = parts.join('/');
+    if (text === '') {
+      continue;
+    }
+    const whole = segments.flatMap((_, at) =>
+      segments.slice(at, at + parts.length).join('/') === text ? [at] : [],
+    );
+    for (const at of whole) {
+      template.fill('', at, at + parts.length);
+      template[at] = Array.isArray(value) ? `*${name}` : named(name);
+    }
+    if (whole.length === 0) {
+      segments.forEach((segment, at) => {
+        if (parts.some((part) => segment.includes(part))) {
+          template[at] ??= '*';
+        }
+      });
     }
   }
-  const lower = template.toLowerCase();
-  // The case of the rest is the client's, where the router does not mind it.
-  const folded = layer.match(taken.toUpperCase()) !== false ? lower : template;
-  return folded.replaceAll(/\0(\d+)\0/g, (_, index) => names[Number(index)] ?? '*');
+  const folds = layer.match(taken.toUpperCase()) !== false;
+  const spelt = segments.map(
+    (segment, at) => template[at] ?? (folds ? segment.toLowerCase() : segment),
+  );
+  return spelt.filter((segment, at) => at === 0 || segment !== '').join('/');
 }
 
 function decoded(path: string): string {
@@ -271,16 +286,15 @@ function which(route: Route, layer: Layer | undefined, url: string): string {
   }
   const end = url.indexOf('?');
   const path = end < 0 ? url : url.slice(0, end);
-  const matched = layer?.regexp === undefined && layer?.match(path);
-  if (matched && matched !== true && matched.pattern !== undefined) {
-    return String(matched.pattern);
-  }
   const sources = layer?.regexp?.source.split(/\|(?=\^)/);
-  if (sources?.length === patterns.length) {
-    const index = sources.findIndex((source) =>
-      new RegExp(source, layer?.regexp?.flags).test(path),
-    );
-    return String(patterns[index] ?? patterns.join('|'));
+  const tests =
+    layer?.matchers ??
+    sources?.map((source) => (of: string) => new RegExp(source, layer?.regexp?.flags).test(of));
+  if (tests?.length === patterns.length) {
+    const pattern = patterns[tests.findIndex((matches) => matches(path))];
+    if (pattern !== undefined) {
+      return String(pattern);
+    }
   }
   return patterns.join('|');
 }

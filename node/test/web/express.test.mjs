@@ -5,6 +5,7 @@ import compression from 'compression';
 import { meter, setCustomer, setUnits } from 'dodo-ingestion/express';
 import express5 from 'express';
 import express4 from 'express4';
+import router22 from 'router22';
 import { arrivals, CHUNKS, echo, suite } from './suite.mjs';
 import { call, client, events, listen, raw, someone } from './support.mjs';
 
@@ -171,3 +172,41 @@ for (const [version, express] of [
     }
   });
 }
+
+test('Express 5 before its router kept templates', async () => {
+  const ingestion = client();
+  const metered = meter(ingestion, { customer: 'x-customer-id' });
+  const answer = (_, res) => res.end('here');
+  const root = router22();
+  const users = router22();
+  users.get('/', answer);
+  users.get(['/one/:item', '/two/:item'], answer);
+  root.use(metered);
+  root.use('/Users/:id', users);
+  root.use('/files/*rest', users);
+  root.use('/teams/:one-:two', users);
+  // What Express adds to a router.
+  const app = Object.assign(() => {}, { router: root, mountpath: '/' });
+  const server = createServer((req, res) => {
+    req.app = app;
+    root(req, res, () => res.writeHead(404).end());
+  });
+  const port = await listen(server);
+  const paths = {
+    '/Users/secret': '/users/:id',
+    '/USERS/secret%20x/one/secret': '/users/:id/one/:item',
+    '/users/secret/two/secret': '/users/:id/two/:item',
+    // A value that is the text of the static part: nothing is told of it.
+    '/users/users': '/:id/:id',
+    '/users/e': '/users/:id',
+    '/files/secret/secret2': '/files/*rest',
+    '/teams/secret-secret2': '/teams/*',
+  };
+  const customers = Object.keys(paths).map(someone);
+  for (const [index, path] of Object.keys(paths).entries()) {
+    await call(port, path, { headers: { 'x-customer-id': customers[index] } });
+  }
+  const found = await Promise.all(customers.map((customer) => events(ingestion, customer)));
+  const endpoints = found.map(([{ metadata }]) => metadata.endpoint);
+  assert.deepEqual(endpoints, Object.values(paths));
+});
