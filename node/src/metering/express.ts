@@ -94,7 +94,7 @@ function isRoute(value: unknown): value is Route {
 function template(taken: Taken): string {
   const { route, baseUrl } = taken;
   // Most routes are one text in a router that is mounted nowhere.
-  const chain = baseUrl === '' && typeof route.path === 'string' ? undefined : find(taken);
+  const chain = baseUrl === '' && typeof route.path === 'string' ? undefined : chainOf(taken);
   const front = chain?.front ?? (baseUrl === '' ? '' : '/*');
   const own = typeof route.path === 'string' ? route.path : which(route, chain?.layer, taken.url);
   return own === '/' && front !== '' ? front : front + own;
@@ -104,6 +104,20 @@ interface Chain {
   front: string;
   /** The layer of the route itself; absent where it is out of sight. */
   layer: Layer | undefined;
+}
+
+/** The last way to each route: for most routes there is one, whatever the client asks for. */
+const LAST = new WeakMap<Route, { baseUrl: string; chain: Chain | undefined }>();
+
+function chainOf(taken: Taken): Chain | undefined {
+  const { route, baseUrl } = taken;
+  const last = LAST.get(route);
+  if (last?.baseUrl === baseUrl) {
+    return last.chain;
+  }
+  const chain = find(taken);
+  LAST.set(route, { baseUrl, chain });
+  return chain;
 }
 
 /** The layers that lead to the route. */
