@@ -11,6 +11,9 @@ const root = new URL('../../', import.meta.url);
 const readme = readFileSync(new URL('README.md', root), 'utf8');
 const { exports } = JSON.parse(readFileSync(new URL('package.json', root), 'utf8'));
 
+/** What is no framework. */
+const OTHERS = ['.', './testing', './package.json'];
+
 /** The first column of a table under a heading. */
 function column(heading) {
   const [, section] = readme.split(`## ${heading}\n`);
@@ -22,7 +25,7 @@ test('every framework of the README is a path of the package', async () => {
   const paths = column('Frameworks').filter((name) => !name.includes('…'));
   assert.deepEqual(
     paths.map((path) => `./${path}`).sort(),
-    Object.keys(exports).filter((path) => path !== '.' && path !== './package.json'),
+    Object.keys(exports).filter((path) => !OTHERS.includes(path)),
   );
   for (const path of paths) {
     const names = Object.keys(await import(`dodo-ingestion/${path}`)).sort();

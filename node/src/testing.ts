@@ -1,0 +1,202 @@
+/**
+ * A local meter for the tests of an app: what is billed can be looked at, and nobody has to pay.
+ *
+ * ```js
+ * import { startMeter } from 'dodo-ingestion/testing';
+ *
+ * await using meter = await startMeter();
+ * const app = createApp(meter.connect());
+ * // … calls the app …
+ * const [event] = await meter.events({ customerId: 'cus_1', count: 1 });
+ * ```
+ *
+ * The program is the one in `DODOMETER_BIN`, or else that of the package `dodometer`.
+ *
+ * @packageDocumentation
+ */
+
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import type { Socket } from 'node:net';
+import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { TimeoutError } from './errors';
+import { Ingestion, type IngestionOptions } from './ingestion';
+
+const STARTS_WITHIN = 20_000;
+const WAITS = 10_000;
+const PAGE = 1000;
+
+/** An event, as the meter has it. */
+export interface MeteredEvent {
+  readonly eventId: string;
+  readonly customerId: string;
+  readonly eventName: string;
+  readonly timestamp: Date;
+  readonly metadata: Readonly<Record<string, string | number | boolean>>;
+}
+
+/** Which events, and how many of them are waited for. */
+export interface EventsQuery {
+  customerId?: string | undefined;
+  eventName?: string | undefined;
+  /** Waits until there are so many; does not wait, if absent. */
+  count?: number | undefined;
+  /** Milliseconds to wait for them: 10,000, if absent. */
+  timeout?: number | undefined;
+}
+
+/** How a meter is started. */
+export interface StartOptions {
+  /** The path of the program `dodometer`. */
+  binary?: string | undefined;
+}
+
+/** Starts a meter that keeps its events in memory. It ends with this process at the latest. */
+export async function startMeter({ binary = program() }: StartOptions = {}): Promise<LocalMeter> {
+  const args = ['serve', '--listen', '127.0.0.1:0', '--data', ':memory:', '--json'];
+  const child = spawn(binary, args, { stdio: ['ignore', 'pipe', 'ignore'] });
+  const failed = new AbortController();
+  const { signal } = failed;
+  try {
+    const [line] = await Promise.race([
+      once(createInterface(child.stdout), 'line', { signal }),
+      once(child, 'exit', { signal }).then(([code]) => {
+        throw new Error(`${binary} exited with ${code}`);
+      }),
+      sleep(STARTS_WITHIN, undefined, { signal }).then(() => {
+        throw new TimeoutError(`${binary} said nothing within ${STARTS_WITHIN} ms`);
+      }),
+    ]);
+    return new LocalMeter(child, JSON.parse(line).url);
+  } catch (error) {
+    child.kill();
+    throw error;
+  } finally {
+    failed.abort();
+  }
+}
+
+function program(): string {
+  const named = process.env.DODOMETER_BIN;
+  if (named) {
+    return named;
+  }
+  try {
+    return require('dodometer').binaryPath();
+  } catch (cause) {
+    const help = 'install the package dodometer, or name the program in DODOMETER_BIN';
+    throw new Error(`there is no local meter: ${help}`, { cause });
+  }
+}
+
+/** A meter of this machine. */
+export class LocalMeter implements AsyncDisposable {
+  /** Where it listens: what `DODO_PAYMENTS_BASE_URL` or the option `baseUrl` is to be. */
+  readonly url: string;
+  readonly #child: ChildProcessByStdio<null, Readable, null>;
+  readonly #clients: Ingestion[] = [];
+  readonly #end = () => this.#child.kill();
+
+  /** @internal */
+  constructor(child: ChildProcessByStdio<null, Readable, null>, url: string) {
+    this.#child = child;
+    this.url = url;
+    process.once('exit', this.#end);
+    // A test that forgets to stop it comes to its end all the same.
+    child.unref();
+    (child.stdout as Socket).unref();
+    child.stdout.resume();
+  }
+
+  /** A client that bills to it, and is closed with it. */
+  connect(options: IngestionOptions = {}): Ingestion {
+    const ingestion = new Ingestion({
+      apiKey: 'dodo_test',
+      environment: 'test_mode',
+      eventName: 'api_call',
+      baseUrl: this.url,
+      durability: 'memory',
+      onAlarm: () => {},
+      ...options,
+    });
+    this.#clients.push(ingestion);
+    return ingestion;
+  }
+
+  /** The events so far. Flushes the clients that were connected here. */
+  async events(query: EventsQuery = {}): Promise<MeteredEvent[]> {
+    const { count = 0, timeout = WAITS } = query;
+    const until = Date.now() + timeout;
+    for (;;) {
+      const left = Math.max(1, until - Date.now());
+      await Promise.all(this.#clients.map((client) => client.flush({ timeout: left })));
+      const found = await this.#found(query);
+      if (found.length >= count) {
+        return found;
+      }
+      if (Date.now() >= until) {
+        throw new TimeoutError(`${found.length} of ${count} events came within ${timeout} ms`);
+      }
+      await sleep(20);
+    }
+  }
+
+  async #found({ customerId, eventName }: EventsQuery): Promise<MeteredEvent[]> {
+    const events: MeteredEvent[] = [];
+    for (let page = 0; ; page += 1) {
+      const url = new URL('/events', this.url);
+      const query = { customer_id: customerId, event_name: eventName, page_number: page };
+      for (const [name, value] of Object.entries({ ...query, page_size: PAGE })) {
+        if (value !== undefined) {
+          url.searchParams.set(name, String(value));
+        }
+      }
+      const response = await fetch(url, { headers: { authorization: 'Bearer dodo_test' } });
+      if (!response.ok) {
+        throw new Error(`GET ${url}: ${response.status} ${await response.text()}`);
+      }
+      const { items } = (await response.json()) as { items: WireEvent[] };
+      events.push(...items.map(fromWire));
+      if (items.length < PAGE) {
+        return events;
+      }
+    }
+  }
+
+  /** Closes the clients that were connected here, and ends the meter. */
+  async stop(): Promise<void> {
+    await Promise.allSettled(this.#clients.map((client) => client.close({ timeout: WAITS })));
+    process.removeListener('exit', this.#end);
+    if (this.#child.exitCode === null && this.#child.signalCode === null) {
+      const ended = once(this.#child, 'exit');
+      this.#child.ref();
+      this.#child.kill();
+      await ended;
+    }
+  }
+
+  /** The same as `stop()`, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop();
+  }
+}
+
+interface WireEvent {
+  event_id: string;
+  customer_id: string;
+  event_name: string;
+  timestamp: string;
+  metadata: Record<string, string | number | boolean> | null;
+}
+
+function fromWire(event: WireEvent): MeteredEvent {
+  return {
+    eventId: event.event_id,
+    customerId: event.customer_id,
+    eventName: event.event_name,
+    timestamp: new Date(event.timestamp),
+    metadata: event.metadata ?? {},
+  };
+}

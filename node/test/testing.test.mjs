@@ -1,0 +1,54 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { createServer } from 'node:http';
+import { test } from 'node:test';
+import { TimeoutError } from 'dodo-ingestion';
+import { meter as metering } from 'dodo-ingestion/http';
+import { startMeter } from 'dodo-ingestion/testing';
+
+const cwd = new URL('..', import.meta.url);
+
+test('what an app bills can be looked at', async () => {
+  const meter = await startMeter();
+  const metered = metering(meter.connect(), { customer: 'x-customer-id', endpoint: () => '/' });
+  const server = createServer((req, res) => {
+    metered(req, res);
+    res.end('here');
+  }).listen(0, '127.0.0.1');
+  await new Promise((resolve) => server.once('listening', resolve));
+  const url = `http://127.0.0.1:${server.address().port}`;
+  await (await fetch(url, { headers: { 'x-customer-id': 'cus_1' } })).text();
+  server.close();
+
+  const [event] = await meter.events({ customerId: 'cus_1', count: 1 });
+  assert.equal(event.eventName, 'api_call');
+  assert.equal(event.metadata.endpoint, '/');
+  assert.ok(event.timestamp instanceof Date);
+  assert.equal((await meter.events({ eventName: 'api_call' })).length, 1);
+  assert.deepEqual(await meter.events({ customerId: 'cus_2' }), []);
+  await assert.rejects(meter.events({ count: 2, timeout: 100 }), TimeoutError);
+  await meter.stop();
+  await meter.stop();
+  await assert.rejects(fetch(meter.url));
+});
+
+test('a program that is not there is said', async () => {
+  await assert.rejects(startMeter({ binary: '/nowhere/dodometer' }), /ENOENT/);
+  await assert.rejects(startMeter({ binary: process.execPath }), /exited/);
+  const script =
+    "require('dodo-ingestion/testing').startMeter().catch(({ message }) => console.log(message))";
+  const env = { ...process.env, DODOMETER_BIN: '' };
+  const { stdout } = spawnSync(process.execPath, ['-e', script], { cwd, env, encoding: 'utf8' });
+  assert.match(stdout, /install the package dodometer/);
+});
+
+test('a meter that is not stopped ends with its process', async () => {
+  const script = `
+    const { startMeter } = require('dodo-ingestion/testing');
+    startMeter().then(({ url }) => console.log(url));
+  `;
+  const options = { cwd, encoding: 'utf8', timeout: 60_000 };
+  const { status, stdout } = spawnSync(process.execPath, ['-e', script], options);
+  assert.equal(status, 0);
+  await assert.rejects(fetch(stdout.trim()));
+});
