@@ -30,14 +30,17 @@ export class FetchObservation<Request> {
     this.end(false);
   }
 
-  /** The response with a body that is watched; itself, where it has none. */
+  /** The response with a body that is watched; itself, where it has none, or none that can be. */
   wrap(response: Response): Response {
-    this.#statusCode = response.status;
-    if (this.#ended || response.body === null || this.#method === 'HEAD') {
+    const { status, body } = response;
+    this.#statusCode = status;
+    // A response that switches protocols cannot be made anew, nor one whose body another has in hand.
+    const watchable = body !== null && !body.locked && status >= 200 && this.#method !== 'HEAD';
+    if (this.#ended || !watchable) {
       this.end(false);
       return response;
     }
-    return new Response(this.#watched(response.body), response);
+    return new Response(this.#watched(body), response);
   }
 
   #watched(body: ReadableStream<Uint8Array>): ReadableStream<Uint8Array> {

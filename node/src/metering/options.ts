@@ -80,6 +80,8 @@ export interface MeterOptions<Request> {
 
 const isFunction = (value: unknown) => typeof value === 'function';
 const isName = (value: unknown) => typeof value === 'string' && value !== '';
+const isHeader = (value: unknown) =>
+  typeof value === 'string' && /^[\w!#$%&'*+.^`|~-]+$/.test(value);
 const isObject = (value: unknown) => typeof value === 'object' && value !== null;
 
 type Check = [is: (value: unknown) => boolean, what: string];
@@ -88,7 +90,7 @@ const CALLBACK: Check = [isFunction, 'a function'];
 const NAME: Check = [isName, 'a name'];
 
 const CHECKS: Record<keyof MeterOptions<unknown>, Check> = {
-  customer: [(value) => isName(value) || isFunction(value), "a header's name or a function"],
+  customer: [(value) => isHeader(value) || isFunction(value), "a header's name or a function"],
   onMissingCustomer: [
     (value) =>
       value === 'skip' ||

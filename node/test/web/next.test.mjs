@@ -101,7 +101,7 @@ test('Next.js: redirect() and notFound() throw', async () => {
   );
 });
 
-test('Next.js: a response without a body is handed on as it is', async () => {
+test('Next.js: a response whose body cannot be watched is handed on as it is', async () => {
   const ingestion = client();
   const withMeter = meter(ingestion, { customer: 'x-customer-id' });
   const response = Response.redirect('http://x/elsewhere');
@@ -110,4 +110,10 @@ test('Next.js: a response without a body is handed on as it is', async () => {
   const headers = { 'x-customer-id': customer };
   assert.equal(await handler(new Request('http://x/', { headers })), response);
   await events(ingestion, customer);
+
+  const taken = new Response('a body');
+  taken.body.getReader();
+  const other = withMeter(() => taken, { endpoint: '/' });
+  assert.equal(await other(new Request('http://x/', { headers })), taken);
+  await events(ingestion, customer, 2);
 });
