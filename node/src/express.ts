@@ -22,9 +22,8 @@ export type { MeterStats } from './metering/meter';
 export type { NodeMiddleware } from './metering/middleware';
 export type { Call, Customer, Metadata, MeterOptions, OnMissingCustomer } from './metering/options';
 
-export const { setCustomer, setUnits, setMetadata, setEndpoint } = tellers<IncomingMessage>(
-  (request) => request,
-);
+export const { setCustomer, setUnits, setMetadata, setEndpoint, skipMetering } =
+  tellers<IncomingMessage>((request) => request);
 
 /** The middleware, for `app.use`. What an earlier one answers is not metered. */
 export function meter(

@@ -26,9 +26,8 @@ export type { Call, Customer, Metadata, MeterOptions, OnMissingCustomer } from '
 // biome-ignore lint/suspicious/noExplicitAny: as above.
 export type AnyContext = Context<any, any, any>;
 
-export const { setCustomer, setUnits, setMetadata, setEndpoint } = tellers<AnyContext>(
-  (context) => context,
-);
+export const { setCustomer, setUnits, setMetadata, setEndpoint, skipMetering } =
+  tellers<AnyContext>((context) => context);
 
 /** The middleware, for `app.use`. */
 export interface HonoMiddleware {

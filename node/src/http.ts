@@ -25,9 +25,8 @@ export type { MeterStats } from './metering/meter';
 export type { NodeMiddleware } from './metering/middleware';
 export type { Call, Customer, Metadata, MeterOptions, OnMissingCustomer } from './metering/options';
 
-export const { setCustomer, setUnits, setMetadata, setEndpoint } = tellers<IncomingMessage>(
-  (request) => request,
-);
+export const { setCustomer, setUnits, setMetadata, setEndpoint, skipMetering } =
+  tellers<IncomingMessage>((request) => request);
 
 /** A middleware for `(req, res, next?)`, without knowledge of routes: those are the option `endpoint`'s. */
 export function meter<Request extends IncomingMessage = IncomingMessage>(

@@ -30,9 +30,8 @@ export type { Call, Customer, Metadata, MeterOptions, OnMissingCustomer } from '
 // biome-ignore lint/suspicious/noExplicitAny: it is the request of one platform or the other.
 export type NestRequest = any;
 
-export const { setCustomer, setUnits, setMetadata, setEndpoint } = tellers<NestRequest>(
-  (request) => request.raw ?? request,
-);
+export const { setCustomer, setUnits, setMetadata, setEndpoint, skipMetering } =
+  tellers<NestRequest>((request) => request.raw ?? request);
 
 /** What the meter of an app tells. */
 export interface NestMeter {

@@ -22,7 +22,7 @@ import { tellers } from './metering/told';
 export type { MeterStats } from './metering/meter';
 export type { Call, Customer, Metadata, MeterOptions, OnMissingCustomer } from './metering/options';
 
-export const { setCustomer, setUnits, setMetadata, setEndpoint } = tellers<Request>(
+export const { setCustomer, setUnits, setMetadata, setEndpoint, skipMetering } = tellers<Request>(
   (request) => request,
 );
 

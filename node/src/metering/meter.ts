@@ -10,7 +10,7 @@ import type { Event, MetadataValue } from '../event';
 import type { Ingestion } from '../ingestion';
 import { add, cut } from './metadata';
 import { type Call, type Customer, check, type MeterOptions } from './options';
-import { toldOf } from './told';
+import { type Told, toldOf } from './told';
 
 /** What a middleware has done so far. */
 export interface MeterStats {
@@ -112,6 +112,9 @@ export class Meter<Request> {
     const { request } = metered;
     const options = this.#options;
     const told = toldOf(metered.key);
+    if (told.skip) {
+      return;
+    }
     const template =
       told.endpoint ??
       this.#guarded('endpoint', () => options.endpoint?.(request)) ??
@@ -196,12 +199,7 @@ export class Meter<Request> {
     return undefined;
   }
 
-  #metadata(
-    request: Request,
-    seen: Seen,
-    call: Call,
-    told: { units?: number; metadata?: Record<string, MetadataValue> },
-  ): Record<string, MetadataValue> {
+  #metadata(request: Request, seen: Seen, call: Call, told: Told): Record<string, MetadataValue> {
     const metadata: Record<string, MetadataValue> = {};
     if (call.endpoint !== undefined) {
       metadata.endpoint = call.endpoint;

@@ -1,12 +1,13 @@
 /** What handlers and other middleware say of a call that is under way. The last word wins. */
 
-import type { MetadataValue } from '../event';
+import type { Metadata } from './options';
 
 export interface Told {
   customer?: string;
   units?: number;
   endpoint?: string;
-  metadata?: Record<string, MetadataValue>;
+  metadata?: Metadata;
+  skip?: boolean;
   /** A middleware has it in hand: a second one lets it through. */
   metered?: boolean;
 }
@@ -29,10 +30,12 @@ export interface Tellers<Request> {
   setCustomer(request: Request, customerId: string): void;
   /** Says how much the call counts: `units` in its metadata, which a meter can sum. */
   setUnits(request: Request, units: number): void;
-  /** Adds a metadata pair. */
-  setMetadata(request: Request, key: string, value: MetadataValue): void;
+  /** Adds metadata pairs. They win over those of the option `metadata`. */
+  setMetadata(request: Request, metadata: Metadata): void;
   /** Gives the route's template where the framework cannot know it. */
   setEndpoint(request: Request, template: string): void;
+  /** Leaves the call out: no event at all. */
+  skipMetering(request: Request): void;
 }
 
 /** The same for a framework, given which object stands for its request all along. */
@@ -44,12 +47,15 @@ export function tellers<Request>(keyOf: (request: Request) => object): Tellers<R
     setUnits: (request, units) => {
       toldOf(keyOf(request)).units = units;
     },
-    setMetadata: (request, key, value) => {
+    setMetadata: (request, metadata) => {
       const told = toldOf(keyOf(request));
-      told.metadata = { ...told.metadata, [key]: value };
+      told.metadata = { ...told.metadata, ...metadata };
     },
     setEndpoint: (request, template) => {
       toldOf(keyOf(request)).endpoint = template;
+    },
+    skipMetering: (request) => {
+      toldOf(keyOf(request)).skip = true;
     },
   };
 }

@@ -4,7 +4,14 @@ import { createServer, ServerResponse } from 'node:http';
 import { connect, constants, createServer as createHttp2Server } from 'node:http2';
 import { test } from 'node:test';
 import { ConfigurationError } from 'dodo-ingestion';
-import { meter, setCustomer, setEndpoint, setMetadata, setUnits } from 'dodo-ingestion/http';
+import {
+  meter,
+  setCustomer,
+  setEndpoint,
+  setMetadata,
+  setUnits,
+  skipMetering,
+} from 'dodo-ingestion/http';
 import { handler, routeOf } from './plain.mjs';
 import { arrivals, echo, suite } from './suite.mjs';
 import { meter as billing, call, client, events, leave, listen, raw, someone } from './support.mjs';
@@ -119,11 +126,15 @@ test('what a handler says of its call', async () => {
   const { port, customer, found } = await serve((req, res) => {
     setCustomer(req, customer);
     setEndpoint(req, '/said/:id');
-    setMetadata(req, 'plan', 'free');
-    setMetadata(req, 'plan', 'paid');
+    setMetadata(req, { plan: 'free', region: 'eu' });
+    setMetadata(req, { plan: 'paid' });
     setUnits(req, Number.NaN);
+    if (req.url === '/skipped') {
+      skipMetering(req);
+    }
     res.end();
   });
+  await call(port, '/skipped');
   await call(port, '/said/secret');
   const [{ endpoint, plan, units }] = await found(1);
   assert.deepEqual(

@@ -30,8 +30,8 @@ test('every framework of the README is a path of the package', async () => {
   for (const path of paths) {
     const names = Object.keys(await import(`dodo-ingestion/${path}`)).sort();
     assert.deepEqual(
-      names.filter((name) => name === 'meter' || name.startsWith('set')),
-      ['meter', 'setCustomer', 'setEndpoint', 'setMetadata', 'setUnits'],
+      names.filter((name) => /^(meter|set|skip)/.test(name)),
+      ['meter', 'setCustomer', 'setEndpoint', 'setMetadata', 'setUnits', 'skipMetering'],
     );
   }
 });
