@@ -3,31 +3,47 @@
 //! `dodometer serve` runs a local meter server, which speaks the billing API and shows what it
 //! counts on a live page. `dodometer demo` shows the whole at work: a small metered API under load,
 //! and the bill that comes of it. What a subcommand does is in the module of its name; this file
-//! only chooses one and turns its failure into a message and an exit code.
+//! only chooses one, decides about colours, and turns a failure into a message and an exit status.
 
+mod completions;
 mod demo;
 mod duration;
 mod serve;
 mod stop;
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use anstream::AutoStream;
+use anstream::stream::RawStream;
+use clap::{ColorChoice, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
+
+/// What every subcommand ends with, unless its own help says more.
+const EXIT_STATUS: &str = "\
+Exit status: 0 when it did what was asked, 1 when something failed, 2 when the arguments are wrong.";
 
 /// Usage metering on your own machine.
 #[derive(Parser)]
-#[command(name = "dodometer", version, arg_required_else_help = true)]
+#[command(name = "dodometer", version, arg_required_else_help = true, after_help = EXIT_STATUS)]
 struct CommandLine {
+    /// When to write colours.
+    ///
+    /// `auto` writes them to a terminal, unless NO_COLOR, CLICOLOR or CLICOLOR_FORCE say otherwise.
+    #[arg(long, global = true, value_name = "WHEN", default_value_t)]
+    color: ColorChoice,
+
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Subcommand)]
 enum Command {
+    #[command(after_help = EXIT_STATUS)]
     Serve(serve::Serve),
     Demo(demo::Demo),
+    #[command(after_help = EXIT_STATUS)]
+    Completions(completions::Completions),
     #[command(hide = true)]
     DemoWorker(demo::DemoWorker),
 }
@@ -36,7 +52,7 @@ impl Command {
     /// What is logged unless `RUST_LOG` says otherwise.
     fn log_filter(&self) -> &'static str {
         match self {
-            Self::Serve(_) => "warn",
+            Self::Serve(_) | Self::Completions(_) => "warn",
             // The demo shows the client's alarms itself.
             Self::Demo(_) | Self::DemoWorker(_) => "warn,dodo_ingestion=off",
         }
@@ -44,7 +60,13 @@ impl Command {
 }
 
 fn main() -> ExitCode {
-    let CommandLine { command } = CommandLine::parse();
+    let CommandLine { color, command } = CommandLine::parse();
+    match color {
+        ColorChoice::Auto => anstream::ColorChoice::Auto,
+        ColorChoice::Always => anstream::ColorChoice::Always,
+        ColorChoice::Never => anstream::ColorChoice::Never,
+    }
+    .write_global();
     tracing_subscriber::fmt()
         .with_env_filter(
             EnvFilter::try_from_default_env()
@@ -56,6 +78,7 @@ fn main() -> ExitCode {
     let outcome = match command {
         Command::Serve(serve) => serve.run(),
         Command::Demo(demo) => demo.run(),
+        Command::Completions(completions) => completions.run(),
         Command::DemoWorker(worker) => worker.run(),
     };
     match outcome {
@@ -68,7 +91,19 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether colours may be written to a stream: to a terminal, unless `NO_COLOR` is set.
-fn coloured(stream: &impl IsTerminal) -> bool {
-    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
+/// Whether colours may be written to a stream.
+fn coloured(stream: &impl RawStream) -> bool {
+    AutoStream::choice(stream) != anstream::ColorChoice::Never
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        CommandLine::command().debug_assert();
+    }
 }
