@@ -29,7 +29,8 @@ Exit status: 0 when it did what was asked, 1 when something failed, 2 when the a
 struct CommandLine {
     /// When to write colours.
     ///
-    /// `auto` writes them to a terminal, unless NO_COLOR, CLICOLOR or CLICOLOR_FORCE say otherwise.
+    /// `auto` writes them to a terminal, unless `NO_COLOR`, `CLICOLOR` or `CLICOLOR_FORCE` say
+    /// otherwise.
     #[arg(long, global = true, value_name = "WHEN", default_value_t)]
     color: ColorChoice,
 
