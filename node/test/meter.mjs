@@ -7,15 +7,13 @@ import { createInterface } from 'node:readline';
 import { after } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Ingestion } from 'dodo-ingestion';
+import { findDodometer } from '../dist/dodometer.js';
 
 const READY_WITHIN = 20_000;
 
 /** Starts a `dodometer serve` that ends with the tests of this file. */
 export async function startMeter() {
-  const binary = process.env.DODOMETER_BIN;
-  if (!binary) {
-    throw new Error('set DODOMETER_BIN to the dodometer binary: these tests bill to a real meter');
-  }
+  const binary = findDodometer();
   const args = ['serve', '--listen', '127.0.0.1:0', '--data', ':memory:', '--json'];
   const meter = spawn(binary, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   after(() => meter.kill());

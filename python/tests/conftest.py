@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import subprocess
 import threading
 import urllib.request
@@ -14,6 +13,7 @@ from urllib.parse import quote, urlencode
 import pytest
 
 from dodo_ingestion import Ingestion, IngestionError
+from dodo_ingestion._dodometer import find_dodometer
 
 VECTORS = Path(__file__).parents[2] / "tests" / "vectors"
 READY_WITHIN = 20.0
@@ -50,9 +50,7 @@ class Meter:
 
 @pytest.fixture(scope="session")
 def meter() -> Iterator[Meter]:
-    binary = os.environ.get("DODOMETER_BIN")
-    if not binary:
-        pytest.fail("set DODOMETER_BIN to the dodometer binary: these tests bill to a real meter")
+    binary = find_dodometer()
     process = subprocess.Popen(
         [binary, "serve", "--listen", "127.0.0.1:0", "--data", ":memory:", "--json"],
         stdout=subprocess.PIPE,
