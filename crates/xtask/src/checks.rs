@@ -11,8 +11,10 @@
 
 mod kotlin;
 mod node;
+mod packages;
 mod python;
 mod rust;
+mod workflows;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -30,8 +32,9 @@ use crate::workspace::Workspace;
 
 pub(crate) use rust::BUILD;
 
-/// In the order in which they run: everything after `rust` uses what `rust/build` has built.
-const PARTS: &[Part] = &[rust::PART, python::PART, node::PART, kotlin::PART];
+/// In the order in which they run: the languages after `rust` use what `rust/build` has built.
+const PARTS: &[Part] =
+    &[rust::PART, python::PART, node::PART, kotlin::PART, packages::PART, workflows::PART];
 
 /// No step takes this long on a machine that works.
 const LIMIT: Duration = Duration::from_secs(30 * 60);

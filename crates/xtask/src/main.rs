@@ -9,6 +9,7 @@
 //! | `bench` | runs the comparisons in `benches/` |
 //! | `fuzz`  | hands hostile inputs to the core, with cargo-fuzz |
 //! | `gen`   | regenerates the committed files that are generated |
+//! | `package` | builds what people without Rust install |
 //!
 //! The crate depends on nothing that it builds: it starts cargo, Python, Node and Maven as processes. So a tree
 //! whose core does not compile still has a working `cargo xtask`, which says so.
@@ -21,10 +22,12 @@
 mod checks;
 mod fuzz;
 mod generate;
+mod package;
 mod process;
 mod run;
 mod system;
 mod tally;
+mod venv;
 mod workspace;
 
 use std::ffi::OsString;
@@ -79,6 +82,8 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Build what people without Rust install into dist/: a wheel, and npm packages
+    Package(package::Options),
 }
 
 fn main() -> ExitCode {
@@ -101,6 +106,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Bench { args } => run::bench(&workspace, &args),
         Command::Fuzz { target, seconds } => fuzz::run(&workspace, target.as_deref(), seconds),
         Command::Gen { check } => generate::run(&workspace, check),
+        Command::Package(options) => package::run(&workspace, &options),
     }
 }
 

@@ -189,7 +189,7 @@ fn is_debian(release: &str) -> bool {
 }
 
 /// The first two numbers of a version, wherever in a text it starts: `v20.1.2`, `javac 17.0.15`, `21`.
-fn numbers(text: &str) -> Option<(u32, u32)> {
+pub(crate) fn numbers(text: &str) -> Option<(u32, u32)> {
     let start = text.find(|c: char| c.is_ascii_digit())?;
     let mut parts = text[start..].split(|c: char| !c.is_ascii_digit());
     let major = parts.next()?.parse().ok()?;

@@ -1,14 +1,13 @@
 //! The Python package, against the library that `rust/build` has built.
 
-use std::path::PathBuf;
-use std::process::Command;
+use std::fs;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use super::{Job, Part, Step};
-use crate::process;
-use crate::system::{self, Requirement};
+use crate::system::Requirement;
 use crate::tally::Runner;
+use crate::venv::Venv;
 
 /// The tools and their versions.
 const REQUIREMENTS: &str = "python/requirements-dev.txt";
@@ -44,8 +43,9 @@ pub(super) const PART: Part = Part {
             needs: &["python/setup"],
             runner: None,
             run: |job| {
-                tool(job, "ruff", &["check", "."])?;
-                tool(job, "ruff", &["format", "--check", "."])
+                let places = [".", "../tests/packages"];
+                tool(job, "ruff", &[&["check"], &places[..]].concat())?;
+                tool(job, "ruff", &[&["format", "--check"], &places[..]].concat())
             },
         },
         Step {
@@ -66,36 +66,24 @@ pub(super) const PART: Part = Part {
 };
 
 fn setup(job: &mut Job<'_>) -> Result<()> {
-    let venv = job.workspace.cache("venv");
-    let python = program(job, "python");
-    if process::capture(Command::new(&python).args(["-m", "pip", "--version"])).is_err() {
-        let mut command = job.command(system::python(), "")?;
-        command.args(["-m", "venv", "--clear"]).arg(&venv);
-        job.run(command)?;
-    }
-    let requirements = job.workspace.path(REQUIREMENTS);
-    job.once(&requirements, &venv.join("requirements.installed"), |job| {
-        let mut command = job.command(&python, "")?;
-        command.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
-        command.args(["--requirement", REQUIREMENTS]);
-        job.run(command)
-    })?;
-    Ok(())
+    let path = job.workspace.path(REQUIREMENTS);
+    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let requirements: Vec<&str> = text.lines().collect();
+    venv(job).provide(job.workspace, job.log, &requirements)
 }
 
 /// Runs a program of the virtual environment in `python/`.
 fn tool(job: &mut Job<'_>, name: &str, args: &[&str]) -> Result<()> {
-    let program = program(job, name);
+    let program = venv(job).program(name);
     ensure!(program.exists(), "{REQUIREMENTS} does not install {name}");
     let mut command = job.command(program, "python")?;
     command.args(args).env("PYTHONPATH", job.workspace.path("python/src"));
-    command.env("VIRTUAL_ENV", job.workspace.cache("venv"));
+    command.env("VIRTUAL_ENV", venv(job).directory());
     job.run(command)?;
     Ok(())
 }
 
-fn program(job: &Job<'_>, name: &str) -> PathBuf {
-    let directory = if cfg!(windows) { "Scripts" } else { "bin" };
-    let name = format!("{name}{}", std::env::consts::EXE_SUFFIX);
-    job.workspace.cache("venv").join(directory).join(name)
+/// The tools of everything that is tested in Python.
+pub(super) fn venv(job: &Job<'_>) -> Venv {
+    Venv::new(job.workspace, "venv")
 }

@@ -1,0 +1,42 @@
+//! What people without Rust install, used as they would use it: in an empty environment without cargo.
+
+use super::{Part, Step, python};
+use crate::package::Packing;
+use crate::system::Requirement;
+use crate::tally::Runner;
+use crate::venv::Venv;
+
+/// Runs a program out of a wheel, as `uvx`.
+const UV: &str = "uv==0.13.9";
+
+pub(super) const PART: Part = Part {
+    name: "packages",
+    manifest: "crates/dodometer/npm/package.json",
+    requires: &[Requirement::Compiler, Requirement::Python, Requirement::Node],
+    steps: &[
+        Step {
+            id: "packages/build",
+            about: "what `cargo xtask package` makes, quickly built, in .cache/dist",
+            needs: &[],
+            runner: None,
+            run: |job| Packing::for_tests(job.workspace, job.log, job.workspace.cache("dist")),
+        },
+        Step {
+            id: "packages/test",
+            about: "pip, uvx, npm and npx install it and run it",
+            needs: &["python/setup", "packages/build"],
+            runner: Some(Runner::Pytest),
+            run: |job| {
+                let uv = Venv::new(job.workspace, "uv");
+                uv.provide(job.workspace, job.log, &[UV])?;
+                let mut command =
+                    job.command(python::venv(job).program("pytest"), "tests/packages")?;
+                command.args(["--color=no", "-ra", "-p", "no:cacheprovider"]);
+                command.env("DIST", job.workspace.cache("dist")).env("UVX", uv.program("uvx"));
+                // Only what was installed may answer.
+                command.env_remove("DODOMETER_BIN");
+                job.run(command)
+            },
+        },
+    ],
+};
