@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import socket
 import subprocess
 import threading
 import urllib.request
@@ -48,11 +49,12 @@ class Meter:
                 return found
 
 
-@pytest.fixture(scope="session")
-def meter() -> Iterator[Meter]:
+@contextlib.contextmanager
+def serving(*options: str) -> Iterator[Meter]:
+    """Run a meter."""
     binary = find_dodometer()
     process = subprocess.Popen(
-        [binary, "serve", "--listen", "127.0.0.1:0", "--data", ":memory:", "--json"],
+        [binary, "serve", "--listen", "127.0.0.1:0", "--data", ":memory:", "--json", *options],
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -70,6 +72,19 @@ def meter() -> Iterator[Meter]:
         process.wait(timeout=10)
         if process.stdout is not None:
             process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def meter() -> Iterator[Meter]:
+    with serving() as meter:
+        yield meter
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """Accept connections and never answer."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
 Connect = Callable[..., Ingestion]

@@ -1,5 +1,6 @@
 import pickle
 import re
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -18,6 +19,7 @@ from dodo_ingestion import (
     create_batch,
     errors,
     track_api_call,
+    track_time_range,
 )
 
 
@@ -98,7 +100,11 @@ def test_a_batch_size_out_of_range(connect: Connect, size: Any) -> None:  # noqa
         b"bytes",
         [],
         {},
-        Decimal(1),
+        Decimal("0.1234567890123456789"),
+        Decimal("NaN"),
+        Decimal("1E+400"),
+        timedelta(seconds=1),
+        complex(1),
         object(),
         "\ud800",
     ],
@@ -108,6 +114,37 @@ def test_a_value_that_is_none(connect: Connect, value: Any) -> None:  # noqa: AN
         track_api_call(connect(), customer_id="cus_1", metadata={"key": value})
     assert raised.value.kind == "validation"
     assert raised.value.field == "metadata.key"
+
+
+@pytest.mark.parametrize(
+    ("verb", "name", "hint"),
+    [
+        ("track_api_call", "metdata", "; did you mean 'metadata'?"),
+        ("track_api_call", "eventId", "; did you mean 'event_id'?"),
+        ("add", "quux", "; it takes customer_id, metadata, event_id, event_name, timestamp"),
+        ("create_batch", "maxsize", "; did you mean 'max_size'?"),
+        ("track_time_range", "duration", ""),
+    ],
+)
+def test_an_unknown_keyword_is_refused(connect: Connect, verb: str, name: str, hint: str) -> None:
+    ingestion = connect()
+    who: dict[str, Any] = {"customer_id": "cus_1"}
+    calls: dict[str, Callable[..., object]] = {
+        "track_api_call": lambda **given: track_api_call(ingestion, **who, **given),
+        "add": lambda **given: create_batch(ingestion).add(**who, **given),
+        "create_batch": lambda **given: create_batch(ingestion, **given),
+        "track_time_range": lambda **given: track_time_range(ingestion, **who, **given),
+    }
+    words = f"{verb}() got an unexpected keyword argument '{name}'{hint}"
+    with pytest.raises(TypeError, match=re.escape(words)):
+        calls[verb](**{name: 1})
+
+
+def test_a_listener_that_cannot_be_called() -> None:
+    not_a_listener: Any = "print"
+    with pytest.raises(ConfigurationError) as raised:
+        Ingestion(api_key="k", event_name="api_call", on_alarm=not_a_listener)
+    assert raised.value.field == "on_alarm"
 
 
 def test_a_key_that_is_none(connect: Connect) -> None:

@@ -1,12 +1,10 @@
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -74,15 +72,8 @@ def test_receipts_can_be_awaited(connect: Connect, meter: Meter) -> None:
     assert len(meter.events("cus_await")) == 100
 
 
-@pytest.fixture
-def black_hole() -> Iterator[str]:
-    """Accept connections and never answer."""
-    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
-
-
-def test_a_wait_that_takes_too_long(connect: Connect, black_hole: str) -> None:
-    ingestion = connect(base_url=black_hole, account="black-hole", linger=0.1)
+def test_a_wait_that_takes_too_long(connect: Connect, silent: str) -> None:
+    ingestion = connect(base_url=silent, account="black-hole", linger=0.1)
     receipt = track_api_call(ingestion, customer_id="cus_1")
 
     async def main() -> None:
@@ -99,8 +90,8 @@ def test_a_wait_that_takes_too_long(connect: Connect, black_hole: str) -> None:
         assert raised.value.kind == "timeout"
 
 
-def test_ctrl_c_interrupts_a_flush(connect: Connect, black_hole: str) -> None:
-    ingestion = connect(base_url=black_hole, account="ctrl-c")
+def test_ctrl_c_interrupts_a_flush(connect: Connect, silent: str) -> None:
+    ingestion = connect(base_url=silent, account="ctrl-c")
     track_api_call(ingestion, customer_id="cus_1")
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
     started = time.monotonic()

@@ -1,23 +1,51 @@
 //! `Batch`.
 
+use std::time::Duration;
+
 use dodo_ingestion::{BatchConfig, ErrorKind};
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
-use crate::client::Ingestion;
+use crate::client::{CALL, Ingestion};
 use crate::convert::{duration, event, timeout};
-use crate::error::{raise, unconvertible};
-use crate::wait::block;
+use crate::error::{raise, refuse_unknown, unconvertible};
+use crate::wait::{Wait, awaited, block, enter_async, leave, leave_async};
 
 /// Calls that are due together: when there are `max_size`, or the oldest is `flush_interval` old.
+///
+/// A call that was added is accepted: it survives what a tracked one survives, also where the batch is
+/// dropped. `with` and `async with` clean it up at their end; if the block was left by an exception,
+/// for at most the client's `exit_timeout`, and with what went wrong in the log.
 #[pyclass(frozen, module = "dodo_ingestion._native")]
 pub(crate) struct Batch {
     core: dodo_ingestion::Batch,
+    /// How long the end of a block that failed may take.
+    exit_timeout: Duration,
+}
+
+impl Batch {
+    fn flushing(&self, limit: Option<&Bound<'_, PyAny>>) -> PyResult<Wait> {
+        let (core, limit) = (self.core.clone(), timeout(limit)?);
+        Ok(Box::pin(async move { core.flush(limit).await }))
+    }
+
+    fn cleaning_up(&self, limit: Option<Duration>) -> Wait {
+        let core = self.core.clone();
+        Box::pin(async move { core.cleanup(limit).await })
+    }
 }
 
 #[pymethods]
 impl Batch {
-    /// Accepts one call.
-    #[pyo3(signature = (*, customer_id, metadata=None, event_id=None, event_name=None, timestamp=None))]
+    /// Accept one call. It is due with its batch.
+    ///
+    /// Arguments and exceptions are those of `track_api_call`. A call that is not valid is also told as
+    /// an alarm, `invalid`.
+    #[pyo3(
+        signature = (*, customer_id, metadata=None, event_id=None, event_name=None, timestamp=None, **unknown),
+        text_signature = "($self, *, customer_id, metadata=None, event_id=None, event_name=None, timestamp=None)"
+    )]
+    #[expect(clippy::too_many_arguments, reason = "one for each keyword")]
     fn add(
         &self,
         py: Python<'_>,
@@ -26,44 +54,101 @@ impl Batch {
         event_id: Option<&str>,
         event_name: Option<&str>,
         timestamp: Option<&Bound<'_, PyAny>>,
+        unknown: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<()> {
+        refuse_unknown("add", unknown, CALL)?;
         let event = event(customer_id, metadata, event_id, event_name, timestamp)?;
         py.detach(|| self.core.add(event)).map_err(|error| raise(py, &error))
     }
 
-    /// Makes everything accepted so far due and waits until it is settled.
+    /// Make everything that this process has accepted on this account due, and block until it is settled.
+    ///
+    /// Arguments and exceptions are those of `Ingestion.flush`.
     #[pyo3(signature = (timeout=None))]
     fn flush(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        let (core, limit) = (self.core.clone(), self::timeout(timeout)?);
-        block(py, Box::pin(async move { core.flush(limit).await }))
+        block(py, self.flushing(timeout)?)
     }
 
-    /// Flushes and ends the batch. What is left stays spooled.
+    /// Await what `flush` blocks for, under asyncio, trio or anyio.
+    #[pyo3(signature = (timeout=None))]
+    fn aflush<'py>(
+        &self,
+        py: Python<'py>,
+        timeout: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        awaited(py, self.flushing(timeout)?)
+    }
+
+    /// Flush for the last time. What is not billed in time stays spooled.
+    ///
+    /// Arguments and exceptions are those of `flush`.
     #[pyo3(signature = (timeout=None))]
     fn cleanup(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        let (core, limit) = (self.core.clone(), self::timeout(timeout)?);
-        block(py, Box::pin(async move { core.cleanup(limit).await }))
+        block(py, self.cleaning_up(self::timeout(timeout)?))
+    }
+
+    /// Await what `cleanup` blocks for, under asyncio, trio or anyio.
+    #[pyo3(signature = (timeout=None))]
+    fn acleanup<'py>(
+        &self,
+        py: Python<'py>,
+        timeout: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        awaited(py, self.cleaning_up(self::timeout(timeout)?))
     }
 
     fn __enter__(this: Py<Self>) -> Py<Self> {
         this
     }
 
-    #[pyo3(signature = (*_exception))]
-    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.cleanup(py, None)
+    #[pyo3(signature = (kind=None, *_details))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        kind: Option<&Bound<'_, PyAny>>,
+        _details: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        leave(py, self.cleaning_up(kind.map(|_| self.exit_timeout)), kind.is_some())
+    }
+
+    fn __aenter__<'py>(this: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        enter_async(this)
+    }
+
+    #[pyo3(signature = (kind=None, *_details))]
+    fn __aexit__<'py>(
+        &self,
+        py: Python<'py>,
+        kind: Option<&Bound<'py, PyAny>>,
+        _details: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        leave_async(py, self.cleaning_up(kind.map(|_| self.exit_timeout)), kind.is_some())
     }
 }
 
-/// Opens a batch.
+/// Open a batch: calls that are due together.
+///
+/// Args:
+///     ingestion: The client.
+///     max_size: The batch is due when it holds so many calls: 1 to 1000, 100 by default.
+///     flush_interval: It is also due when its oldest call is so old: seconds or a timedelta, at most
+///         300 s, 5 s by default.
+///
+/// Raises:
+///     ConfigurationError: A setting is out of range.
 #[pyfunction]
-#[pyo3(signature = (ingestion, *, max_size=None, flush_interval=None))]
+#[pyo3(
+    signature = (ingestion, *, max_size=None, flush_interval=None, **unknown),
+    text_signature = "(ingestion, *, max_size=None, flush_interval=None)"
+)]
 pub(crate) fn create_batch(
     py: Python<'_>,
     ingestion: &Bound<'_, Ingestion>,
     max_size: Option<&Bound<'_, PyAny>>,
     flush_interval: Option<&Bound<'_, PyAny>>,
+    unknown: Option<&Bound<'_, PyDict>>,
 ) -> PyResult<Batch> {
+    refuse_unknown("create_batch", unknown, &["max_size", "flush_interval"])?;
     let mut config = BatchConfig::default();
     if let Some(size) = max_size {
         config.max_size = size.extract().map_err(|_| {
@@ -74,10 +159,7 @@ pub(crate) fn create_batch(
     if let Some(interval) = flush_interval {
         config.flush_interval = duration("flush_interval", interval)?;
     }
-    ingestion
-        .get()
-        .core
-        .create_batch(config)
-        .map(|core| Batch { core })
-        .map_err(|error| raise(py, &error))
+    let client = &ingestion.get().core;
+    let core = client.create_batch(config).map_err(|error| raise(py, &error))?;
+    Ok(Batch { core, exit_timeout: client.exit_timeout() })
 }

@@ -1,21 +1,59 @@
 //! `Ingestion` and the hot path.
 
-use dodo_ingestion::Builder;
+use std::time::Duration;
+
+use dodo_ingestion::{Builder, ErrorKind};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use crate::convert::{event, option_value, timeout};
-use crate::error::raise;
+use crate::error::{raise, refuse_unknown, unconvertible};
 use crate::exit::{Open, open};
 use crate::receipt::Receipt;
-use crate::wait::block;
+use crate::wait::{Wait, awaited, block, enter_async, leave, leave_async};
 use crate::{alarm, exit};
 
+/// The keywords of a call.
+pub(crate) const CALL: &[&str] =
+    &["customer_id", "metadata", "event_id", "event_name", "timestamp"];
+
 /// A client of the billing API: accepts calls in microseconds and delivers them in batches.
+///
+/// Options are keyword arguments; one that is not given is read from its environment variable, and has
+/// its default without one. `api_key` and `event_name` have to be given, in either way. The others, with
+/// their limits: docs/configuration.md in the repository.
+///
+/// Args:
+///     on_alarm: Called with an alarm's kind and message, on a thread of the core's. Without it alarms are
+///         warnings of the logger `dodo_ingestion`.
+///
+/// Raises:
+///     ConfigurationError: An option is unknown, missing or out of range.
+///     StorageError: `durability` is "disk" and there is none.
+///
+/// `with` and `async with` close the client at their end; if the block was left by an exception, for at
+/// most `exit_timeout`, and with what went wrong in the log. The end of the program closes it too.
 #[pyclass(frozen, module = "dodo_ingestion._native")]
 pub(crate) struct Ingestion {
     pub(crate) core: dodo_ingestion::Ingestion,
     _open: Open,
+}
+
+impl Ingestion {
+    fn flushing(&self, limit: Option<&Bound<'_, PyAny>>) -> PyResult<Wait> {
+        let (core, limit) = (self.core.clone(), timeout(limit)?);
+        Ok(Box::pin(async move { core.flush(limit).await }))
+    }
+
+    fn closing(&self, limit: Option<Duration>) -> Wait {
+        let core = self.core.clone();
+        Box::pin(async move { core.close(limit).await })
+    }
+
+    /// How the client is closed at the end of a block that has failed, or has not.
+    fn leaving(&self, failed: bool) -> Wait {
+        self.closing(failed.then(|| self.core.exit_timeout()))
+    }
 }
 
 #[pymethods]
@@ -27,6 +65,10 @@ impl Ingestion {
         on_alarm: Option<Py<PyAny>>,
         options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
+        if on_alarm.as_ref().is_some_and(|listener| !listener.bind(py).is_callable()) {
+            let message = "on_alarm: cannot be called";
+            return Err(unconvertible(py, ErrorKind::Configuration, "on_alarm", message));
+        }
         let mut builder = Builder::new().on_alarm(alarm::callback(on_alarm));
         for (name, value) in options.into_iter().flatten() {
             if value.is_none() {
@@ -40,39 +82,71 @@ impl Ingestion {
         Ok(Self { _open: open(&core), core })
     }
 
-    /// Accepts one call. See `track_api_call`.
-    #[pyo3(signature = (*, customer_id, metadata=None, event_id=None, event_name=None, timestamp=None))]
+    /// Accept one call. The same as the function `track_api_call`.
+    #[pyo3(
+        signature = (*, customer_id, metadata=None, event_id=None, event_name=None, timestamp=None, **unknown),
+        text_signature = "($self, *, customer_id, metadata=None, event_id=None, event_name=None, timestamp=None)"
+    )]
+    #[expect(clippy::too_many_arguments, reason = "one for each keyword")]
     fn track(
-        &self,
+        this: &Bound<'_, Self>,
         py: Python<'_>,
         customer_id: &str,
         metadata: Option<&Bound<'_, PyAny>>,
         event_id: Option<&str>,
         event_name: Option<&str>,
         timestamp: Option<&Bound<'_, PyAny>>,
+        unknown: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Receipt> {
-        let event = event(customer_id, metadata, event_id, event_name, timestamp)?;
-        match py.detach(|| self.core.track(event)) {
-            Ok(core) => Ok(Receipt { core }),
-            Err(error) => Err(raise(py, &error)),
-        }
+        track_api_call(py, this, customer_id, metadata, event_id, event_name, timestamp, unknown)
     }
 
-    /// Makes everything accepted so far due and waits until it is settled.
+    /// Make everything that this process has accepted on this account due, and block until it is settled:
+    /// billed, or set aside with the API's words. Ctrl-C interrupts it.
+    ///
+    /// Args:
+    ///     timeout: Seconds, or a timedelta; 30 s by default.
+    ///
+    /// Raises:
+    ///     IngestionTimeoutError: The time was over first. The calls stay spooled.
+    ///     StorageError: The disk failed.
+    ///     ClosedError: The client is closed.
     #[pyo3(signature = (timeout=None))]
     fn flush(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        let (core, limit) = (self.core.clone(), self::timeout(timeout)?);
-        block(py, Box::pin(async move { core.flush(limit).await }))
+        block(py, self.flushing(timeout)?)
     }
 
-    /// Flushes and lets go. What is left stays spooled.
+    /// Await what `flush` blocks for, under asyncio, trio or anyio.
+    #[pyo3(signature = (timeout=None))]
+    fn aflush<'py>(
+        &self,
+        py: Python<'py>,
+        timeout: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        awaited(py, self.flushing(timeout)?)
+    }
+
+    /// Flush, and let go. No call is accepted from now on; what is not billed in time stays spooled for the
+    /// next process of the account. Closing twice is no error.
+    ///
+    /// Arguments and exceptions are those of `flush`; the client is closed also if one is raised.
     #[pyo3(signature = (timeout=None))]
     fn close(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        let (core, limit) = (self.core.clone(), self::timeout(timeout)?);
-        block(py, Box::pin(async move { core.close(limit).await }))
+        block(py, self.closing(self::timeout(timeout)?))
     }
 
-    /// What has happened so far, by name.
+    /// Await what `close` blocks for, under asyncio, trio or anyio. Cancelled, it leaves the client open.
+    #[pyo3(signature = (timeout=None))]
+    fn aclose<'py>(
+        &self,
+        py: Python<'py>,
+        timeout: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        awaited(py, self.closing(self::timeout(timeout)?))
+    }
+
+    /// What this process's clients of the account have done so far: counts by name, such as `accepted`,
+    /// `billed`, `spooled`, `dead_lettered`, `invalid` and `overflowed`.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let stats = PyDict::new(py);
         if let Ok(serde_json::Value::Object(counts)) = serde_json::to_value(self.core.stats()) {
@@ -87,9 +161,28 @@ impl Ingestion {
         this
     }
 
-    #[pyo3(signature = (*_exception))]
-    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.close(py, None)
+    #[pyo3(signature = (kind=None, *_details))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        kind: Option<&Bound<'_, PyAny>>,
+        _details: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        leave(py, self.leaving(kind.is_some()), kind.is_some())
+    }
+
+    fn __aenter__<'py>(this: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        enter_async(this)
+    }
+
+    #[pyo3(signature = (kind=None, *_details))]
+    fn __aexit__<'py>(
+        &self,
+        py: Python<'py>,
+        kind: Option<&Bound<'py, PyAny>>,
+        _details: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        leave_async(py, self.leaving(kind.is_some()), kind.is_some())
     }
 
     fn __repr__(&self) -> String {
@@ -97,9 +190,35 @@ impl Ingestion {
     }
 }
 
-/// Accepts one call for billing and returns its receipt, in microseconds.
+/// Accept one API call for billing, in microseconds. The network is not waited for.
+///
+/// Args:
+///     ingestion: The client.
+///     customer_id: The customer who is billed: 1 to 255 characters.
+///     metadata: At most 50 pairs. A key has at most 100 characters. A value is a str of at most 500
+///         characters, an int of 64 bits, a finite float, or a bool; of an Enum its value; a Decimal is
+///         the float of its digits, a UUID, a datetime and a date are text, a numpy scalar is what it
+///         holds. A pair with None is left out.
+///     event_id: The caller's own idempotency key, 1 to 255 characters: the API counts an id once, however
+///         often it comes. Made if not given.
+///     event_name: Another event name than the client's, 1 to 255 characters.
+///     timestamp: When it happened: a datetime with a time zone, at most an hour ago and five minutes
+///         ahead. Now if not given.
+///
+/// Returns:
+///     The receipt. It can be dropped, or waited for.
+///
+/// Raises:
+///     ValidationError: The call breaks a limit; `field` says where.
+///     IngestionOverflowError: The spool is full.
+///     StorageError: The disk failed.
+///     ClosedError: The client is closed.
 #[pyfunction]
-#[pyo3(signature = (ingestion, *, customer_id, metadata=None, event_id=None, event_name=None, timestamp=None))]
+#[pyo3(
+    signature = (ingestion, *, customer_id, metadata=None, event_id=None, event_name=None, timestamp=None, **unknown),
+    text_signature = "(ingestion, *, customer_id, metadata=None, event_id=None, event_name=None, timestamp=None)"
+)]
+#[expect(clippy::too_many_arguments, reason = "one for each keyword")]
 pub(crate) fn track_api_call(
     py: Python<'_>,
     ingestion: &Bound<'_, Ingestion>,
@@ -108,11 +227,18 @@ pub(crate) fn track_api_call(
     event_id: Option<&str>,
     event_name: Option<&str>,
     timestamp: Option<&Bound<'_, PyAny>>,
+    unknown: Option<&Bound<'_, PyDict>>,
 ) -> PyResult<Receipt> {
-    ingestion.get().track(py, customer_id, metadata, event_id, event_name, timestamp)
+    refuse_unknown("track_api_call", unknown, CALL)?;
+    let event = event(customer_id, metadata, event_id, event_name, timestamp)?;
+    let core = &ingestion.get().core;
+    match py.detach(|| core.track(event)) {
+        Ok(core) => Ok(Receipt { core }),
+        Err(error) => Err(raise(py, &error)),
+    }
 }
 
-/// Closes the clients that are still open, each for as long as its options allow. Returns what went
+/// Close the clients that are still open, each for as long as its options allow. Returns what went
 /// wrong.
 #[pyfunction]
 pub(crate) fn close_at_exit(py: Python<'_>) -> Vec<String> {

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use dodo_ingestion::{ErrorKind, Event, MetadataValue, OPTIONS, OptionValue};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{
@@ -113,34 +114,68 @@ fn with_pair(event: Event, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> 
         let message = format!("metadata: the key {shown} is not a string of Unicode characters");
         return Err(invalid(key.py(), "metadata", &message));
     };
-    if value.is_none() {
-        return Ok(event);
-    }
-    let converted = metadata_value(value)?;
+    let converted = match simple(value)? {
+        Simple::Value(converted) => converted,
+        Simple::Nothing => return Ok(event),
+        Simple::Other => match made_simple(value)? {
+            Some(converted) => converted,
+            None => return Ok(event),
+        },
+    };
     Ok(event.metadata(name, converted))
 }
 
-fn metadata_value(value: &Bound<'_, PyAny>) -> PyResult<MetadataValue> {
+/// What a metadata value is to JSON.
+enum Simple {
+    Value(MetadataValue),
+    Nothing,
+    Other,
+}
+
+/// A value that JSON has, or one of a subclass of its type.
+fn simple(value: &Bound<'_, PyAny>) -> PyResult<Simple> {
     // By how often they are seen. A bool is an int to Python, so it goes before.
-    if let Ok(text) = value.cast::<PyString>() {
-        return Ok(match text.to_cow() {
+    Ok(Simple::Value(if let Ok(text) = value.cast::<PyString>() {
+        match text.to_cow() {
             Ok(text) => MetadataValue::String(text.into_owned()),
             Err(_) => MetadataValue::Unsupported("string with a lone surrogate".to_owned()),
-        });
-    }
-    if let Ok(flag) = value.cast::<PyBool>() {
-        return Ok(MetadataValue::Boolean(flag.is_true()));
-    }
-    if value.is_instance_of::<PyInt>() {
-        return Ok(match value.extract::<i128>() {
-            Ok(integer) => MetadataValue::Integer(integer),
-            Err(_) => MetadataValue::Unsupported("integer of more than 128 bits".to_owned()),
-        });
-    }
-    if value.is_instance_of::<PyFloat>() {
-        return Ok(MetadataValue::Double(value.extract()?));
-    }
-    Ok(MetadataValue::Unsupported(type_name(value)))
+        }
+    } else if let Ok(flag) = value.cast::<PyBool>() {
+        MetadataValue::Boolean(flag.is_true())
+    } else if value.is_instance_of::<PyInt>() {
+        match value.extract::<i64>() {
+            Ok(integer) => integer.into(),
+            // The core says what does not fit.
+            Err(_) => value.extract().map_or_else(
+                |_| MetadataValue::Unsupported("integer of more than 128 bits".to_owned()),
+                MetadataValue::Integer,
+            ),
+        }
+    } else if value.is_instance_of::<PyFloat>() {
+        MetadataValue::Double(value.extract()?)
+    } else if value.is_none() {
+        return Ok(Simple::Nothing);
+    } else {
+        return Ok(Simple::Other);
+    }))
+}
+
+/// A value that Python's own libraries have and JSON has not. `None` where it stands for nothing.
+fn made_simple(value: &Bound<'_, PyAny>) -> PyResult<Option<MetadataValue>> {
+    static PLAIN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = value.py();
+    let plain = match PLAIN.import(py, "dodo_ingestion._metadata", "plain")?.call1((value,)) {
+        Ok(plain) => plain,
+        Err(error) if error.is_instance_of::<PyTypeError>(py) => {
+            return Ok(Some(MetadataValue::Unsupported(error.value(py).to_string())));
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(match simple(&plain)? {
+        Simple::Value(converted) => Some(converted),
+        Simple::Nothing => None,
+        Simple::Other => Some(MetadataValue::Unsupported(type_name(value))),
+    })
 }
 
 fn system_time(value: &Bound<'_, PyAny>) -> PyResult<SystemTime> {

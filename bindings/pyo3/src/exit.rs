@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use dodo_ingestion::Ingestion;
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
+/// Only locked by a thread that holds the interpreter, as one that forks does: a child finds it free.
 static OPEN: Mutex<BTreeMap<u64, Ingestion>> = Mutex::new(BTreeMap::new());
 
 /// Keeps a client on the list while it lives.

@@ -9,6 +9,10 @@
 //! - The interpreter is released around every call into the core, because the core may wait for a
 //!   disk, and a wait goes in slices with a look at pending signals between them (`wait`).
 //! - The core's threads call into Python only to tell an alarm (`alarm`).
+//!
+//! The documentation of what Python sees is Python's, in its users' form.
+
+#![expect(clippy::doc_markdown, reason = "it is read by `help()`")]
 
 mod alarm;
 mod batch;

@@ -11,9 +11,11 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use dodo_ingestion::Error;
+use pyo3::PyClass;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 
-use crate::error::raise;
+use crate::error::{is_ours, raise};
 
 /// How long a blocking wait goes without looking at signals.
 const SLICE: Duration = Duration::from_millis(50);
@@ -29,6 +31,37 @@ pub(crate) fn block(py: Python<'_>, mut wait: Wait) -> PyResult<()> {
             None => py.check_signals()?,
         }
     }
+}
+
+/// Waits on the calling thread at the end of a `with`. If the block has failed, what it raised goes
+/// before what the wait fails with, which is logged.
+pub(crate) fn leave(py: Python<'_>, wait: Wait, failed: bool) -> PyResult<()> {
+    static UNSETTLED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    match block(py, wait) {
+        Err(error) if failed && is_ours(py, &error) => {
+            let log = UNSETTLED.import(py, "dodo_ingestion._alarm", "unsettled")?;
+            log.call1((error.value(py),)).map(drop)
+        }
+        ended => ended,
+    }
+}
+
+/// The same at the end of an `async with`, as a coroutine.
+pub(crate) fn leave_async(py: Python<'_>, wait: Wait, failed: bool) -> PyResult<Bound<'_, PyAny>> {
+    static LEFT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    LEFT.import(py, "dodo_ingestion._await", "left")?.call1((Pending::new(wait), failed))
+}
+
+/// A coroutine that waits.
+pub(crate) fn awaited(py: Python<'_>, wait: Wait) -> PyResult<Bound<'_, PyAny>> {
+    static SETTLED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    SETTLED.import(py, "dodo_ingestion._await", "settled")?.call1((Pending::new(wait),))
+}
+
+/// A coroutine that enters an `async with`.
+pub(crate) fn enter_async<'py, T: PyClass>(entered: &Bound<'py, T>) -> PyResult<Bound<'py, PyAny>> {
+    static ENTERED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    ENTERED.import(entered.py(), "dodo_ingestion._await", "entered")?.call1((entered,))
 }
 
 fn poll_for(wait: &mut Wait, slice: Duration) -> Option<Result<(), Error>> {
@@ -60,7 +93,7 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
-    pub(crate) fn new(wait: Wait) -> Self {
+    fn new(wait: Wait) -> Self {
         Self { wait: Mutex::new(Some(wait)) }
     }
 }

@@ -17,6 +17,7 @@ from dodo_ingestion._native import (
     create_batch,
     track_api_call,
 )
+from dodo_ingestion._siblings import track_object_storage, track_stream_bytes, track_time_range
 from dodo_ingestion.errors import (
     AuthenticationError,
     ClosedError,
@@ -30,6 +31,7 @@ from dodo_ingestion.errors import (
     TooLargeError,
     ValidationError,
 )
+from dodo_ingestion.llm import LLMTracker, create_llm_tracker
 
 __all__ = [
     "AuthenticationError",
@@ -40,6 +42,7 @@ __all__ = [
     "IngestionError",
     "IngestionOverflowError",
     "IngestionTimeoutError",
+    "LLMTracker",
     "NetworkError",
     "Receipt",
     "RejectedError",
@@ -47,7 +50,11 @@ __all__ = [
     "TooLargeError",
     "ValidationError",
     "create_batch",
+    "create_llm_tracker",
     "track_api_call",
+    "track_object_storage",
+    "track_stream_bytes",
+    "track_time_range",
 ]
 
 atexit.register(_alarm.close)

@@ -4,15 +4,20 @@ import logging
 
 from dodo_ingestion._native import close_at_exit
 
-_LOGGER = logging.getLogger("dodo_ingestion")
+LOGGER = logging.getLogger("dodo_ingestion")
 
 
 def log(kind: str, message: str) -> None:
     """Log an alarm of the core."""
-    _LOGGER.warning("%s: %s", kind, message)
+    LOGGER.warning("%s: %s", kind, message)
+
+
+def unsettled(error: Exception) -> None:
+    """Log what a client could not finish when its block was left by an exception."""
+    LOGGER.warning("left by an exception: %s", error)
 
 
 def close() -> None:
     """Close the clients that are still open, and log what is left."""
     for failure in close_at_exit():
-        _LOGGER.warning("at exit: %s", failure)
+        LOGGER.warning("at exit: %s", failure)

@@ -1,11 +1,33 @@
-"""Awaiting the core under asyncio."""
+"""Awaiting the core under asyncio and trio, and so under anyio."""
 
-import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any, TypeVar
 
+from dodo_ingestion import _alarm
 from dodo_ingestion._native import Pending
+from dodo_ingestion.errors import IngestionError
+
+_T = TypeVar("_T")
 
 _FIRST_PAUSE = 0.005
 _LONGEST_PAUSE = 0.1
+
+
+def _sleep() -> Callable[[float], Awaitable[object]]:
+    """Find the sleep of whichever event loop runs this."""
+    trio: Any = sys.modules.get("trio")
+    if trio is not None:
+        try:
+            trio.lowlevel.current_task()
+        except RuntimeError:
+            pass  # trio is loaded and runs something else, or nothing
+        else:
+            sleep: Callable[[float], Awaitable[object]] = trio.sleep
+            return sleep
+    import asyncio  # noqa: PLC0415, RUF100 - not before a program uses it
+
+    return asyncio.sleep
 
 
 async def settled(pending: Pending) -> None:
@@ -14,7 +36,29 @@ async def settled(pending: Pending) -> None:
     The core's threads do not call into Python, so the loop looks, at growing intervals. A look
     costs about a microsecond, and what is waited for takes a second or more.
     """
+    sleep = _sleep()
     pause = _FIRST_PAUSE
     while not pending.poll():
-        await asyncio.sleep(pause)
+        await sleep(pause)
         pause = min(pause * 2, _LONGEST_PAUSE)
+
+
+def at_once(value: _T) -> Generator[Any, None, _T]:
+    """Give `value` to whoever awaits it, without a wait."""
+    return value
+    yield
+
+
+async def entered(value: _T) -> _T:
+    """Enter an `async with`."""
+    return value
+
+
+async def left(pending: Pending, failed: bool) -> None:
+    """Leave an `async with`. What a failed block raised goes before what the wait raises."""
+    try:
+        await settled(pending)
+    except IngestionError as error:
+        if not failed:
+            raise
+        _alarm.unsettled(error)

@@ -1,5 +1,7 @@
 """The exceptions: one class for each kind of error, all of them an `IngestionError`."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import ClassVar
 
 __all__ = [
@@ -112,3 +114,11 @@ def from_kind(
 ) -> IngestionError:
     """Make the exception for an error of the core."""
     return _BY_KIND[kind](message, field=field, status=status, may_be_billed=may_be_billed)
+
+
+def unknown_argument(function: str, given: Iterable[str], known: list[str]) -> TypeError:
+    """Make the exception for a keyword argument that `function` does not have."""
+    name = next(iter(given))
+    nearest = get_close_matches(name.lower(), known, n=1)
+    hint = f"did you mean {nearest[0]!r}?" if nearest else f"it takes {', '.join(known)}"
+    return TypeError(f"{function}() got an unexpected keyword argument {name!r}; {hint}")

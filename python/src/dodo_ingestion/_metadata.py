@@ -1,0 +1,50 @@
+"""Metadata values that JSON does not have, as the nearest that it has."""
+
+import sys
+from datetime import date
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+
+def plain(value: object) -> object:
+    """Convert `value` to what stands for it in JSON, `None` if that is nothing.
+
+    Raises:
+        TypeError: nothing in JSON stands for it without loss. Its text is what the value is.
+
+    """
+    if isinstance(value, Enum):
+        value = value.value
+    numpy: Any = sys.modules.get("numpy")
+    if numpy is not None and isinstance(value, numpy.generic):
+        return _scalar(numpy, value)
+    if isinstance(value, Decimal):
+        return _number(value)
+    if isinstance(value, date):  # a datetime is one
+        return value.isoformat()
+    if isinstance(value, UUID):
+        return str(value)
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise TypeError(type(value).__name__)
+
+
+def _scalar(numpy: Any, value: Any) -> object:  # noqa: ANN401
+    if isinstance(value, numpy.datetime64):
+        return None if numpy.isnat(value) else str(value)
+    item = value.item()
+    if isinstance(item, str | int | float) and not isinstance(value, numpy.timedelta64):
+        return item
+    raise TypeError(type(value).__name__)
+
+
+def _number(value: Decimal) -> float:
+    """Give the double that is written with the digits of `value`."""
+    if not value.is_finite():
+        raise TypeError("Decimal that is not finite")
+    number = float(value)
+    if Decimal(repr(number)) != value:
+        raise TypeError("Decimal of more digits than a double has")
+    return number

@@ -1,0 +1,134 @@
+"""The track verbs beside `track_api_call`: the same, with a metadata pair of their own."""
+
+import math
+import operator
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, SupportsIndex
+
+from dodo_ingestion._native import Ingestion, Receipt, track_api_call
+from dodo_ingestion.errors import ValidationError
+from dodo_ingestion.types import Metadata
+
+
+def track_object_storage(
+    ingestion: Ingestion,
+    *,
+    customer_id: str,
+    bytes: SupportsIndex | None = None,  # noqa: A002
+    metadata: Metadata | None = None,
+    event_id: str | None = None,
+    event_name: str | None = None,
+    timestamp: datetime | None = None,
+) -> Receipt:
+    """Accept bytes that were put into an object store, as the metadata pair `bytes`.
+
+    Args:
+        ingestion: The client.
+        customer_id: The customer who is billed.
+        bytes: How many: a whole number, at least 0. Without it there is no such pair.
+        metadata: Further pairs. One named `bytes` goes before the argument.
+        event_id: As for `track_api_call`, which also has the limits and exceptions.
+        event_name: Likewise.
+        timestamp: Likewise.
+
+    """
+    return track_api_call(
+        ingestion,
+        customer_id=customer_id,
+        metadata={"bytes": _whole("bytes", bytes), **(metadata or {})},
+        event_id=event_id,
+        event_name=event_name,
+        timestamp=timestamp,
+    )
+
+
+def track_stream_bytes(
+    ingestion: Ingestion,
+    *,
+    customer_id: str,
+    bytes: SupportsIndex | None = None,  # noqa: A002
+    metadata: Metadata | None = None,
+    event_id: str | None = None,
+    event_name: str | None = None,
+    timestamp: datetime | None = None,
+) -> Receipt:
+    """Accept bytes that were streamed to the customer, as the metadata pair `bytes`.
+
+    The arguments are those of `track_object_storage`.
+    """
+    return track_api_call(
+        ingestion,
+        customer_id=customer_id,
+        metadata={"bytes": _whole("bytes", bytes), **(metadata or {})},
+        event_id=event_id,
+        event_name=event_name,
+        timestamp=timestamp,
+    )
+
+
+def track_time_range(
+    ingestion: Ingestion,
+    *,
+    customer_id: str,
+    duration_ms: float | Decimal | None = None,
+    duration_seconds: float | Decimal | None = None,
+    duration_minutes: float | Decimal | None = None,
+    metadata: Metadata | None = None,
+    event_id: str | None = None,
+    event_name: str | None = None,
+    timestamp: datetime | None = None,
+) -> Receipt:
+    """Accept a length of time, as `durationMs`, `durationSeconds` or `durationMinutes`.
+
+    Give the one by which the meter counts; none is made from another.
+
+    Args:
+        ingestion: The client.
+        customer_id: The customer who is billed.
+        duration_ms: Milliseconds: a finite number, at least 0.
+        duration_seconds: Seconds, likewise.
+        duration_minutes: Minutes, likewise.
+        metadata: Further pairs. One of these names goes before the argument.
+        event_id: As for `track_api_call`, which also has the limits and exceptions.
+        event_name: Likewise.
+        timestamp: Likewise.
+
+    """
+    durations = {
+        "durationMs": _length("duration_ms", duration_ms),
+        "durationSeconds": _length("duration_seconds", duration_seconds),
+        "durationMinutes": _length("duration_minutes", duration_minutes),
+    }
+    return track_api_call(
+        ingestion,
+        customer_id=customer_id,
+        metadata={**durations, **(metadata or {})},
+        event_id=event_id,
+        event_name=event_name,
+        timestamp=timestamp,
+    )
+
+
+def _whole(name: str, value: Any) -> int | None:  # noqa: ANN401
+    if value is None:
+        return None
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = -1
+    if number < 0 or isinstance(value, bool):
+        raise ValidationError(f"{name}: {value!r} is not a whole number, at least 0", field=name)
+    return number
+
+
+def _length(name: str, value: Any) -> float | None:  # noqa: ANN401
+    if value is None:
+        return None
+    try:
+        number = -1.0 if isinstance(value, bool | str) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = -1.0
+    if not (math.isfinite(number) and number >= 0):
+        raise ValidationError(f"{name}: {value!r} is not a finite number, at least 0", field=name)
+    return number

@@ -1,0 +1,273 @@
+"""Bill the tokens that a language model took, as its provider counted them.
+
+>>> tracker = create_llm_tracker(ingestion, event_name="llm.chat_completion")
+>>> client = tracker.wrap(OpenAI(), customer_id="cus_1")
+>>> client.chat.completions.create(model="gpt-4o", messages=[…])  # answered as ever, and billed
+
+Whose answer it is, is told by its shape: OpenAI's (chat, responses, embeddings, and the many that
+speak like it), Anthropic's, Gemini's and Bedrock's, as objects of their libraries or as dicts.
+
+The metadata pairs, named as in the JavaScript package:
+
+    inputTokens               what the model read: of OpenAI and Gemini with what was cached, of
+                              Anthropic without, as each provider counts
+    outputTokens              what it wrote, thinking included
+    totalTokens               the provider's total, else the sum of the two
+    model                     as in the answer, else as in the request
+    provider                  the package of a wrapped client; else by the shape
+    cachedInputTokens         read from the provider's cache, if any were
+    cacheCreationInputTokens  written to it, if any were
+    reasoningTokens           those of `outputTokens` that were thinking, if the provider tells
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar, cast
+
+from dodo_ingestion._llm_wrap import packages, wrapped
+from dodo_ingestion._native import Ingestion, Receipt, track_api_call
+from dodo_ingestion.errors import ValidationError
+from dodo_ingestion.types import Metadata, MetadataValue
+
+__all__ = ["LLMTracker", "Usage", "create_llm_tracker"]
+
+_Client = TypeVar("_Client")
+
+_LONGEST_MODEL = 500
+
+# The names of OpenAI's, Anthropic's and Gemini's libraries. Gemini's JSON and Bedrock have
+# the like in camel case.
+_COUNTS = (
+    "prompt_tokens",
+    "completion_tokens",
+    "total_tokens",
+    "input_tokens",
+    "output_tokens",
+    "cache_read_input_tokens",
+    "cache_creation_input_tokens",
+    "prompt_token_count",
+    "candidates_token_count",
+    "thoughts_token_count",
+    "tool_use_prompt_token_count",
+    "cached_content_token_count",
+    "total_token_count",
+)
+_DETAILS = {
+    "prompt_tokens_details": "cached_tokens",
+    "input_tokens_details": "cached_tokens",
+    "completion_tokens_details": "reasoning_tokens",
+    "output_tokens_details": "reasoning_tokens",
+}
+
+
+@dataclass(frozen=True)
+class Usage:
+    """The tokens of one answer."""
+
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int
+    model: str | None = None
+    provider: str | None = None
+    cached_input_tokens: int = 0
+    cache_creation_input_tokens: int = 0
+    reasoning_tokens: int = 0
+
+    @classmethod
+    def of(cls, response: object) -> "Usage | None":
+        """Read the usage of a provider's answer; `None` if it tells of none."""
+        reading = Reading()
+        reading.add(response)
+        return reading.usage()
+
+    def metadata(self) -> dict[str, MetadataValue]:
+        """Give the metadata pairs. What is not known is left out."""
+        return {
+            "inputTokens": self.input_tokens,
+            "outputTokens": self.output_tokens,
+            "totalTokens": self.total_tokens,
+            "model": self.model and self.model[:_LONGEST_MODEL],
+            "provider": self.provider,
+            "cachedInputTokens": self.cached_input_tokens or None,
+            "cacheCreationInputTokens": self.cache_creation_input_tokens or None,
+            "reasoningTokens": self.reasoning_tokens or None,
+        }
+
+
+class Reading:
+    """What has been seen of an answer that comes at once or in pieces."""
+
+    def __init__(self, model: object = None, provider: str | None = None) -> None:
+        self._counts: dict[str, int] = {}
+        self._model = model if isinstance(model, str) else None
+        self._provider = provider
+        self._anthropic = False
+
+    def add(self, piece: object) -> None:
+        """Take what a response or an event of a stream tells. A later count replaces an earlier."""
+        # An event of a stream has its response within.
+        for name in ("message", "response", "chunk"):
+            within = _get(piece, name)
+            if within is not None and not isinstance(within, str):
+                self._add(within)
+        self._add(piece)
+
+    def _add(self, response: object) -> None:
+        for name in ("model", "model_version", "modelVersion"):
+            model = _get(response, name)
+            if isinstance(model, str) and model:
+                self._model = model
+        for name in ("usage", "usage_metadata", "usageMetadata"):
+            usage = _get(response, name)
+            if usage is not None:
+                break
+        else:
+            usage = response  # somebody hands over the usage alone
+        self._anthropic |= _get(response, "type") in ("message", "message_start", "message_delta")
+        for name in _COUNTS:
+            for spelt in (name, _camel(name)):
+                count = _count(_get(usage, spelt))
+                if count is not None:
+                    self._counts[name] = count
+        for details, name in _DETAILS.items():
+            count = _count(_get(_get(usage, details), name))
+            if count is not None:
+                self._counts[name] = count
+
+    def usage(self) -> Usage | None:
+        """Give what has been told so far; `None` if nothing was."""
+        counts = self._counts
+        if "prompt_token_count" in counts or "total_token_count" in counts:
+            provider = "google"
+            read = counts.get("prompt_token_count", 0)
+            read += counts.get("tool_use_prompt_token_count", 0)
+            thought = counts.get("thoughts_token_count", 0)
+            written = counts.get("candidates_token_count", 0) + thought
+            total = counts.get("total_token_count")
+            cached = counts.get("cached_content_token_count", 0)
+        elif "prompt_tokens" in counts or "input_tokens" in counts:
+            anthropic = self._anthropic or "cache_creation_input_tokens" in counts
+            provider = "anthropic" if anthropic else "openai"
+            read = counts.get("prompt_tokens", counts.get("input_tokens", 0))
+            written = counts.get("completion_tokens", counts.get("output_tokens", 0))
+            thought = counts.get("reasoning_tokens", 0)
+            total = counts.get("total_tokens")
+            cached = counts.get("cached_tokens", counts.get("cache_read_input_tokens", 0))
+        else:
+            return None
+        return Usage(
+            input_tokens=read,
+            output_tokens=written,
+            total_tokens=read + written if total is None else total,
+            model=self._model,
+            provider=self._provider or provider,
+            cached_input_tokens=cached,
+            cache_creation_input_tokens=counts.get("cache_creation_input_tokens", 0),
+            reasoning_tokens=thought,
+        )
+
+
+def _get(holder: object, name: str) -> object:
+    if isinstance(holder, Mapping):
+        return holder.get(name)
+    return getattr(holder, name, None)
+
+
+def _count(value: object) -> int | None:
+    return value if type(value) is int and value >= 0 else None
+
+
+def _camel(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(map(str.title, others))
+
+
+class LLMTracker:
+    """Bills the usage of language models. Make one with `create_llm_tracker`, for all customers."""
+
+    def __init__(self, ingestion: Ingestion, event_name: str | None = None) -> None:
+        self._ingestion = ingestion
+        self._event_name = event_name
+
+    def track(
+        self,
+        response: object,
+        *,
+        customer_id: str,
+        metadata: Metadata | None = None,
+        event_id: str | None = None,
+        timestamp: datetime | None = None,
+    ) -> Receipt:
+        """Bill one answer of a provider.
+
+        Args:
+            response: The answer, as an object of the provider's library or as a dict; or its usage
+                alone; or a `Usage`.
+            customer_id: The customer who is billed.
+            metadata: Further pairs. One of the names above goes before what the answer says.
+            event_id: As for `track_api_call`, which also has the limits and the other exceptions.
+            timestamp: Likewise.
+
+        Raises:
+            ValidationError: The answer tells no usage (`field` is `response`), or breaks a limit.
+
+        """
+        usage = response if isinstance(response, Usage) else Usage.of(response)
+        if usage is None:
+            message = f"response: a {type(response).__name__} without token usage"
+            raise ValidationError(message, field="response")
+        return track_api_call(
+            self._ingestion,
+            customer_id=customer_id,
+            metadata={**usage.metadata(), **(metadata or {})},
+            event_id=event_id,
+            event_name=self._event_name,
+            timestamp=timestamp,
+        )
+
+    def wrap(
+        self, client: _Client, *, customer_id: str, metadata: Metadata | None = None
+    ) -> _Client:
+        """Give a client that is used as `client` is, and bills what it answers.
+
+        `client` itself stays as it is. Billed is what the methods `create`, `parse`, `stream`,
+        `generate`, `generate_content`, `generate_content_stream`, `embed_content`, `send_message`
+        and `send_message_stream` return, at any depth, awaited or not. A stream is handed on piece
+        by piece, and billed at its end by what the provider has told until then. OpenAI's chat
+        tells it only with `stream_options={"include_usage": True}`; a stream without usage is
+        logged and not billed. Not billed is what goes by `with_raw_response` and
+        `with_streaming_response`.
+
+        Nothing that goes wrong with the bill reaches the caller: it is a warning of the logger
+        `dodo_ingestion`.
+
+        Args:
+            client: An `OpenAI`, `Anthropic`, `genai.Client`, their async kin, or one of their form.
+            customer_id: The customer who is billed.
+            metadata: Further pairs of every call.
+
+        """
+        provider = next(reversed(packages(client)), None)
+
+        def bill(reading: Reading) -> bool:
+            usage = reading.usage()
+            if usage is not None:
+                self.track(usage, customer_id=customer_id, metadata=metadata)
+            return usage is not None
+
+        def read(model: object) -> Reading:
+            return Reading(model, provider)
+
+        return cast("_Client", wrapped(client, read, bill))
+
+
+def create_llm_tracker(ingestion: Ingestion, *, event_name: str | None = None) -> LLMTracker:
+    """Make a tracker of language models' usage.
+
+    Args:
+        ingestion: The client.
+        event_name: The event name of the meter for tokens; the client's own if not given.
+
+    """
+    return LLMTracker(ingestion, event_name)
