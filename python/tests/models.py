@@ -1,0 +1,211 @@
+"""A server that answers as providers of language models do, in the forms that they publish."""
+
+import contextlib
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+CHAT = {
+    "id": "chatcmpl-1",
+    "object": "chat.completion",
+    "created": 1,
+    "model": "gpt-test",
+    "choices": [
+        {
+            "index": 0,
+            "finish_reason": "stop",
+            "message": {"role": "assistant", "content": "Hello."},
+            "logprobs": None,
+        }
+    ],
+    "usage": {
+        "prompt_tokens": 100,
+        "completion_tokens": 20,
+        "total_tokens": 120,
+        "prompt_tokens_details": {"cached_tokens": 64},
+        "completion_tokens_details": {"reasoning_tokens": 8},
+    },
+}
+
+RESPONSE: dict[str, Any] = {
+    "id": "resp_1",
+    "object": "response",
+    "created_at": 1,
+    "status": "completed",
+    "model": "gpt-test",
+    "output": [
+        {
+            "id": "msg_1",
+            "type": "message",
+            "role": "assistant",
+            "status": "completed",
+            "content": [{"type": "output_text", "text": "Hello.", "annotations": []}],
+        }
+    ],
+    "parallel_tool_calls": True,
+    "tool_choice": "auto",
+    "tools": [],
+    "usage": {
+        "input_tokens": 200,
+        "output_tokens": 30,
+        "total_tokens": 230,
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": 10},
+    },
+}
+
+EMBEDDINGS = {
+    "object": "list",
+    "model": "embed-test",
+    "data": [{"object": "embedding", "index": 0, "embedding": [0.5, 0.25]}],
+    "usage": {"prompt_tokens": 7, "total_tokens": 7},
+}
+
+MESSAGE: dict[str, Any] = {
+    "id": "msg_1",
+    "type": "message",
+    "role": "assistant",
+    "model": "claude-test",
+    "content": [{"type": "text", "text": "Hello."}],
+    "stop_reason": "end_turn",
+    "stop_sequence": None,
+    "usage": {
+        "input_tokens": 300,
+        "output_tokens": 40,
+        "cache_creation_input_tokens": 5,
+        "cache_read_input_tokens": 6,
+    },
+}
+
+CONTENT = {
+    "candidates": [
+        {"content": {"role": "model", "parts": [{"text": "Hello."}]}, "finishReason": "STOP"}
+    ],
+    "modelVersion": "gemini-test",
+    "usageMetadata": {
+        "promptTokenCount": 400,
+        "candidatesTokenCount": 50,
+        "thoughtsTokenCount": 3,
+        "cachedContentTokenCount": 9,
+        "totalTokenCount": 453,
+    },
+}
+
+
+def chat_chunks(*, with_usage: bool) -> Iterator[dict[str, Any]]:
+    head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1}
+    head["model"] = "gpt-test"
+    for text in ("Hel", "lo."):
+        delta = {"role": "assistant", "content": text}
+        yield {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
+    yield {**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    if with_usage:
+        yield {**head, "choices": [], "usage": CHAT["usage"]}
+
+
+def response_events() -> Iterator[dict[str, Any]]:
+    begun = {**RESPONSE, "status": "in_progress", "output": [], "usage": None}
+    item = RESPONSE["output"][0]
+    part = item["content"][0]
+    place = {"output_index": 0, "item_id": "msg_1", "content_index": 0}
+    empty = {**item, "status": "in_progress", "content": []}
+    events: list[dict[str, Any]] = [
+        {"type": "response.created", "response": begun},
+        {"type": "response.output_item.added", "output_index": 0, "item": empty},
+        {"type": "response.content_part.added", **place, "part": {**part, "text": ""}},
+        {"type": "response.output_text.delta", **place, "delta": "Hello.", "logprobs": []},
+        {"type": "response.output_text.done", **place, "text": "Hello.", "logprobs": []},
+        {"type": "response.content_part.done", **place, "part": part},
+        {"type": "response.output_item.done", "output_index": 0, "item": item},
+        {"type": "response.completed", "response": RESPONSE},
+    ]
+    for number, event in enumerate(events):
+        yield {**event, "sequence_number": number}
+
+
+def message_events() -> Iterator[dict[str, Any]]:
+    usage = {**MESSAGE["usage"], "output_tokens": 1}
+    begun = {**MESSAGE, "content": [], "stop_reason": None, "usage": usage}
+    yield {"type": "message_start", "message": begun}
+    block = {"type": "text", "text": ""}
+    yield {"type": "content_block_start", "index": 0, "content_block": block}
+    for text in ("Hel", "lo."):
+        delta = {"type": "text_delta", "text": text}
+        yield {"type": "content_block_delta", "index": 0, "delta": delta}
+    yield {"type": "content_block_stop", "index": 0}
+    delta = {"stop_reason": "end_turn", "stop_sequence": ""}
+    yield {"type": "message_delta", "delta": delta, "usage": {"output_tokens": 40}}
+    yield {"type": "message_stop"}
+
+
+def content_chunks() -> Iterator[dict[str, Any]]:
+    for written, reason in ((10, None), (50, "STOP")):
+        content = {"role": "model", "parts": [{"text": "Hel"}]}
+        yield {
+            "candidates": [{"content": content, "finishReason": reason}],
+            "modelVersion": "gemini-test",
+            "usageMetadata": {
+                "promptTokenCount": 400,
+                "candidatesTokenCount": written,
+                "thoughtsTokenCount": 3,
+                "totalTokenCount": 403 + written,
+            },
+        }
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        path = self.path.partition("?")[0]
+        stream = bool(asked.get("stream")) or path.endswith(":streamGenerateContent")
+        if path.endswith("/chat/completions"):
+            with_usage = (asked.get("stream_options") or {}).get("include_usage", False)
+            self._answer(CHAT, stream and chat_chunks(with_usage=with_usage), done=True)
+        elif path.endswith("/responses"):
+            self._answer(RESPONSE, stream and response_events())
+        elif path.endswith("/embeddings"):
+            self._answer(EMBEDDINGS, False)
+        elif path.endswith("/messages"):
+            self._answer(MESSAGE, stream and message_events())
+        else:
+            self._answer(CONTENT, stream and content_chunks())
+
+    def _answer(
+        self, whole: object, events: Iterator[dict[str, Any]] | bool, *, done: bool = False
+    ) -> None:
+        if isinstance(events, bool):
+            kind, body = "application/json", json.dumps(whole)
+        else:
+            kind = "text/event-stream"
+            body = "".join(
+                (f"event: {event['type']}\n" if "type" in event else "")
+                + f"data: {json.dumps(event)}\n\n"
+                for event in events
+            )
+            body += "data: [DONE]\n\n" if done else ""
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body.encode())))
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+
+@contextlib.contextmanager
+def models() -> Iterator[str]:
+    """Serve, and give the address."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
