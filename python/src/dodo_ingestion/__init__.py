@@ -9,6 +9,9 @@ happens in the background; the receipt that a track verb returns can wait for it
 
 import atexit
 
+from dodo_ingestion import _interpreter  # noqa: F401 - before what it refuses
+
+# isort: split
 from dodo_ingestion import _alarm
 from dodo_ingestion._native import (
     Batch,
