@@ -155,7 +155,7 @@ class _Proxy:
     _target: Any
 
     @property  # type: ignore[misc]
-    def __class__(self) -> Any:
+    def __class__(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         return type(self._target)
 
     def __getattr__(self, name: str) -> Any:

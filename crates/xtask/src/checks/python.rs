@@ -56,6 +56,16 @@ pub(super) const PART: Part = Part {
             run: |job| tool(job, "mypy", &["--strict"]),
         },
         Step {
+            id: "python/pyright",
+            about: "pyright, as editors run it",
+            needs: &["python/setup", "python/extension"],
+            runner: None,
+            run: |job| {
+                let python = program(job, "python").display().to_string();
+                tool(job, "basedpyright", &["--level", "error", "--pythonpath", &python])
+            },
+        },
+        Step {
             id: "python/pytest",
             about: "the tests of the package",
             needs: &["python/setup", "python/extension", "rust/build"],
