@@ -1,6 +1,6 @@
 //! `Ingestion` and the hot path.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dodo_ingestion::{Builder, ErrorKind};
 use pyo3::prelude::*;
@@ -238,13 +238,14 @@ pub(crate) fn track_api_call(
     }
 }
 
-/// Close the clients that are still open, each for as long as its options allow. Returns what went
-/// wrong.
+/// Close the clients that are still open, each for as long after now as its options allow. Returns what
+/// went wrong.
 #[pyfunction]
 pub(crate) fn close_at_exit(py: Python<'_>) -> Vec<String> {
     let mut failures = Vec::new();
+    let started = Instant::now();
     for core in exit::still_open() {
-        let limit = core.exit_timeout();
+        let limit = core.exit_timeout().saturating_sub(started.elapsed());
         if let Err(error) = block(py, Box::pin(async move { core.close(limit).await })) {
             failures.push(error.value(py).to_string());
         }

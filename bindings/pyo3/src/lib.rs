@@ -10,6 +10,9 @@
 //!   disk, and a wait goes in slices with a look at pending signals between them (`wait`).
 //! - The core's threads call into Python only to tell an alarm (`alarm`).
 //!
+//! It holds the GIL to be there: the list of open clients is only locked under it, so that a fork finds
+//! it free. The package refuses to be imported without.
+//!
 //! The documentation of what Python sees is Python's, in its users' form.
 
 #![expect(clippy::doc_markdown, reason = "it is read by `help()`")]
@@ -23,7 +26,7 @@ mod exit;
 mod receipt;
 mod wait;
 
-#[pyo3::pymodule]
+#[pyo3::pymodule(gil_used = true)]
 mod _native {
     use pyo3::Bound;
     use pyo3::PyResult;
