@@ -60,10 +60,7 @@ pub(super) const PART: Part = Part {
             about: "pyright, as editors run it",
             needs: &["python/setup", "python/extension"],
             runner: None,
-            run: |job| {
-                let python = program(job, "python").display().to_string();
-                tool(job, "basedpyright", &["--level", "error", "--pythonpath", &python])
-            },
+            run: |job| tool(job, "basedpyright", &["--level", "error"]),
         },
         Step {
             id: "python/pytest",
