@@ -21,6 +21,9 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="forks and signa
 # How long the end of a program may take: the bound of exit_timeout, and a loaded machine.
 ENDS_WITHIN = 30.0
 
+# Python 3.12 and later warn of a fork in a process with threads, such as the engine is.
+QUIET = ["-W", "ignore:This process:DeprecationWarning"]
+
 PROLOGUE = """
 import os, sys, signal, threading, time, multiprocessing
 from dodo_ingestion import Ingestion, create_batch, track_api_call
@@ -46,7 +49,7 @@ class Host:
     def start(self, program: str, **variables: str) -> "subprocess.Popen[str]":
         environment = {"URL": self.meter.url, "SPOOL": str(self.spool_dir), **variables}
         return subprocess.Popen(
-            [sys.executable, "-c", PROLOGUE + textwrap.dedent(program)],
+            [sys.executable, *QUIET, "-c", PROLOGUE + textwrap.dedent(program)],
             env={**os.environ, **environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -133,7 +136,7 @@ def test_spawned_workers(host: Host, tmp_path: Path) -> None:
     )
     environment = {"URL": host.meter.url, "SPOOL": str(host.spool_dir)}
     done = subprocess.run(
-        [sys.executable, worker],
+        [sys.executable, *QUIET, worker],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
@@ -250,8 +253,8 @@ def test_ctrl_c_interrupts_a_wait(host: Host, silent: str, wait: str) -> None:
         batch = create_batch(ingestion)
         batch.add(customer_id="cus_1")
         receipt = track_api_call(ingestion, customer_id="cus_1")
-        print("waiting", flush=True)
         try:
+            print("waiting", flush=True)
             {wait}
         except KeyboardInterrupt:
             print("interrupted", flush=True)
