@@ -21,14 +21,16 @@ pub mod keys {
     pub const STATUS_CODE: &str = "status_code";
     /// Milliseconds from the request to the end of the response.
     pub const RESPONSE_TIME_MS: &str = "response_time_ms";
-    /// Milliseconds from the request to the first byte of the response.
+    /// Milliseconds from the request to the first byte of the response's body.
     pub const TTFB_MS: &str = "ttfb_ms";
     /// The response body's size.
     pub const RESPONSE_BYTES: &str = "response_bytes";
-    /// Whether the client went away before the response ended.
+    /// Whether the response came to no end, most often because the client went away.
     pub const ABORTED: &str = "aborted";
     /// How much this call counts, where calls cost unequally.
     pub const UNITS: &str = "units";
+    /// The code of a gRPC call.
+    pub const GRPC_STATUS: &str = "grpc_status";
     /// The call's own time, where it had to be billed at another.
     pub const ORIGINAL_TIMESTAMP: &str = "original_timestamp";
     /// Bytes stored or streamed.
@@ -302,11 +304,11 @@ event_kind! {
         status_code: u16 => keys::STATUS_CODE, MetadataValue::from;
         /// From the request to the end of the response.
         response_time: Duration => keys::RESPONSE_TIME_MS, milliseconds;
-        /// From the request to the first byte of the response.
+        /// From the request to the first byte of the response's body.
         ttfb: Duration => keys::TTFB_MS, milliseconds;
         /// The response body's size in bytes.
         response_bytes: u64 => keys::RESPONSE_BYTES, MetadataValue::from;
-        /// Whether the client went away before the response ended.
+        /// Whether the response came to no end, most often because the client went away.
         aborted: bool => keys::ABORTED, MetadataValue::from;
         /// How much this call counts, where calls cost unequally.
         units: f64 => keys::UNITS, MetadataValue::from;

@@ -113,8 +113,3 @@ pub fn track_time_range(ingestion: &Ingestion, range: TimeRange) -> Result<Recei
 pub fn create_batch(ingestion: &Ingestion, config: BatchConfig) -> Result<Batch> {
     ingestion.create_batch(config)
 }
-
-/// The README's Rust is compiled.
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct Readme;

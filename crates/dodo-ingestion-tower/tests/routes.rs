@@ -1,0 +1,157 @@
+//! The endpoint of an event is the template of the route that took the request, wherever the layer is.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![cfg(feature = "axum")]
+
+mod support;
+
+use axum::Router;
+use axum::extract::Path;
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use serde_json::{Value, json};
+use tower::Layer as _;
+
+use support::{Stage, ask, serve};
+
+async fn id(Path(id): Path<String>) -> String {
+    id
+}
+
+fn users() -> Router {
+    Router::new()
+        .route("/users/{id}", get(id))
+        .route("/users/{id}/orders/{order}", get(async || ""))
+}
+
+#[track_caller]
+fn endpoints(paths: &[(&str, Value)], news: &[Value]) {
+    let seen: Vec<_> = news.iter().map(|event| event["metadata"]["endpoint"].clone()).collect();
+    let expected: Vec<_> = paths.iter().map(|(_, endpoint)| endpoint.clone()).collect();
+    assert_eq!(seen, expected);
+}
+
+async fn metered(stage: &Stage, router: Router, paths: &[(&str, Value)]) {
+    let address = serve(router).await;
+    for (path, _) in paths {
+        ask(address, &format!("GET {path}")).await;
+    }
+    endpoints(paths, &stage.news().await);
+}
+
+#[tokio::test]
+async fn a_layer_after_all_routes_sees_whole_templates() {
+    let stage = Stage::new().await;
+    let router = Router::new()
+        .route("/", get(async || ""))
+        .route("/files/{*path}", get(async || ""))
+        .merge(users())
+        .nest("/v1", users())
+        .nest("/v2", Router::new().nest("/{tenant}", users()))
+        .nest("/v3", users().fallback(async || "here"))
+        .fallback(async || (StatusCode::NOT_FOUND, "nowhere"))
+        .layer(stage.layer());
+    let paths = [
+        ("/", json!("/")),
+        ("/files/a/b?secret=1", json!("/files/{*path}")),
+        ("/users/7?secret=1", json!("/users/{id}")),
+        ("/v1/users/7", json!("/v1/users/{id}")),
+        ("/v2/acme/users/7/orders/9", json!("/v2/{tenant}/users/{id}/orders/{order}")),
+        ("/v3/nothing", Value::Null),
+        ("/secret/path", Value::Null),
+    ];
+    metered(&stage, router, &paths).await;
+}
+
+#[tokio::test]
+async fn a_layer_in_a_nested_router_sees_whole_templates() {
+    let stage = Stage::new().await;
+    let router = Router::new().nest("/v1", users().layer(stage.layer()));
+    let paths = [("/v1/users/7", json!("/v1/users/{id}"))];
+    metered(&stage, router, &paths).await;
+
+    let router = Router::new().nest("/v1", users().route_layer(stage.layer()));
+    metered(&stage, router, &paths).await;
+}
+
+#[tokio::test]
+async fn an_inner_layer_tells_the_outer_one_the_template() {
+    let stage = Stage::new().await;
+    let deep = Router::new().nest_service("/deep", users().layer(stage.layer()));
+    let inner = Router::new().nest("/v1", users()).nest("/v2", deep).layer(stage.layer());
+    let router = Router::new().nest_service("/api", inner).layer(stage.layer());
+    let paths = [
+        ("/api/v1/users/7", json!("/api/v1/users/{id}")),
+        ("/api/v2/deep/users/7", json!("/api/v2/deep/users/{id}")),
+        ("/api/nothing", Value::Null),
+    ];
+    metered(&stage, router, &paths).await;
+
+    // Around the whole router, where axum has not yet looked for a route.
+    let whole = stage.layer().layer(users().layer(stage.layer()));
+    let router = Router::new().fallback_service(whole);
+    metered(&stage, router, &[("/users/7", json!("/users/{id}"))]).await;
+}
+
+#[tokio::test]
+async fn without_an_inner_layer_a_nested_service_has_no_template() {
+    let stage = Stage::new().await;
+    let router = Router::new().nest_service("/api", users()).layer(stage.layer());
+    metered(&stage, router, &[("/api/users/7", Value::Null)]).await;
+}
+
+#[tokio::test]
+async fn no_route_is_an_error_and_another_method_is_billed() {
+    let stage = Stage::new().await;
+    let router = users().route("/orders", post(async || "")).layer(stage.layer());
+    let address = serve(router).await;
+    assert!(ask(address, "GET /.env").await.0.contains("404"));
+    stage.one().await.is("api_error", &[("status_code", 404.into()), ("endpoint", Value::Null)]);
+    assert!(ask(address, "GET /orders").await.0.contains("405"));
+    stage
+        .one()
+        .await
+        .is("api_call", &[("status_code", 405.into()), ("endpoint", "/orders".into())]);
+
+    let router = users().route_layer(stage.layer());
+    ask(serve(router).await, "GET /.env").await;
+    stage.none().await;
+}
+
+#[tokio::test]
+async fn what_is_excluded_is_not_metered() {
+    let stage = Stage::new().await;
+    let layer = stage.layer().exclude(["/healthz", "/internal/*", "/users/{id}"]);
+    let inner = Router::new().route("/metrics", get(async || "")).layer(layer.clone());
+    let router = users()
+        .route("/internal/{what}", get(async || ""))
+        .nest_service("/internal/nested", inner)
+        .fallback(async || "")
+        .layer(layer);
+    let address = serve(router).await;
+    for path in ["/healthz", "/internal/jobs", "/internal/nested/metrics", "/users/7"] {
+        ask(address, &format!("GET {path}")).await;
+        stage.none().await;
+    }
+    ask(address, "GET /users/7/orders/1").await;
+    stage.one().await.is("api_call", &[("endpoint", "/users/{id}/orders/{order}".into())]);
+    ask(address, "GET /healthz2").await;
+    stage.one().await.is("api_call", &[("endpoint", Value::Null)]);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_said_wins_and_is_cut() {
+    let stage = Stage::new().await;
+    let proxy =
+        async |metering: dodo_ingestion_tower::Metering| metering.set_endpoint("ü".repeat(600));
+    let router = Router::new().route("/said", get(proxy)).route("/told", get(async || ""));
+    let router = router.layer(
+        stage
+            .layer()
+            .endpoint(|request| (request.uri.path() == "/told").then(|| "/by/closure".to_owned())),
+    );
+    let address = serve(router).await;
+    ask(address, "GET /said").await;
+    stage.one().await.is("api_call", &[("endpoint", "ü".repeat(500).into())]);
+    ask(address, "GET /told").await;
+    stage.one().await.is("api_call", &[("endpoint", "/by/closure".into())]);
+}
