@@ -2,13 +2,13 @@
 //!
 //! A meter runs in this process, and an API that is metered by the client library runs here or in
 //! worker processes; real HTTP requests are driven at the API, and at the end the meter is asked, over
-//! HTTP, what it would bill. The demo succeeds only if that is every call that was accepted, once.
+//! HTTP, what it would bill. The demo succeeds only if that is every call that was accepted, once, but for
+//! those that the API failed on: these are stored as errors and not billed.
 
 mod api;
 mod billing;
 mod customers;
 mod http;
-mod metering;
 mod outage;
 mod report;
 mod screen;
@@ -124,8 +124,8 @@ impl Demo {
         screen.heading(&format!("page      http://{address}/"))?;
 
         let http = Http::new();
-        let billing = Billing::new(http.clone(), address);
-        billing.open_account().await.context("the meter cannot be set up")?;
+        let billing = Billing::open(http.clone(), address).await;
+        let billing = billing.context("the meter cannot be set up")?;
         let spool = tempfile::Builder::new().prefix("dodometer-demo-").tempdir();
         let spool = spool.context("cannot make a directory for the spool")?;
         let (notes, heard) = mpsc::unbounded_channel();
@@ -276,7 +276,7 @@ impl Show {
     fn progress(&self) -> Progress {
         let totals = self.meter.bill().totals;
         let answered = self.traffic.counts().answered();
-        Progress { answered, billed: totals.calls, requests: totals.requests }
+        Progress { answered, metered: totals.calls, requests: totals.requests }
     }
 
     /// Waits until everything is billed, then shows the bill and whether it is right.
@@ -291,7 +291,7 @@ impl Show {
             .context("not every call is billed")
             .and_then(|()| report.check(self.traffic.counts()));
         if verdict.is_ok() {
-            self.screen.success("every accepted call is billed, once")?;
+            self.screen.success("every accepted call is billed, once; errors are not billed")?;
         }
         if self.json {
             self.screen.say(&report.json()?)?;

@@ -54,8 +54,10 @@ impl Command {
     fn log_filter(&self) -> &'static str {
         match self {
             Self::Serve(_) | Self::Completions(_) => "warn",
-            // The demo shows the client's alarms itself.
-            Self::Demo(_) | Self::DemoWorker(_) => "warn,dodo_ingestion=off",
+            // The demo shows the client's alarms itself, and nobody else tells of the middleware's.
+            Self::Demo(_) | Self::DemoWorker(_) => {
+                "warn,dodo_ingestion=off,dodo_ingestion_tower=warn"
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use anyhow::ensure;
 use serde::Serialize;
 
-use super::billing::{Bill, CustomerBill, Totals};
+use super::billing::{Bill, CENTS_A_CALL, CustomerBill, Totals};
 use super::screen::Screen;
 use super::traffic::Counts;
 
@@ -83,6 +83,8 @@ pub(crate) struct Report {
     account: Account,
     /// Calls on the meter's bill.
     billed: u64,
+    /// Calls that the API failed on: stored, and not billed.
+    errors: u64,
     customers: Vec<CustomerBill>,
     #[serde(skip)]
     totals: Totals,
@@ -92,32 +94,34 @@ impl Report {
     /// From what those say who served and, as for what is billed, from what the meter says.
     pub(crate) fn new(account: Account, bill: Bill) -> Self {
         let Bill { customers, totals } = bill;
-        Self { account, billed: totals.calls, customers, totals }
+        Self { account, billed: totals.calls, errors: totals.errors, customers, totals }
     }
 
     /// Shows the bill and the account.
     pub(crate) fn show(&self, screen: &Screen) -> anyhow::Result<()> {
         let Account { staffing, accepted, dead_lettered, spooled, requests } = self.account;
         screen.say("")?;
-        screen.heading(&line("customer", "calls billed", "p50", "p95", "amount"))?;
+        screen.heading(&line(["customer", "calls billed", "errors", "p50", "p95", "amount"]))?;
         for customer in &self.customers {
-            let CustomerBill { customer_id, calls, p50_ms, p95_ms, amount } = customer;
-            screen.say(&bill_line(customer_id, *calls, *p50_ms, *p95_ms, *amount))?;
+            let CustomerBill { customer_id, calls, errors, p50_ms, p95_ms, amount } = customer;
+            let counts = [*calls, *errors];
+            screen.say(&bill_line(customer_id, counts, [*p50_ms, *p95_ms], *amount))?;
         }
-        let Totals { calls, p50_ms, p95_ms, amount } = self.totals;
-        screen.say(&bill_line("total", calls, p50_ms, p95_ms, amount))?;
+        let Totals { calls, errors, p50_ms, p95_ms, amount } = self.totals;
+        screen.say(&bill_line("total", [calls, errors], [p50_ms, p95_ms], amount))?;
         screen.say("")?;
         if let Some(Staffing { workers, kills }) = staffing {
             screen.say(&format!("workers {workers}, killed {kills}"))?;
         }
-        let [billed, dead_lettered] = [self.billed, dead_lettered].map(grouped);
+        let [billed, errors, dead_lettered] =
+            [self.billed, self.errors, dead_lettered].map(grouped);
         let is = if matches!(accepted, Accepted::Exactly { .. }) { " =" } else { ":" };
         let spooled = spooled.map(|spooled| format!(" + still spooled {}", grouped(spooled)));
         screen.say(&format!(
-            "accepted {accepted}{is} billed {billed} + dead-lettered {dead_lettered}{}",
+            "accepted {accepted}{is} billed {billed} + errors {errors} + dead-lettered {dead_lettered}{}",
             spooled.unwrap_or_default()
         ))?;
-        let calls_a_request = self.billed as f64 / requests.max(1) as f64;
+        let calls_a_request = (self.billed + self.errors) as f64 / requests.max(1) as f64;
         screen.say(&format!("requests {}, {calls_a_request:.0} calls a request", grouped(requests)))
     }
 
@@ -126,20 +130,29 @@ impl Report {
         serde_json::to_string(self)
     }
 
-    /// Fails unless every call that was made is on the bill, once.
+    /// Fails unless every call that was made is on the bill, once, or an error; and the bill is of the calls billed.
     pub(crate) fn check(&self, made: &Counts) -> anyhow::Result<()> {
         let Account { accepted, dead_lettered, spooled, .. } = self.account;
-        let (billed, spooled) = (self.billed, spooled.unwrap_or(0));
+        let (billed, errors, spooled) = (self.billed, self.errors, spooled.unwrap_or(0));
         let range = accepted.range();
         ensure!(
-            range.contains(&(billed + dead_lettered + spooled)),
+            range.contains(&(billed + errors + dead_lettered + spooled)),
             "the account does not balance: {accepted} calls were accepted, but {billed} are billed, \
-             {dead_lettered} dead-lettered and {spooled} still spooled"
+             {errors} errors, {dead_lettered} dead-lettered and {spooled} still spooled"
         );
         ensure!(
             dead_lettered == 0 && spooled == 0,
             "of {accepted} accepted calls {billed} are billed; {dead_lettered} are dead-lettered \
              and {spooled} still spooled"
+        );
+        let price = i64::from(CENTS_A_CALL);
+        let sums = |of: fn(&CustomerBill) -> u64| self.customers.iter().map(of).sum::<u64>();
+        ensure!(
+            self.customers.iter().all(|customer| customer.amount == customer.calls as i64 * price)
+                && self.totals.amount == billed as i64 * price
+                && sums(|customer| customer.calls) == billed
+                && sums(|customer| customer.errors) == errors,
+            "the amounts are not those of {billed} calls at {price} cents"
         );
         let made = made.answered()..=made.sent();
         ensure!(
@@ -151,12 +164,13 @@ impl Report {
     }
 }
 
-fn bill_line(who: &str, calls: u64, p50: Option<f64>, p95: Option<f64>, amount: i64) -> String {
-    line(who, &grouped(calls), &milliseconds(p50), &milliseconds(p95), &dollars(amount))
+fn bill_line(who: &str, counts: [u64; 2], times: [Option<f64>; 2], amount: i64) -> String {
+    let ([calls, errors], [p50, p95]) = (counts.map(grouped), times.map(milliseconds));
+    line([who, &calls, &errors, &p50, &p95, &dollars(amount)])
 }
 
-fn line(who: &str, calls: &str, p50: &str, p95: &str, amount: &str) -> String {
-    format!("{who:<12}  {calls:>12}  {p50:>9}  {p95:>9}  {amount:>10}")
+fn line([who, calls, errors, p50, p95, amount]: [&str; 6]) -> String {
+    format!("{who:<12}  {calls:>12}  {errors:>8}  {p50:>9}  {p95:>9}  {amount:>10}")
 }
 
 fn milliseconds(time: Option<f64>) -> String {
@@ -187,7 +201,16 @@ mod tests {
     use super::*;
 
     fn report(accepted: u64, billed: u64, dead_lettered: u64, spooled: u64) -> Report {
-        let totals = Totals { calls: billed, p50_ms: None, p95_ms: None, amount: 0 };
+        let (errors, amount) = (0, 2 * billed as i64);
+        let customer = CustomerBill {
+            customer_id: "cus_1".to_owned(),
+            calls: billed,
+            errors,
+            p50_ms: None,
+            p95_ms: None,
+            amount,
+        };
+        let totals = Totals { calls: billed, errors, p50_ms: None, p95_ms: None, amount };
         let account = Account {
             staffing: None,
             accepted: Accepted::Exactly { accepted },
@@ -195,7 +218,7 @@ mod tests {
             spooled: Some(spooled),
             requests: 1,
         };
-        Report::new(account, Bill { customers: Vec::new(), totals })
+        Report::new(account, Bill { customers: vec![customer], totals })
     }
 
     #[test]
@@ -209,6 +232,29 @@ mod tests {
             (report(9, 8, 0, 1), "of 9 accepted calls 8 are billed"),
             (report(9, 9, 0, 0), "the API answered 0 calls, but 9 were accepted"),
         ] {
+            let error = wrong.check(&made).unwrap_err().to_string();
+            assert!(error.contains(because), "{error}");
+        }
+    }
+
+    #[test]
+    fn errors_are_accounted_for_and_cost_nothing() {
+        let with_errors = |billed, errors| {
+            let mut report = report(10, billed, 0, 0);
+            report.errors = errors;
+            report.customers[0].errors = errors;
+            report
+        };
+        let made = Counts::of(10, 0);
+        assert!(with_errors(9, 1).check(&made).is_ok());
+        for (mut wrong, because) in [
+            (with_errors(10, 1), "does not balance"),
+            (with_errors(9, 0), "does not balance"),
+            (with_errors(9, 1), "the amounts are not those of 9 calls"),
+        ] {
+            if because.contains("amounts") {
+                wrong.customers[0].amount += 2;
+            }
             let error = wrong.check(&made).unwrap_err().to_string();
             assert!(error.contains(because), "{error}");
         }

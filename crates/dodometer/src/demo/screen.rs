@@ -17,7 +17,8 @@ const YELLOW: &str = "33";
 pub(crate) struct Progress {
     /// Calls that the API answered.
     pub(crate) answered: u64,
-    pub(crate) billed: u64,
+    /// Calls that the meter has, billed or not.
+    pub(crate) metered: u64,
     /// Requests that the meter answered.
     pub(crate) requests: u64,
 }
@@ -80,13 +81,13 @@ impl Screen {
     }
 
     pub(crate) fn progress(&self, progress: &Progress) {
-        let Progress { answered, billed, requests } = *progress;
+        let Progress { answered, metered, requests } = *progress;
         self.bar.set_position(answered);
-        let waiting = answered.saturating_sub(billed);
-        let [answered, billed, waiting, requests] =
-            [answered, billed, waiting, requests].map(grouped);
+        let waiting = answered.saturating_sub(metered);
+        let [answered, metered, waiting, requests] =
+            [answered, metered, waiting, requests].map(grouped);
         self.bar.set_message(format!(
-            "answered {answered}, billed {billed}, waiting {waiting}, requests {requests}"
+            "answered {answered}, metered {metered}, waiting {waiting}, requests {requests}"
         ));
     }
 
