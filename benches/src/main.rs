@@ -6,6 +6,7 @@
 //! | `delivering` | spooled calls drained into a server | a loop that posts ready-made bodies |
 //! | `backlog`    | a million calls accepted while the server is down, then drained | its aim of memory |
 //! | `today`      | calls accepted and delivered | one request per call, 100 at a time |
+//! | `middleware` | requests to a metered route | the same route without the layer |
 //!
 //! The contenders of a bench take turns, round by round, in one run; a ratio is taken within a round,
 //! so that what else the machine does falls on both sides of it. The server is this program's own
@@ -24,6 +25,7 @@ mod cpu;
 mod delivering;
 mod event;
 mod figures;
+mod middleware;
 mod sink;
 mod today;
 
@@ -89,11 +91,12 @@ impl Plan {
 }
 
 type Bench = fn(&Plan) -> Result<Section>;
-const BENCHES: [(&str, Bench); 4] = [
+const BENCHES: [(&str, Bench); 5] = [
     ("accepting", accepting::run),
     ("delivering", delivering::run),
     ("backlog", backlog::run),
     ("today", today::run),
+    ("middleware", middleware::run),
 ];
 
 fn main() -> ExitCode {
