@@ -4,6 +4,7 @@
 //! billing API is decided here.
 
 mod api;
+mod dev;
 mod local;
 
 use std::time::Instant;
@@ -34,6 +35,7 @@ pub(crate) fn router(meter: Meter) -> Router {
         .route("/healthz", get(async || "ok\n"))
         .merge(api::routes().route_layer(from_fn_with_state(meter.clone(), say_remaining)))
         .merge(local::routes(meter.clone()))
+        .merge(dev::routes(meter.clone()))
         .fallback(async || Refusal::not_found("nothing is at this address"))
         .method_not_allowed_fallback(async || Refusal::method())
         .layer(map_response(harden))

@@ -1,74 +1,26 @@
 //! Events and meters in SQLite.
 //!
-//! Invariants: an event id is stored once, while it is remembered; a batch is stored whole or not at all; one writer
-//! connection, so that a batch waits for at most the batch before it; reads of a file have a
+//! Invariants: an event id is stored once, while it is remembered; a batch is stored whole or not at all;
+//! one writer connection, so that a batch waits for at most the batch before it; reads of a file have a
 //! connection of their own and never wait for the writer (write-ahead log). A data file belongs to one
 //! meter at a time: a lock on `<file>.lock` says so, which the system frees when its holder dies.
 //! The module answers no request and keeps no totals.
 
-use std::fs::{File, OpenOptions};
-use std::path::{Path, PathBuf};
+mod meters;
+mod schema;
+
+use std::fs::File;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use fs4::FileExt;
 use jiff::Timestamp;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, named_params, params};
+use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::billable::{Aggregation, Billable, Kind, Price};
 use crate::event::Event;
 use crate::ledger::{Call, Requests};
 use crate::metadata::Metadata;
-use crate::{BUSINESS_ID, Data, Error, ErrorKind, decimal};
-
-/// Tells our files from those of other programs: "dodo".
-const APPLICATION_ID: i32 = 0x646f_646f;
-/// The version of the schema below.
-const SCHEMA_VERSION: i32 = 2;
-
-/// Times are microseconds since 1970. `occurred` and `seq` order the lists, the newest first; an
-/// index ends with `seq` without saying so. Each index costs every insert, so names, of which there
-/// are few, have none. `coming` counts how often an id came after it had been forgotten.
-const SCHEMA: &str = "
-    CREATE TABLE event (
-        seq         INTEGER PRIMARY KEY,
-        event_id    TEXT NOT NULL,
-        coming      INTEGER NOT NULL,
-        customer_id TEXT NOT NULL,
-        event_name  TEXT NOT NULL,
-        occurred    INTEGER NOT NULL,
-        arrived     INTEGER NOT NULL,
-        metadata    TEXT,
-        UNIQUE (event_id, coming)
-    ) STRICT;
-    CREATE INDEX event_by_time ON event (occurred);
-    CREATE INDEX event_by_customer ON event (customer_id, occurred);
-
-    CREATE TABLE meter (
-        seq              INTEGER PRIMARY KEY,
-        id               TEXT NOT NULL UNIQUE,
-        name             TEXT NOT NULL,
-        description      TEXT,
-        event_name       TEXT NOT NULL,
-        measurement_unit TEXT NOT NULL,
-        aggregation      TEXT NOT NULL,
-        key              TEXT,
-        created          INTEGER NOT NULL,
-        updated          INTEGER NOT NULL,
-        archived         INTEGER NOT NULL DEFAULT 0,
-        price_per_unit   TEXT,
-        free_threshold   INTEGER,
-        currency         TEXT
-    ) STRICT;
-
-    CREATE TABLE requests (
-        accepted   INTEGER NOT NULL,
-        refused    INTEGER NOT NULL,
-        duplicates INTEGER NOT NULL
-    ) STRICT;
-    INSERT INTO requests VALUES (0, 0, 0);
-";
+use crate::{BUSINESS_ID, Data, Error, ErrorKind};
 
 /// The database of one meter.
 pub(crate) struct Store {
@@ -115,12 +67,12 @@ impl Store {
                         .because(cause)
                 };
                 let writer = Connection::open_in_memory().map_err(failed)?;
-                writer.execute_batch(SCHEMA).map_err(failed)?;
+                writer.execute_batch(schema::SCHEMA).map_err(failed)?;
                 Ok(Self { writer: Mutex::new(writer), reader: None, _lock: None })
             }
             Data::File(path) => {
-                let lock = lock(path)?;
-                let (writer, reader) = open_file(path)?;
+                let lock = schema::lock(path)?;
+                let (writer, reader) = schema::open_file(path)?;
                 let reader = Some(Mutex::new(reader));
                 Ok(Self { writer: Mutex::new(writer), reader, _lock: Some(lock) })
             }
@@ -273,57 +225,6 @@ impl Writer<'_> {
             Ok(Requests { accepted: count(0)?, refused: count(1)?, duplicates: count(2)? })
         })
     }
-
-    /// Every meter, the oldest first.
-    pub(crate) fn meters(&self) -> rusqlite::Result<Vec<Billable>> {
-        self.0
-            .prepare(
-                "SELECT id, name, description, event_name, measurement_unit, aggregation, key,
-                        created, updated, archived, price_per_unit, free_threshold, currency
-                 FROM meter ORDER BY seq",
-            )?
-            .query_map([], meter_from_row)?
-            .collect()
-    }
-
-    pub(crate) fn insert_meter(&mut self, meter: &Billable) -> rusqlite::Result<()> {
-        self.0.execute(
-            "INSERT INTO meter (id, name, description, event_name, measurement_unit, aggregation,
-                                key, created, updated)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-            params![
-                meter.id,
-                meter.name,
-                meter.description,
-                meter.event_name,
-                meter.measurement_unit,
-                meter.aggregation.kind.name(),
-                meter.aggregation.key,
-                meter.created_at.as_microsecond(),
-                meter.updated_at.as_microsecond(),
-            ],
-        )?;
-        Ok(())
-    }
-
-    /// Stores what may change of a meter: whether it is archived, and its price.
-    pub(crate) fn update_meter(&mut self, meter: &Billable) -> rusqlite::Result<()> {
-        let price = meter.price.as_ref();
-        self.0.execute(
-            "UPDATE meter SET updated = ?2, archived = ?3, price_per_unit = ?4,
-                              free_threshold = ?5, currency = ?6
-             WHERE id = ?1",
-            params![
-                meter.id,
-                meter.updated_at.as_microsecond(),
-                meter.archived,
-                price.map(|price| decimal::show(price.per_unit)),
-                price.map(|price| price.free_threshold),
-                price.map(|price| &price.currency),
-            ],
-        )?;
-        Ok(())
-    }
 }
 
 /// When an id came last.
@@ -364,35 +265,6 @@ impl StoredEvent {
     }
 }
 
-fn meter_from_row(row: &Row<'_>) -> rusqlite::Result<Billable> {
-    let kind: String = row.get(5)?;
-    let kind = Kind::from_name(&kind)
-        .ok_or_else(|| unreadable(5, Error::new(ErrorKind::Data, "an unknown aggregation")))?;
-    let price = match row.get::<_, Option<String>>(10)? {
-        None => None,
-        Some(text) => Some(Price {
-            per_unit: decimal::parse(&text)
-                .ok_or_else(|| unreadable(10, Error::new(ErrorKind::Data, "not a decimal")))?,
-            free_threshold: row.get(11)?,
-            currency: row.get(12)?,
-        }),
-    };
-    Ok(Billable {
-        id: row.get(0)?,
-        business_id: BUSINESS_ID,
-        name: row.get(1)?,
-        description: row.get(2)?,
-        event_name: row.get(3)?,
-        measurement_unit: row.get(4)?,
-        aggregation: Aggregation { kind, key: row.get(6)? },
-        filter: None,
-        created_at: timestamp(row, 7)?,
-        updated_at: timestamp(row, 8)?,
-        archived: row.get(9)?,
-        price,
-    })
-}
-
 fn timestamp(row: &Row<'_>, index: usize) -> rusqlite::Result<Timestamp> {
     Timestamp::from_microsecond(row.get(index)?).map_err(|error| unreadable(index, error))
 }
@@ -422,76 +294,4 @@ fn unreadable(
 /// A panic elsewhere cannot leave a connection half changed: its transaction is rolled back.
 fn hold(connection: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
     connection.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Claims the data file for this process.
-fn lock(path: &Path) -> Result<File, Error> {
-    // The same file by another name must meet the same lock.
-    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let mut lock_path = path.clone().into_os_string();
-    lock_path.push(".lock");
-    let lock_path = PathBuf::from(lock_path);
-    let file =
-        OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path).map_err(
-            |cause| {
-                Error::new(
-                    ErrorKind::Data,
-                    format!("the lock file {} cannot be made", lock_path.display()),
-                )
-                .because(cause)
-            },
-        )?;
-    match FileExt::try_lock(&file) {
-        Ok(()) => Ok(file),
-        Err(fs4::TryLockError::WouldBlock) => Err(Error::new(
-            ErrorKind::DataInUse,
-            format!("another meter is using the data file {}", path.display()),
-        )),
-        Err(fs4::TryLockError::Error(cause)) => Err(Error::new(
-            ErrorKind::Data,
-            format!("the lock file {} cannot be locked", lock_path.display()),
-        )
-        .because(cause)),
-    }
-}
-
-/// Opens the writer and the reader of a data file, and makes the tables if the file is new.
-fn open_file(path: &Path) -> Result<(Connection, Connection), Error> {
-    let refuse = |problem: &str| {
-        Error::new(ErrorKind::Data, format!("the data file {} {problem}", path.display()))
-    };
-    let failed = |cause: rusqlite::Error| refuse("cannot be used").because(cause);
-    // Not SQLITE_OPEN_URI: a path is a path, whatever it begins with.
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let writer =
-        Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_CREATE).map_err(failed)?;
-    let pragma = |name: &str| writer.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0));
-    let tables: i64 = writer
-        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
-        .map_err(failed)?;
-    let (application, version): (i32, i32) =
-        (pragma("application_id").map_err(failed)?, pragma("user_version").map_err(failed)?);
-    if tables > 0 && application != APPLICATION_ID {
-        return Err(refuse("belongs to another program"));
-    }
-    if tables > 0 && version != SCHEMA_VERSION {
-        return Err(refuse("was written by another version of this program"));
-    }
-    writer
-        .execute_batch(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;
-             PRAGMA cache_size = -65536; PRAGMA wal_autocheckpoint = 8192;",
-        )
-        .map_err(failed)?;
-    if tables == 0 {
-        writer
-            .execute_batch(&format!(
-                "BEGIN; {SCHEMA} PRAGMA application_id = {APPLICATION_ID};
-                 PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-            ))
-            .map_err(failed)?;
-    }
-    let reader = Connection::open_with_flags(path, flags).map_err(failed)?;
-    reader.execute_batch("PRAGMA query_only = ON").map_err(failed)?;
-    Ok((writer, reader))
 }

@@ -9,26 +9,21 @@ use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Extension, Path, Request, State};
+use axum::Router;
+use axum::extract::{Extension, Request, State};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderValue, X_FRAME_OPTIONS,
 };
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, put};
-use axum::{Json, Router};
-use serde::Serialize;
+use axum::routing::get;
 use tokio::sync::watch;
 
-use super::{blocking, check_key, read_body};
-use crate::billable::Price;
-use crate::ledger::Bill;
-use crate::refusal::{Answer, Refusal};
+use super::{blocking, check_key};
+use crate::Meter;
+use crate::refusal::Refusal;
 use crate::server::stopped;
-use crate::{Meter, decimal};
 
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
     connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; \
@@ -63,13 +58,11 @@ pub(super) fn routes(meter: Meter) -> Router<Meter> {
         )
         .route("/_dev/page.css", page("text/css; charset=utf-8", include_str!("../page/page.css")))
         .route("/_dev/stream", get(stream))
-        .route("/_dev/bill", get(bill))
-        .route("/_dev/meters/{id}/price", put(set_price))
         .route_layer(from_fn_with_state(meter, guard))
 }
 
 /// Lets through what may see the page and use the tools.
-async fn guard(State(meter): State<Meter>, request: Request, next: Next) -> Response {
+pub(super) async fn guard(State(meter): State<Meter>, request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<Peer>();
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
     if !host.is_some_and(|host| names_this_machine(host, peer.map(|peer| peer.local.ip()))) {
@@ -109,38 +102,6 @@ fn asset(kind: &'static str, text: &'static str) -> impl IntoResponse {
         (X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
     ];
     (headers, text)
-}
-
-async fn bill(State(meter): State<Meter>) -> Answer<Json<Bill>> {
-    blocking(meter, |meter| Ok(Json(meter.bill()))).await
-}
-
-#[derive(Serialize)]
-struct Priced {
-    meter_id: String,
-    price_per_unit: String,
-    free_threshold: i64,
-    currency: String,
-}
-
-async fn set_price(
-    State(meter): State<Meter>,
-    id: Result<Path<String>, PathRejection>,
-    body: Body,
-) -> Answer<Json<Priced>> {
-    let id = super::api::path(id)?;
-    let body = read_body(body, meter.max_body_bytes()).await?;
-    blocking(meter, move |meter| {
-        let price = Price::read(&body)?;
-        meter.set_price(&id, price.clone())?;
-        Ok(Json(Priced {
-            meter_id: id,
-            price_per_unit: decimal::show(price.per_unit),
-            free_threshold: price.free_threshold,
-            currency: price.currency,
-        }))
-    })
-    .await
 }
 
 /// Pushes a snapshot at once, and another whenever something changed.

@@ -1,0 +1,129 @@
+//! The tables, and the files that hold them: making, claiming and opening them.
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+
+use fs4::FileExt;
+use rusqlite::{Connection, OpenFlags};
+
+use crate::{Error, ErrorKind};
+
+/// Tells our files from those of other programs: "dodo".
+const APPLICATION_ID: i32 = 0x646f_646f;
+/// The version of the schema below.
+const SCHEMA_VERSION: i32 = 2;
+
+/// Times are microseconds since 1970. `occurred` and `seq` order the lists, the newest first; an
+/// index ends with `seq` without saying so. Each index costs every insert, so names, of which there
+/// are few, have none. `coming` counts how often an id came after it had been forgotten.
+pub(super) const SCHEMA: &str = "
+    CREATE TABLE event (
+        seq         INTEGER PRIMARY KEY,
+        event_id    TEXT NOT NULL,
+        coming      INTEGER NOT NULL,
+        customer_id TEXT NOT NULL,
+        event_name  TEXT NOT NULL,
+        occurred    INTEGER NOT NULL,
+        arrived     INTEGER NOT NULL,
+        metadata    TEXT,
+        UNIQUE (event_id, coming)
+    ) STRICT;
+    CREATE INDEX event_by_time ON event (occurred);
+    CREATE INDEX event_by_customer ON event (customer_id, occurred);
+
+    CREATE TABLE meter (
+        seq              INTEGER PRIMARY KEY,
+        id               TEXT NOT NULL UNIQUE,
+        name             TEXT NOT NULL,
+        description      TEXT,
+        event_name       TEXT NOT NULL,
+        measurement_unit TEXT NOT NULL,
+        aggregation      TEXT NOT NULL,
+        key              TEXT,
+        created          INTEGER NOT NULL,
+        updated          INTEGER NOT NULL,
+        archived         INTEGER NOT NULL DEFAULT 0,
+        price_per_unit   TEXT,
+        free_threshold   INTEGER,
+        currency         TEXT
+    ) STRICT;
+
+    CREATE TABLE requests (
+        accepted   INTEGER NOT NULL,
+        refused    INTEGER NOT NULL,
+        duplicates INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO requests VALUES (0, 0, 0);
+";
+
+/// Claims the data file for this process.
+pub(super) fn lock(path: &Path) -> Result<File, Error> {
+    // The same file by another name must meet the same lock.
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let mut lock_path = path.clone().into_os_string();
+    lock_path.push(".lock");
+    let lock_path = PathBuf::from(lock_path);
+    let file =
+        OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path).map_err(
+            |cause| {
+                Error::new(
+                    ErrorKind::Data,
+                    format!("the lock file {} cannot be made", lock_path.display()),
+                )
+                .because(cause)
+            },
+        )?;
+    match FileExt::try_lock(&file) {
+        Ok(()) => Ok(file),
+        Err(fs4::TryLockError::WouldBlock) => Err(Error::new(
+            ErrorKind::DataInUse,
+            format!("another meter is using the data file {}", path.display()),
+        )),
+        Err(fs4::TryLockError::Error(cause)) => Err(Error::new(
+            ErrorKind::Data,
+            format!("the lock file {} cannot be locked", lock_path.display()),
+        )
+        .because(cause)),
+    }
+}
+
+/// Opens the writer and the reader of a data file, and makes the tables if the file is new.
+pub(super) fn open_file(path: &Path) -> Result<(Connection, Connection), Error> {
+    let refuse = |problem: &str| {
+        Error::new(ErrorKind::Data, format!("the data file {} {problem}", path.display()))
+    };
+    let failed = |cause: rusqlite::Error| refuse("cannot be used").because(cause);
+    // Not SQLITE_OPEN_URI: a path is a path, whatever it begins with.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let writer =
+        Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_CREATE).map_err(failed)?;
+    let pragma = |name: &str| writer.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0));
+    let tables: i64 = writer
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+        .map_err(failed)?;
+    let (application, version): (i32, i32) =
+        (pragma("application_id").map_err(failed)?, pragma("user_version").map_err(failed)?);
+    if tables > 0 && application != APPLICATION_ID {
+        return Err(refuse("belongs to another program"));
+    }
+    if tables > 0 && version != SCHEMA_VERSION {
+        return Err(refuse("was written by another version of this program"));
+    }
+    writer
+        .execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;
+             PRAGMA cache_size = -65536; PRAGMA wal_autocheckpoint = 8192;",
+        )
+        .map_err(failed)?;
+    if tables == 0 {
+        writer
+            .execute_batch(&format!(
+                "BEGIN; {SCHEMA} PRAGMA application_id = {APPLICATION_ID};
+                 PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+            ))
+            .map_err(failed)?;
+    }
+    let reader = Connection::open_with_flags(path, flags).map_err(failed)?;
+    reader.execute_batch("PRAGMA query_only = ON").map_err(failed)?;
+    Ok((writer, reader))
+}
