@@ -9,6 +9,7 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
 use crate::decimal;
+use crate::filter::Filter;
 use crate::metadata::Metadata;
 use crate::refusal::{Answer, Refusal};
 
@@ -22,14 +23,20 @@ pub(crate) struct Billable {
     pub(crate) event_name: String,
     pub(crate) measurement_unit: String,
     pub(crate) aggregation: Aggregation,
-    /// Filters are refused for now, so there is never one to show.
-    pub(crate) filter: Option<()>,
+    pub(crate) filter: Option<Filter>,
     pub(crate) created_at: Timestamp,
     pub(crate) updated_at: Timestamp,
     #[serde(skip)]
     pub(crate) archived: bool,
     #[serde(skip)]
     pub(crate) price: Option<Price>,
+}
+
+impl Billable {
+    /// Whether it counts an event of its name with this metadata.
+    pub(crate) fn counts(&self, metadata: &Metadata<'_>) -> bool {
+        self.filter.as_ref().is_none_or(|filter| filter.matches(metadata))
+    }
 }
 
 /// How events become units.
@@ -76,7 +83,7 @@ pub(crate) struct Definition {
     pub(crate) measurement_unit: String,
     pub(crate) aggregation: Aggregation,
     #[serde(default)]
-    filter: Option<crate::filter::Filter>,
+    pub(crate) filter: Option<Filter>,
 }
 
 impl Definition {
@@ -103,7 +110,6 @@ impl Definition {
         }
         if let Some(filter) = &definition.filter {
             filter.check().map_err(Refusal::body)?;
-            return Err(Refusal::body("filters are not supported by this server yet"));
         }
         Ok(definition)
     }
@@ -191,7 +197,7 @@ pub(crate) struct Usage {
     free_threshold: i64,
     chargeable_units: String,
     price_per_unit: Option<String>,
-    total_price: i64,
+    pub(crate) total_price: i64,
 }
 
 impl Usage {

@@ -4,7 +4,9 @@
 //! billing API is decided here.
 
 mod api;
+mod arrivals;
 mod dev;
+mod fault;
 mod local;
 
 use std::time::Instant;
@@ -13,14 +15,17 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::header::{
-    AUTHORIZATION, HeaderMap, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    AUTHORIZATION, DATE, HeaderMap, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::request::Parts;
-use axum::middleware::{Next, from_fn_with_state, map_response};
+use axum::middleware::{Next, from_fn_with_state, map_response, map_response_with_state};
 use axum::response::Response;
 use axum::routing::get;
 use http_body_util::BodyExt;
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimePrinter;
 
+pub(crate) use arrivals::MAX_WAITING;
 pub(crate) use local::Peer;
 
 use crate::Meter;
@@ -33,11 +38,16 @@ const MAX_DISCARDED: usize = 16 * 1024 * 1024;
 pub(crate) fn router(meter: Meter) -> Router {
     Router::new()
         .route("/healthz", get(async || "ok\n"))
-        .merge(api::routes().route_layer(from_fn_with_state(meter.clone(), say_remaining)))
+        .merge(
+            api::routes()
+                .route_layer(from_fn_with_state(meter.clone(), fault::layer))
+                .route_layer(from_fn_with_state(meter.clone(), say_remaining)),
+        )
         .merge(local::routes(meter.clone()))
         .merge(dev::routes(meter.clone()))
         .fallback(async || Refusal::not_found("nothing is at this address"))
         .method_not_allowed_fallback(async || Refusal::method())
+        .layer(map_response_with_state(meter.clone(), date))
         .layer(map_response(harden))
         .with_state(meter)
 }
@@ -47,6 +57,21 @@ async fn harden(mut response: Response) -> Response {
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     response
+}
+
+/// Gives an answer the date of the meter's clock, where that is not the machine's.
+async fn date(State(meter): State<Meter>, mut response: Response) -> Response {
+    if !meter.clock_offset().is_zero() && !response.headers().contains_key(DATE) {
+        set_date(&mut response, meter.now());
+    }
+    response
+}
+
+fn set_date(response: &mut Response, now: Timestamp) {
+    let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&now).ok();
+    if let Some(date) = date.and_then(|date| date.try_into().ok()) {
+        response.headers_mut().insert(DATE, date);
+    }
 }
 
 /// Proof that a request carried a key that is taken, and that the key's rate limit had room for it.
@@ -74,10 +99,13 @@ async fn say_remaining(State(meter): State<Meter>, request: Request, next: Next)
     let key = check_key(request.headers(), &meter).map(ToOwned::to_owned);
     let mut response = next.run(request).await;
     if let (Some(limiter), Ok(key)) = (meter.limiter(), key) {
-        let remaining = limiter.remaining(&key, Instant::now());
-        response.headers_mut().insert("x-ratelimit-remaining", HeaderValue::from(remaining));
+        set_remaining(&mut response, limiter.remaining(&key, Instant::now()));
     }
     response
+}
+
+fn set_remaining(response: &mut Response, remaining: u32) {
+    response.headers_mut().insert("x-ratelimit-remaining", HeaderValue::from(remaining));
 }
 
 /// Reads a whole body of at most `limit` bytes.

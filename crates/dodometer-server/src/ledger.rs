@@ -173,6 +173,11 @@ impl Ledger {
         self.meters.iter().map(|metered| &metered.meter)
     }
 
+    /// Every meter with its usage, the oldest first.
+    pub(crate) fn metered(&self) -> impl Iterator<Item = &Metered> {
+        self.meters.iter()
+    }
+
     pub(crate) fn meter(&self, id: &str) -> Option<&Metered> {
         self.meters.iter().find(|metered| metered.meter.id == id)
     }
@@ -253,8 +258,11 @@ impl Metered {
         Self { meter, usage: HashMap::new() }
     }
 
-    /// Takes a stored event of the meter's name into account.
+    /// Takes a stored event of the meter's name into account, if the meter counts it.
     pub(crate) fn apply(&mut self, call: &Call<'_>) {
+        if !self.meter.counts(call.metadata) {
+            return;
+        }
         let how = &self.meter.aggregation;
         update(&mut self.usage, call.customer_id, |usage: &mut Aggregate| {
             usage.apply(how, call.timestamp, call.metadata);

@@ -26,9 +26,14 @@
 //! | `POST /events/ingest` | takes 1 to 1000 events, whole or not at all |
 //! | `GET /events`, `GET /events/{id}` | reads them back, the newest first |
 //! | `POST /meters`, `GET /meters`, `GET` and `DELETE /meters/{id}`, `POST /meters/{id}/unarchive` | says what is counted |
-//! | `GET /meters/{id}/usage` | units and price by customer |
+//! | `GET /meters/{id}/usage` | units and price by customer, of all time or of a period |
 //! | `PUT /_dev/meters/{id}/price` | sets `{"price_per_unit": "0.02", "free_threshold": 100, "currency": "USD"}` |
 //! | `GET /_dev/bill` | the whole [`Bill`] |
+//! | `GET /_dev/usage` | what one customer used, by meter |
+//! | `GET /_dev/events` | what arrived, in its order; waits for it if asked to |
+//! | `GET`, `POST` and `DELETE /_dev/faults` | what goes wrong on purpose: see [`Fault`] |
+//! | `GET` and `PUT /_dev/clock` | the time that the meter goes by |
+//! | `POST /_dev/reset` | makes everything as it was on the first day |
 //! | `GET /`, `GET /_dev/stream` | the live page and its server-sent events |
 //! | `GET /healthz` | answers 200 |
 //!
@@ -38,9 +43,17 @@
 //! that is no RFC 3339) is 422; a broken rule (an empty id, a limit, a repeated id, a time outside the
 //! window) is 400. Every customer exists, the age of an event is checked before its id is looked up,
 //! an id is remembered for ever, and `ingested_count` counts what was new, unless [`Options`] say
-//! otherwise. Requests are limited only if they say so. `start` of a list is the first moment listed, `end` the first one left out. A number
-//! spelled as a text counts for `sum`, `max` and `last`. Events that arrived before their meter was
-//! made count. `total_price` is rounded to a whole smallest currency unit, halves upwards.
+//! otherwise. Requests are limited only if they say so.
+//!
+//! `start` of a list or of usage is the first moment of it, `end` the first one left out; `customer_id`
+//! of usage may be left out, for all customers. Pages count from 0 and hold 10 unless asked for otherwise,
+//! at most 1000 events or 100 meters. A query that cannot be read is 400. Names and ids end where they end:
+//! an address with a slash behind it is 404. Archiving what is archived is 204 again, and `unarchive` 200.
+//!
+//! A number spelled as a text counts for `sum`, `max` and `last`, and in a filter it is that number.
+//! An event that lacks a filter's key does not match, `not_equals` and `does_not_contain`
+//! included; these compare texts with case, and `contains` looks at texts only. Events that arrived before
+//! their meter was made count. `total_price` is rounded to a whole smallest currency unit, halves upwards.
 //!
 //! # Who may see what
 //!
@@ -48,12 +61,16 @@
 //! [`Options::keys`]. The page and everything under `/_dev` ask for none *from this machine*, so
 //! that a browser can show them also when keys are configured; from other machines they ask for a
 //! key. Requests to them must name this machine in their `Host` header, so that a web page that
-//! points its own name at this address reads nothing.
+//! points its own name at this address reads nothing; and what changes anything must not come from a
+//! web page of another origin.
 
 mod billable;
+mod clock;
 mod decimal;
+pub mod duration;
 mod error;
 mod event;
+mod faults;
 mod filter;
 mod http;
 mod latency;
@@ -67,6 +84,7 @@ mod server;
 mod store;
 
 pub use error::{Error, ErrorKind};
+pub use faults::Fault;
 pub use ledger::{Bill, CustomerBill, Totals};
 pub use meter::Meter;
 pub use options::{DEFAULT_MAX_BODY_BYTES, Data, Options, RateLimit, UnknownCustomer};

@@ -46,6 +46,11 @@ impl Limiter {
         self.with(key, now, |came| self.limit.per_minute.saturating_sub(came.len() as u32))
     }
 
+    /// Begins anew.
+    pub(crate) fn forget(&self) {
+        self.came.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     fn with<T>(
         &self,
         key: &str,

@@ -60,12 +60,7 @@ impl Metadata<'_> {
 
     /// The value as a quantity: a number, or a text that spells one.
     pub(crate) fn quantity(&self, key: &str) -> Option<Decimal> {
-        match self.get(key)? {
-            Value::Integer(value) => Some(Decimal::from(*value)),
-            Value::Double(value) => Some(decimal::from_double(*value)),
-            Value::Text(text) => decimal::parse(text),
-            Value::Boolean(_) => None,
-        }
+        self.get(key)?.quantity()
     }
 
     /// The value as a double, when it is a number.
@@ -124,6 +119,18 @@ impl<'de: 'a, 'a> Deserialize<'de> for Metadata<'a> {
             }
         }
         deserializer.deserialize_map(Pairs)
+    }
+}
+
+impl Value<'_> {
+    /// The value as a quantity: a number, or a text that spells one.
+    pub(crate) fn quantity(&self) -> Option<Decimal> {
+        match self {
+            Self::Integer(value) => Some(Decimal::from(*value)),
+            Self::Double(value) => Some(decimal::from_double(*value)),
+            Self::Text(text) => decimal::parse(text),
+            Self::Boolean(_) => None,
+        }
     }
 }
 

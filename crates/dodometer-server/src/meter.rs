@@ -4,23 +4,31 @@
 //! commit, so both tell the same story to whoever comes next. Everything here blocks; the HTTP side
 //! calls it from threads that may.
 
+mod dev;
+mod usage;
+
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
-use crate::billable::{Billable, Definition, Price, Usage};
+use crate::billable::{Billable, Definition, Price};
+use crate::clock::{Clock, shifted};
 use crate::event::{self, Event};
+use crate::faults::{Bend, Count, Faults};
 use crate::ledger::{Bill, Call, Ledger, Metered};
 use crate::limit::Limiter;
 use crate::metadata::Metadata;
 use crate::options::Keys;
 use crate::refusal::{Answer, Refusal};
-use crate::store::{EventQuery, Store, StoredEvent};
+use crate::store::{Selection, Store, StoredEvent, Writer};
 use crate::{BUSINESS_ID, Error, ErrorKind, Options, UnknownCustomer, http};
+
+pub(crate) use dev::ClockView;
+pub(crate) use usage::{CustomerUsage, MeterUsage};
 
 /// A handle on a meter's data and rules. Cloning it is cheap; the data lives as long as any handle.
 #[derive(Clone)]
@@ -35,6 +43,9 @@ struct Inner {
     limiter: Option<Limiter>,
     rules: Rules,
     changes: watch::Sender<u64>,
+    clock: Clock,
+    waiting: Semaphore,
+    faults: Faults,
 }
 
 /// What [`Options`] say that the billing API does not.
@@ -61,7 +72,7 @@ impl Meter {
     pub fn open(options: Options) -> Result<Self, Error> {
         options.validate()?;
         let store = Store::open(&options.data)?;
-        let ledger = Mutex::new(rebuild(&store).map_err(|cause| {
+        let ledger = Mutex::new(rebuild(&store.write()).map_err(|cause| {
             Error::new(ErrorKind::Data, "the stored events cannot be read").because(cause)
         })?);
         Ok(Self {
@@ -79,6 +90,9 @@ impl Meter {
                     id_before_age: options.id_before_age,
                 },
                 changes: watch::Sender::new(0),
+                clock: Clock::default(),
+                waiting: Semaphore::new(http::MAX_WAITING),
+                faults: Faults::new(options.faults, options.fault_seed),
             }),
         })
     }
@@ -107,6 +121,15 @@ impl Meter {
         self.inner.limiter.as_ref()
     }
 
+    /// The time by the meter's clock.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.inner.clock.now()
+    }
+
+    pub(crate) fn faults(&self) -> &Faults {
+        &self.inner.faults
+    }
+
     pub(crate) fn max_body_bytes(&self) -> usize {
         self.inner.rules.max_body_bytes
     }
@@ -116,20 +139,29 @@ impl Meter {
         self.inner.changes.subscribe()
     }
 
+    /// Leave to wait for a change, while not too many have it.
+    pub(crate) fn place_to_wait(&self) -> Option<SemaphorePermit<'_>> {
+        self.inner.waiting.try_acquire().ok()
+    }
+
     /// What the page shows, as JSON.
     pub(crate) fn snapshot(&self) -> Answer<String> {
         serde_json::to_string(&self.ledger().snapshot()).map_err(|error| Refusal::internal(&error))
     }
 
     /// Stores the events of one request and returns the count that it is answered with.
-    pub(crate) fn ingest(&self, body: &[u8]) -> Answer<u64> {
+    pub(crate) fn ingest(&self, body: &[u8], bend: &Bend) -> Answer<u64> {
         let rules = &self.inner.rules;
-        let now = Timestamp::now();
+        let now = shifted(self.now(), bend.skew);
         let events = event::read_request(body, now)?;
-        rules.check_customers(&events)?;
+        rules.check_customers(&events, bend)?;
         // A time before all others stands for one that no clock can hold.
-        let forgotten =
-            rules.remember_ids.map(|length| now.checked_sub(length).unwrap_or(Timestamp::MIN));
+        let forgotten = rules
+            .remember_ids
+            .into_iter()
+            .chain(bend.forget)
+            .min()
+            .map(|length| now.checked_sub(length).unwrap_or(Timestamp::MIN));
         let mut writer = self.inner.store.write();
         let mut exempt = HashSet::new();
         if rules.id_before_age {
@@ -157,7 +189,12 @@ impl Meter {
         ledger.requests.duplicates += events.len() as u64 - ingested;
         drop(ledger);
         self.changed();
-        Ok(if rules.count_known_ids { events.len() as u64 } else { ingested })
+        let counted = if rules.count_known_ids { events.len() as u64 } else { ingested };
+        Ok(match bend.count {
+            None => counted,
+            Some(Count::Exactly(count)) => count,
+            Some(Count::OffBy(by)) => counted.saturating_add_signed(by),
+        })
     }
 
     /// Counts an ingest request that was refused.
@@ -178,21 +215,24 @@ impl Meter {
     /// Lists events; with a meter, those that it counts.
     pub(crate) fn events(
         &self,
-        mut query: EventQuery,
+        mut of: Selection,
         meter_id: Option<&str>,
+        page_size: u32,
+        page_number: u32,
     ) -> Answer<Vec<StoredEvent>> {
         if let Some(id) = meter_id {
-            let event_name = self.meter(id)?.event_name;
-            if query.event_name.as_ref().is_some_and(|given| *given != event_name) {
+            let meter = self.meter(id)?;
+            if of.event_name.as_ref().is_some_and(|given| *given != meter.event_name) {
                 return Err(Refusal::query("event_name is not the meter's event name"));
             }
-            query.event_name = Some(event_name);
+            of.event_name = Some(meter.event_name);
+            of.filter = meter.filter;
         }
-        Ok(self.inner.store.events(&query)?)
+        Ok(self.inner.store.events(&of, page_size, page_number)?)
     }
 
     pub(crate) fn create_meter(&self, definition: Definition) -> Answer<Billable> {
-        let now = Timestamp::now();
+        let now = self.now();
         let meter = Billable {
             id: new_meter_id(),
             business_id: BUSINESS_ID,
@@ -201,7 +241,7 @@ impl Meter {
             event_name: definition.event_name,
             measurement_unit: definition.measurement_unit,
             aggregation: definition.aggregation,
-            filter: None,
+            filter: definition.filter,
             created_at: now,
             updated_at: now,
             archived: false,
@@ -252,18 +292,6 @@ impl Meter {
         })
     }
 
-    /// The usage of a meter, of one customer or of all.
-    pub(crate) fn usage(
-        &self,
-        id: &str,
-        customer: Option<&str>,
-    ) -> Answer<(Vec<Usage>, Option<String>)> {
-        let ledger = self.ledger();
-        let metered = ledger.meter(id).ok_or_else(no_such_meter)?;
-        let currency = metered.meter.price.as_ref().map(|price| price.currency.clone());
-        Ok((metered.usage(customer), currency))
-    }
-
     /// Changes a meter in the store and then in the ledger.
     fn change_meter(
         &self,
@@ -274,7 +302,7 @@ impl Meter {
         let mut ledger = self.ledger();
         let mut meter = ledger.meter(id).ok_or_else(no_such_meter)?.meter.clone();
         change(&mut meter, &ledger)?;
-        meter.updated_at = Timestamp::now();
+        meter.updated_at = self.now();
         writer.update_meter(&meter)?;
         if let Some(kept) = ledger.meter_mut(id) {
             kept.clone_from(&meter);
@@ -295,9 +323,12 @@ impl Meter {
 }
 
 impl Rules {
-    fn check_customers(&self, events: &[Event<'_>]) -> Answer<()> {
-        let Some(customers) = &self.customers else { return Ok(()) };
-        match events.iter().position(|event| !customers.contains(event.customer_id.0.as_ref())) {
+    fn check_customers(&self, events: &[Event<'_>], bend: &Bend) -> Answer<()> {
+        let known = |customer: &str| {
+            self.customers.as_ref().is_none_or(|customers| customers.contains(customer))
+                && bend.knows_customer(customer)
+        };
+        match events.iter().position(|event| !known(&event.customer_id.0)) {
             None => Ok(()),
             Some(index) => {
                 let message = format!("events[{index}].customer_id is no customer's");
@@ -307,8 +338,7 @@ impl Rules {
     }
 }
 
-fn rebuild(store: &Store) -> rusqlite::Result<Ledger> {
-    let writer = store.write();
+fn rebuild(writer: &Writer<'_>) -> rusqlite::Result<Ledger> {
     let mut ledger = Ledger::default();
     ledger.requests = writer.requests()?;
     for meter in writer.meters()? {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::faults::{Fault, MAX_FAULTS};
 use crate::{Error, ErrorKind};
 
 /// The largest request body taken unless [`Options::max_body_bytes`] says otherwise: 1 MiB.
@@ -45,6 +46,10 @@ pub struct Options {
     /// How many requests of a key are answered; more get 429. Default: `None`, any number.
     /// [`RateLimit::default`] is what the billing API publishes.
     pub rate_limit: Option<RateLimit>,
+    /// What goes wrong on purpose, from the start. Default: nothing.
+    pub faults: Vec<Fault>,
+    /// What the chances of faults are drawn from; the same seed draws the same. Default: 0.
+    pub fault_seed: u64,
 }
 
 /// The status that refuses a request with an event of an unknown customer.
@@ -95,6 +100,8 @@ impl Default for Options {
             remember_ids: None,
             id_before_age: false,
             rate_limit: None,
+            faults: Vec::new(),
+            fault_seed: 0,
         }
     }
 }
@@ -111,6 +118,8 @@ impl fmt::Debug for Options {
             .field("remember_ids", &self.remember_ids)
             .field("id_before_age", &self.id_before_age)
             .field("rate_limit", &self.rate_limit)
+            .field("faults", &self.faults)
+            .field("fault_seed", &self.fault_seed)
             .finish()
     }
 }
@@ -126,6 +135,9 @@ impl Options {
         }
         if self.rate_limit.is_some_and(|limit| limit.per_minute == 0 || limit.per_second == 0) {
             return refuse("a rate limit must let at least one request through");
+        }
+        if self.faults.len() > MAX_FAULTS {
+            return refuse("too many faults: give at most 100");
         }
         Ok(())
     }

@@ -56,6 +56,11 @@ impl Refusal {
         Self { retry_after_seconds: Some(seconds.max(1)), ..refusal }
     }
 
+    /// 429: of ours, not of the billing API's.
+    pub(crate) fn crowded(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_REQUESTS", message)
+    }
+
     /// 422: malformed JSON, or JSON of another shape.
     pub(crate) fn body(message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "INVALID_REQUEST_BODY", message)
@@ -102,6 +107,25 @@ impl Refusal {
             "PAYLOAD_TOO_LARGE",
             format!("the request body is larger than {limit} bytes"),
         )
+    }
+
+    /// What a fault answers with.
+    pub(crate) fn asked_for(status: u16, retry_after_seconds: Option<u64>) -> Self {
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let code = match status.as_u16() {
+            400 => "INVALID_REQUEST_PARAMETERS",
+            401 => "UNAUTHORIZED",
+            403 => "FORBIDDEN",
+            404 => "NOT_FOUND",
+            413 => "PAYLOAD_TOO_LARGE",
+            422 => "INVALID_REQUEST_BODY",
+            429 => "TOO_MANY_REQUESTS",
+            500 => "INTERNAL_SERVER_ERROR",
+            503 => "SERVICE_UNAVAILABLE",
+            _ => "FAULT",
+        };
+        let refusal = Self::new(status, code, "a fault that was asked for");
+        Self { retry_after_seconds, ..refusal }
     }
 
     /// 500. The cause goes to the log, not to the caller.

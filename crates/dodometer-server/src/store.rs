@@ -7,20 +7,21 @@
 //! The module answers no request and keeps no totals.
 
 mod meters;
+mod reading;
 mod schema;
 
 use std::fs::File;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
-use serde::Serialize;
-use serde_json::value::RawValue;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+pub(crate) use reading::{Arrival, Arrivals, Period, Room, Selection, StoredEvent};
 
 use crate::event::Event;
 use crate::ledger::{Call, Requests};
 use crate::metadata::Metadata;
-use crate::{BUSINESS_ID, Data, Error, ErrorKind};
+use crate::{Data, Error, ErrorKind};
 
 /// The database of one meter.
 pub(crate) struct Store {
@@ -33,30 +34,6 @@ pub(crate) struct Store {
 
 /// The writer connection, for one caller at a time.
 pub(crate) struct Writer<'s>(MutexGuard<'s, Connection>);
-
-/// An event as the API shows it.
-#[derive(Debug, Serialize)]
-pub(crate) struct StoredEvent {
-    business_id: &'static str,
-    customer_id: String,
-    event_id: String,
-    event_name: String,
-    timestamp: Timestamp,
-    metadata: Option<Box<RawValue>>,
-}
-
-/// Which events to list.
-#[derive(Debug, Default)]
-pub(crate) struct EventQuery {
-    pub(crate) customer_id: Option<String>,
-    pub(crate) event_name: Option<String>,
-    /// The first moment to list.
-    pub(crate) start: Option<Timestamp>,
-    /// The first moment not to list any more.
-    pub(crate) end: Option<Timestamp>,
-    pub(crate) page_size: u32,
-    pub(crate) page_number: u32,
-}
 
 impl Store {
     pub(crate) fn open(data: &Data) -> Result<Self, Error> {
@@ -85,48 +62,6 @@ impl Store {
 
     fn read(&self) -> MutexGuard<'_, Connection> {
         hold(self.reader.as_ref().unwrap_or(&self.writer))
-    }
-
-    pub(crate) fn event(&self, id: &str) -> rusqlite::Result<Option<StoredEvent>> {
-        self.read()
-            .prepare_cached(
-                "SELECT customer_id, event_id, event_name, occurred, metadata
-                 FROM event WHERE event_id = ?1 ORDER BY coming DESC LIMIT 1",
-            )?
-            .query_row([id], StoredEvent::from_row)
-            .optional()
-    }
-
-    pub(crate) fn events(&self, query: &EventQuery) -> rusqlite::Result<Vec<StoredEvent>> {
-        let mut sql = "SELECT customer_id, event_id, event_name, occurred, metadata FROM event
-             WHERE occurred >= :start AND occurred < :end"
-            .to_owned();
-        // A condition that is always true would keep the planner from the index that fits.
-        for (given, condition) in [
-            (query.customer_id.is_some(), " AND customer_id = :customer"),
-            (query.event_name.is_some(), " AND event_name = :name"),
-        ] {
-            if given {
-                sql.push_str(condition);
-            }
-        }
-        sql.push_str(" ORDER BY occurred DESC, seq DESC LIMIT :limit OFFSET :offset");
-        let connection = self.read();
-        let mut statement = connection.prepare_cached(&sql)?;
-        let start = query.start.map_or(i64::MIN, up_to_micros);
-        let end = query.end.map_or(i64::MAX, up_to_micros);
-        let offset = i64::from(query.page_size) * i64::from(query.page_number);
-        let shared = named_params! {
-            ":start": start, ":end": end, ":limit": query.page_size, ":offset": offset,
-        };
-        let mut bound = shared.to_vec();
-        if let Some(customer) = &query.customer_id {
-            bound.push((":customer", customer));
-        }
-        if let Some(name) = &query.event_name {
-            bound.push((":name", name));
-        }
-        statement.query_map(&bound[..], StoredEvent::from_row)?.collect()
     }
 }
 
@@ -192,6 +127,18 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// Forgets every event and how many requests there were; the meters too, unless they are kept.
+    pub(crate) fn clear(&mut self, keep_meters: bool) -> rusqlite::Result<()> {
+        let transaction = self.0.transaction()?;
+        transaction.execute_batch(
+            "DELETE FROM event; UPDATE requests SET accepted = 0, refused = 0, duplicates = 0;",
+        )?;
+        if !keep_meters {
+            transaction.execute_batch("DELETE FROM meter")?;
+        }
+        transaction.commit()
+    }
+
     /// Hands every stored event to `take`, in the order of arrival.
     pub(crate) fn replay(
         &self,
@@ -204,11 +151,7 @@ impl Writer<'_> {
         )?;
         let mut rows = statement.query([event_name])?;
         while let Some(row) = rows.next()? {
-            let stored = row.get_ref(3)?.as_str_or_null()?;
-            let metadata = match stored {
-                Some(json) => serde_json::from_str(json).map_err(|error| unreadable(3, error))?,
-                None => Metadata::default(),
-            };
+            let metadata = metadata(row, 3)?;
             take(&Call {
                 customer_id: row.get_ref(0)?.as_str()?,
                 event_name: row.get_ref(1)?.as_str()?,
@@ -248,32 +191,16 @@ fn last_coming(connection: &Connection, id: &str) -> rusqlite::Result<Option<Com
         .optional()
 }
 
-impl StoredEvent {
-    fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
-        let metadata = row
-            .get::<_, Option<String>>(4)?
-            .map(|json| RawValue::from_string(json).map_err(|error| unreadable(4, error)))
-            .transpose()?;
-        Ok(Self {
-            business_id: BUSINESS_ID,
-            customer_id: row.get(0)?,
-            event_id: row.get(1)?,
-            event_name: row.get(2)?,
-            timestamp: timestamp(row, 3)?,
-            metadata,
-        })
-    }
-}
-
 fn timestamp(row: &Row<'_>, index: usize) -> rusqlite::Result<Timestamp> {
     Timestamp::from_microsecond(row.get(index)?).map_err(|error| unreadable(index, error))
 }
 
-/// The first whole microsecond that is not before `moment`.
-fn up_to_micros(moment: Timestamp) -> i64 {
-    let micros = moment.as_microsecond();
-    let rest = moment.as_nanosecond() - i128::from(micros) * 1000;
-    micros + i64::from(rest > 0)
+/// Reads the metadata in a column.
+fn metadata<'r>(row: &'r Row<'_>, index: usize) -> rusqlite::Result<Metadata<'r>> {
+    match row.get_ref(index)?.as_str_or_null()? {
+        Some(json) => serde_json::from_str(json).map_err(|error| unreadable(index, error)),
+        None => Ok(Metadata::default()),
+    }
 }
 
 /// Writes metadata as JSON text into a buffer that serves a whole batch.

@@ -196,7 +196,12 @@ async fn other_addresses_and_methods_answer_in_the_same_form() {
     let running = running(Options::default()).await;
     running.client.get("/nowhere").await.refuses(404, "NOT_FOUND");
     running.client.get("/events/ingest/x").await.refuses(404, "NOT_FOUND");
-    running.client.send("PUT", "/events/ingest", "").await.refuses(405, "METHOD_NOT_ALLOWED");
+    let answer = running.client.send("PUT", "/events/ingest", "").await;
+    answer.refuses(405, "METHOD_NOT_ALLOWED");
+    assert_eq!(answer.header("allow"), Some("POST"));
+    running.client.get("/events/ingest").await.refuses(405, "METHOD_NOT_ALLOWED");
+    running.client.get("/events/").await.refuses(404, "NOT_FOUND");
+    running.client.post("/events/ingest/", &json!({})).await.refuses(404, "NOT_FOUND");
     let health = running.client.with_key(None).get("/healthz").await;
     assert_eq!((health.status, health.body.as_str()), (200, "ok\n"));
     assert!(health.header("date").is_some());

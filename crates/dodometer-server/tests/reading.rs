@@ -180,7 +180,7 @@ async fn meters_that_cannot_count_are_refused() {
         json!({ "aggregation": { "type": "max", "key": "" } }),
         json!({ "aggregation": { "type": "last", "key": null } }),
         json!({ "filter": { "conjunction": "nor", "clauses": [condition] } }),
-        json!({ "filter": { "conjunction": "and", "clauses": [condition] } }),
+        json!({ "filter": { "conjunction": "and", "clauses": [] } }),
     ] {
         let mut meter = good.clone();
         for (name, value) in change.as_object().unwrap() {

@@ -7,7 +7,6 @@
 
 mod completions;
 mod demo;
-mod duration;
 mod serve;
 mod stop;
 
@@ -17,6 +16,7 @@ use std::process::ExitCode;
 use anstream::AutoStream;
 use anstream::stream::RawStream;
 use clap::{ColorChoice, Parser, Subcommand};
+use dodometer_server::duration;
 use tracing_subscriber::EnvFilter;
 
 /// What every subcommand ends with, unless its own help says more.

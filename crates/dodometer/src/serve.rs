@@ -13,10 +13,10 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
 use dodometer_server::{
-    DEFAULT_MAX_BODY_BYTES, Data, Meter, Options, RateLimit, Server, UnknownCustomer,
+    DEFAULT_MAX_BODY_BYTES, Data, Fault, Meter, Options, RateLimit, Server, UnknownCustomer,
+    duration,
 };
 
-use crate::duration;
 use crate::stop::Stop;
 
 /// Run a local meter server: the billing API on this machine, with a live page.
@@ -72,6 +72,15 @@ pub(crate) struct Serve {
     #[arg(long)]
     rate_limit: bool,
 
+    /// Misbehave on purpose, such as `status=503,share=0.1` or `reset=after_commit,times=3`; may be
+    /// repeated. See docs/dodometer.md.
+    #[arg(long = "fault", value_name = "FAULT")]
+    faults: Vec<Fault>,
+
+    /// What the chances of faults are drawn from: the same seed draws the same.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    fault_seed: u64,
+
     /// Print one line of JSON when ready, for programs.
     #[arg(long)]
     json: bool,
@@ -123,6 +132,8 @@ impl Serve {
             remember_ids: self.remember_ids,
             id_before_age: self.id_before_age,
             rate_limit: self.rate_limit.then(RateLimit::default),
+            faults: self.faults,
+            fault_seed: self.fault_seed,
         })?;
         tokio::runtime::Builder::new_multi_thread()
             .enable_all()

@@ -126,7 +126,32 @@ fn what_the_billing_api_leaves_open_can_be_chosen() {
 }
 
 #[test]
+fn it_misbehaves_when_asked_to() {
+    let serving = |seed: &str| {
+        let faults = ["--fault", "status=503,share=0.5", "--fault", "unknown_customer=d"];
+        let listen = ["--listen", "127.0.0.1:0", "--json", "--fault-seed", seed];
+        Serving::start(&[&listen[..], &faults[..]].concat())
+    };
+    let statuses = |serving: &Serving| -> Vec<String> {
+        let answers = (0..24).map(|index| serving.ingest(&format!("e{index}")));
+        answers.map(|answer| answer.split(' ').nth(1).unwrap().to_owned()).collect()
+    };
+    let first = serving("7");
+    let struck = statuses(&first);
+    assert!(struck.contains(&"503".to_owned()) && struck.contains(&"200".to_owned()), "{struck:?}");
+    assert_eq!(statuses(&serving("7")), struck);
+    assert_ne!(statuses(&serving("8")), struck);
+    let shown = first.send("GET", "/_dev/faults", "");
+    assert!(shown.contains(r#""fault":"unknown_customer=d","seen":0"#), "{shown}");
+}
+
+#[test]
 fn what_cannot_be_served_is_said_clearly() {
+    let error = fails(&["--fault", "status=503", "--fault", "hangs"]);
+    assert!(error.contains("'hangs'") && error.contains("names no fault"), "{error}");
+    let error = fails(&["--fault", "status=503,share=2"]);
+    assert!(error.contains("share is \"2\": give more than 0 and at most 1"), "{error}");
+
     let error = fails(&["--listen", "0.0.0.0:0"]);
     assert!(error.contains("give at least one --key"), "{error}");
     let error = fails(&["--listen", "127.0.0.1:0", "--key", ""]);

@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Extension, Path, Query, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -11,10 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{Keyed, blocking, read_body};
 use crate::Meter;
-use crate::billable::{Billable, Definition, Usage};
+use crate::billable::{Billable, Definition};
 use crate::event::parse_rfc3339;
+use crate::faults::Bend;
+use crate::meter::MeterUsage;
 use crate::refusal::{Answer, Refusal};
-use crate::store::{EventQuery, StoredEvent};
+use crate::store::{Period, Selection, StoredEvent};
 
 const DEFAULT_PAGE_SIZE: u32 = 10;
 const MAX_PAGE_OF_METERS: u32 = 100;
@@ -45,13 +47,15 @@ struct Ingested {
 async fn ingest(
     State(meter): State<Meter>,
     keyed: Answer<Keyed>,
+    bend: Option<Extension<Bend>>,
     body: Body,
 ) -> Answer<Json<Ingested>> {
     // The body is read even when the key is refused: see `MAX_DISCARDED`.
     let body = read_body(body, meter.max_body_bytes()).await;
     let body = keyed.and(body);
     blocking(meter, move |meter| {
-        let answer = body.and_then(|body| meter.ingest(&body));
+        let bend = bend.map(|Extension(bend)| bend).unwrap_or_default();
+        let answer = body.and_then(|body| meter.ingest(&body, &bend));
         if answer.is_err() {
             meter.count_refusal();
         }
@@ -77,16 +81,17 @@ async fn list_events(
     filter: Result<Query<EventFilter>, QueryRejection>,
 ) -> Answer<Json<Items<StoredEvent>>> {
     let filter = query(filter)?;
-    let list = EventQuery {
+    let of = Selection {
         customer_id: filter.customer_id,
         event_name: filter.event_name,
-        start: moment("start", filter.start.as_deref())?,
-        end: moment("end", filter.end.as_deref())?,
-        page_size: page_size(filter.page_size, MAX_PAGE_OF_EVENTS)?,
-        page_number: filter.page_number.unwrap_or(0),
+        period: period(filter.start.as_deref(), filter.end.as_deref())?,
+        filter: None,
     };
+    let size = page_size(filter.page_size, MAX_PAGE_OF_EVENTS)?;
+    let number = filter.page_number.unwrap_or(0);
     let meter_id = filter.meter_id;
-    let items = blocking(meter, move |meter| meter.events(list, meter_id.as_deref())).await?;
+    let list = move |meter: &Meter| meter.events(of, meter_id.as_deref(), size, number);
+    let items = blocking(meter, list).await?;
     Ok(Json(Items { items }))
 }
 
@@ -158,16 +163,18 @@ async fn unarchive_meter(
     Ok(StatusCode::OK)
 }
 
+/// Whose usage, and when.
 #[derive(Deserialize)]
-struct UsageFilter {
-    customer_id: Option<String>,
+pub(super) struct UsageFilter {
+    pub(super) customer_id: Option<String>,
+    start: Option<String>,
+    end: Option<String>,
 }
 
-#[derive(Serialize)]
-struct MeterUsage {
-    meter_id: String,
-    currency: Option<String>,
-    items: Vec<Usage>,
+impl UsageFilter {
+    pub(super) fn period(&self) -> Answer<Period> {
+        period(self.start.as_deref(), self.end.as_deref())
+    }
 }
 
 async fn usage(
@@ -176,12 +183,10 @@ async fn usage(
     id: Result<Path<String>, PathRejection>,
     filter: Result<Query<UsageFilter>, QueryRejection>,
 ) -> Answer<Json<MeterUsage>> {
-    let (meter_id, customer) = (path(id)?, query(filter)?.customer_id);
-    blocking(meter, move |meter| {
-        let (items, currency) = meter.usage(&meter_id, customer.as_deref())?;
-        Ok(Json(MeterUsage { meter_id, currency, items }))
-    })
-    .await
+    let (id, filter) = (path(id)?, query(filter)?);
+    let period = filter.period()?;
+    let customer = filter.customer_id;
+    blocking(meter, move |meter| meter.usage(&id, customer.as_deref(), period)).await.map(Json)
 }
 
 /// The text of a path's one variable part.
@@ -189,7 +194,7 @@ pub(super) fn path(path: Result<Path<String>, PathRejection>) -> Answer<String> 
     path.map(|Path(text)| text).map_err(|rejection| Refusal::path(rejection.body_text()))
 }
 
-fn query<T>(query: Result<Query<T>, QueryRejection>) -> Answer<T> {
+pub(super) fn query<T>(query: Result<Query<T>, QueryRejection>) -> Answer<T> {
     query.map(|Query(value)| value).map_err(|rejection| Refusal::query(rejection.body_text()))
 }
 
@@ -198,6 +203,10 @@ fn page_size(given: Option<u32>, most: u32) -> Answer<u32> {
         size if (1..=most).contains(&size) => Ok(size),
         _ => Err(Refusal::query(format!("page_size must be 1 to {most}"))),
     }
+}
+
+fn period(start: Option<&str>, end: Option<&str>) -> Answer<Period> {
+    Ok(Period { start: moment("start", start)?, end: moment("end", end)? })
 }
 
 fn moment(name: &str, text: Option<&str>) -> Answer<Option<Timestamp>> {

@@ -7,6 +7,7 @@
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -18,7 +19,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::{blocking, check_key};
 use crate::Meter;
@@ -39,6 +40,8 @@ pub(crate) struct Peer {
     pub(crate) local: SocketAddr,
     /// Becomes true when the server wants its connections to end.
     pub(crate) stopping: watch::Receiver<bool>,
+    /// Told when the connection is to be reset.
+    pub(crate) cut: Arc<Notify>,
 }
 
 impl Peer {
@@ -130,7 +133,7 @@ async fn stream(State(meter): State<Meter>, peer: Option<Extension<Peer>>) -> im
 }
 
 /// Without a server of ours around it a stream ends with its connection only.
-async fn ends(peer: Option<&mut Peer>) {
+pub(super) async fn ends(peer: Option<&mut Peer>) {
     match peer {
         Some(peer) => stopped(&mut peer.stopping).await,
         None => std::future::pending().await,

@@ -12,7 +12,7 @@ impl Writer<'_> {
         self.0
             .prepare(
                 "SELECT id, name, description, event_name, measurement_unit, aggregation, key,
-                        created, updated, archived, price_per_unit, free_threshold, currency
+                        created, updated, archived, price_per_unit, free_threshold, currency, filter
                  FROM meter ORDER BY seq",
             )?
             .query_map([], from_row)?
@@ -20,10 +20,16 @@ impl Writer<'_> {
     }
 
     pub(crate) fn insert_meter(&mut self, meter: &Billable) -> rusqlite::Result<()> {
+        let filter = meter
+            .filter
+            .as_ref()
+            .map(serde_json::to_string)
+            .transpose()
+            .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
         self.0.execute(
             "INSERT INTO meter (id, name, description, event_name, measurement_unit, aggregation,
-                                key, created, updated)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                                key, created, updated, filter)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
             params![
                 meter.id,
                 meter.name,
@@ -34,6 +40,7 @@ impl Writer<'_> {
                 meter.aggregation.key,
                 meter.created_at.as_microsecond(),
                 meter.updated_at.as_microsecond(),
+                filter,
             ],
         )?;
         Ok(())
@@ -72,6 +79,10 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Billable> {
             currency: row.get(12)?,
         }),
     };
+    let filter = row
+        .get::<_, Option<String>>(13)?
+        .map(|json| serde_json::from_str(&json).map_err(|error| unreadable(13, error)))
+        .transpose()?;
     Ok(Billable {
         id: row.get(0)?,
         business_id: BUSINESS_ID,
@@ -80,7 +91,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Billable> {
         event_name: row.get(3)?,
         measurement_unit: row.get(4)?,
         aggregation: Aggregation { kind, key: row.get(6)? },
-        filter: None,
+        filter,
         created_at: timestamp(row, 7)?,
         updated_at: timestamp(row, 8)?,
         archived: row.get(9)?,

@@ -11,7 +11,9 @@ use crate::{Error, ErrorKind};
 /// Tells our files from those of other programs: "dodo".
 const APPLICATION_ID: i32 = 0x646f_646f;
 /// The version of the schema below.
-const SCHEMA_VERSION: i32 = 2;
+const SCHEMA_VERSION: i32 = 3;
+/// What makes the schema out of the version before it. An older file is brought up to date when it is opened.
+const FROM_VERSION_2: &str = "ALTER TABLE meter ADD COLUMN filter TEXT;";
 
 /// Times are microseconds since 1970. `occurred` and `seq` order the lists, the newest first; an
 /// index ends with `seq` without saying so. Each index costs every insert, so names, of which there
@@ -45,7 +47,8 @@ pub(super) const SCHEMA: &str = "
         archived         INTEGER NOT NULL DEFAULT 0,
         price_per_unit   TEXT,
         free_threshold   INTEGER,
-        currency         TEXT
+        currency         TEXT,
+        filter           TEXT
     ) STRICT;
 
     CREATE TABLE requests (
@@ -87,7 +90,7 @@ pub(super) fn lock(path: &Path) -> Result<File, Error> {
     }
 }
 
-/// Opens the writer and the reader of a data file, and makes the tables if the file is new.
+/// Opens the writer and the reader of a data file, and makes the tables if the file is new, or old.
 pub(super) fn open_file(path: &Path) -> Result<(Connection, Connection), Error> {
     let refuse = |problem: &str| {
         Error::new(ErrorKind::Data, format!("the data file {} {problem}", path.display()))
@@ -106,20 +109,25 @@ pub(super) fn open_file(path: &Path) -> Result<(Connection, Connection), Error> 
     if tables > 0 && application != APPLICATION_ID {
         return Err(refuse("belongs to another program"));
     }
-    if tables > 0 && version != SCHEMA_VERSION {
-        return Err(refuse("was written by another version of this program"));
-    }
+    let change = match version {
+        _ if tables == 0 => Some(format!("{SCHEMA} PRAGMA application_id = {APPLICATION_ID};")),
+        SCHEMA_VERSION => None,
+        2 => Some(FROM_VERSION_2.to_owned()),
+        newer if newer > SCHEMA_VERSION => {
+            return Err(refuse("was written by a newer version of this program: use that one"));
+        }
+        _ => return Err(refuse("was written by a version of this program that is too old")),
+    };
     writer
         .execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;
              PRAGMA cache_size = -65536; PRAGMA wal_autocheckpoint = 8192;",
         )
         .map_err(failed)?;
-    if tables == 0 {
+    if let Some(change) = change {
         writer
             .execute_batch(&format!(
-                "BEGIN; {SCHEMA} PRAGMA application_id = {APPLICATION_ID};
-                 PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+                "BEGIN; {change} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
             ))
             .map_err(failed)?;
     }

@@ -1,0 +1,67 @@
+//! What only a meter of one's own can do: begin anew, live at another time, show all that arrived.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use super::{Meter, rebuild};
+use crate::clock::MAX_OFFSET;
+use crate::duration;
+use crate::refusal::{Answer, Refusal};
+use crate::store::{Arrivals, Room, Selection};
+
+/// The meter's clock, as it is shown.
+#[derive(Debug, Serialize)]
+pub(crate) struct ClockView {
+    now: Timestamp,
+    offset: String,
+}
+
+impl Meter {
+    /// Makes everything as it was on the first day.
+    pub(crate) fn reset(&self, keep_meters: bool) -> Answer<()> {
+        let mut writer = self.inner.store.write();
+        writer.clear(keep_meters)?;
+        *self.ledger() = rebuild(&writer)?;
+        self.inner.clock.set(SignedDuration::ZERO);
+        if let Some(limiter) = &self.inner.limiter {
+            limiter.forget();
+        }
+        self.inner.faults.rearm();
+        self.changed();
+        Ok(())
+    }
+
+    pub(crate) fn clock(&self) -> ClockView {
+        ClockView { now: self.now(), offset: duration::show(self.clock_offset()) }
+    }
+
+    /// How far the meter's clock is from the machine's.
+    pub(crate) fn clock_offset(&self) -> SignedDuration {
+        self.inner.clock.offset()
+    }
+
+    pub(crate) fn set_clock(&self, offset: &str) -> Answer<ClockView> {
+        let read = duration::parse_signed(offset).map_err(|problem| {
+            Refusal::body(format!("offset is {offset:?}: {problem}; or -90s, for earlier"))
+        })?;
+        if !self.inner.clock.set(read) {
+            return Err(Refusal::body(format!(
+                "offset is {offset}: the clock can be moved by at most {} hours",
+                MAX_OFFSET.as_hours()
+            )));
+        }
+        self.changed();
+        Ok(self.clock())
+    }
+
+    /// Goes on with a look at the events in the order of their arrival.
+    pub(crate) fn arrivals(
+        &self,
+        of: &Selection,
+        room: Room,
+        mut arrivals: Arrivals,
+    ) -> Answer<Arrivals> {
+        self.inner.store.arrivals(of, room, &mut arrivals)?;
+        Ok(arrivals)
+    }
+}
