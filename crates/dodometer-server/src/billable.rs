@@ -33,6 +33,11 @@ pub(crate) struct Billable {
 }
 
 impl Billable {
+    /// Whether what an event counts for hangs on its metadata.
+    pub(crate) fn reads_metadata(&self) -> bool {
+        self.filter.is_some() || self.aggregation.key.is_some()
+    }
+
     /// Whether it counts an event of its name with this metadata.
     pub(crate) fn counts(&self, metadata: &Metadata<'_>) -> bool {
         self.filter.as_ref().is_none_or(|filter| filter.matches(metadata))

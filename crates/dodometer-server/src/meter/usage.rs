@@ -63,7 +63,8 @@ impl Meter {
                 period,
                 filter: None,
             };
-            self.inner.store.scan(&of, |call| metered.apply(call))?;
+            let with_metadata = metered.meter.reads_metadata();
+            self.inner.store.scan(&of, with_metadata, |call| metered.apply(call))?;
             let items = metered.usage(customer);
             (metered.meter, items)
         };
@@ -97,7 +98,7 @@ impl Meter {
             drop(ledger);
             let customer_id = Some(customer.clone());
             let of = Selection { customer_id, period, ..Selection::default() };
-            self.inner.store.scan(&of, |call| {
+            self.inner.store.scan(&of, true, |call| {
                 let named = live.iter_mut().filter(|one| one.meter.event_name == call.event_name);
                 named.for_each(|metered| metered.apply(call));
             })?;

@@ -122,28 +122,29 @@ impl Store {
     }
 
     /// Hands the events that are meant to `take`, in the order of their times, and of their arrival
-    /// where these are equal.
+    /// where these are equal; with their metadata if that is wanted, which is most of the work. A filter
+    /// is left to `take`.
     pub(crate) fn scan(
         &self,
         of: &Selection,
+        with_metadata: bool,
         mut take: impl FnMut(&Call<'_>),
     ) -> rusqlite::Result<()> {
         let (condition, bound) = of.condition();
+        let metadata_column = if with_metadata { "metadata" } else { "NULL" };
         let connection = self.read();
         let mut statement = connection.prepare_cached(&format!(
-            "SELECT {COLUMNS} FROM event WHERE {condition} ORDER BY occurred, seq"
+            "SELECT customer_id, event_name, occurred, {metadata_column}
+             FROM event WHERE {condition} ORDER BY occurred, seq"
         ))?;
         let mut rows = statement.query(params_from_iter(bound))?;
         while let Some(row) = rows.next()? {
-            let metadata = metadata(row, 3)?;
-            if of.filter.as_ref().is_none_or(|filter| filter.matches(&metadata)) {
-                take(&Call {
-                    customer_id: row.get_ref(0)?.as_str()?,
-                    event_name: row.get_ref(1)?.as_str()?,
-                    timestamp: timestamp(row, 2)?,
-                    metadata: &metadata,
-                });
-            }
+            take(&Call {
+                customer_id: row.get_ref(0)?.as_str()?,
+                event_name: row.get_ref(1)?.as_str()?,
+                timestamp: timestamp(row, 2)?,
+                metadata: &metadata(row, 3)?,
+            });
         }
         Ok(())
     }
