@@ -219,7 +219,7 @@ impl Usage {
     }
 }
 
-fn chargeable(units: Decimal, free_threshold: i64) -> Decimal {
+pub(crate) fn chargeable(units: Decimal, free_threshold: i64) -> Decimal {
     units.saturating_sub(free_threshold.into()).max(Decimal::ZERO)
 }
 

@@ -99,6 +99,15 @@ fn check(event: WireEvent<'_>, index: usize, now: Timestamp) -> Answer<Event<'_>
     Ok(Event { event_id, customer_id, event_name, timestamp, metadata })
 }
 
+/// How many events a body holds, if it can be told of one that is refused.
+pub(crate) fn count(body: &[u8]) -> Option<usize> {
+    #[derive(Deserialize)]
+    struct Counted {
+        events: Vec<serde::de::IgnoredAny>,
+    }
+    serde_json::from_slice(body).ok().map(|Counted { events }| events.len())
+}
+
 /// Holds the times of a request's events against the window, but for those that `exempt` is true of.
 pub(crate) fn check_window(
     events: &[Event<'_>],

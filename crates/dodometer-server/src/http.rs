@@ -8,6 +8,7 @@ mod arrivals;
 mod dev;
 mod fault;
 mod local;
+mod page;
 
 use std::time::Instant;
 
@@ -43,7 +44,7 @@ pub(crate) fn router(meter: Meter) -> Router {
                 .route_layer(from_fn_with_state(meter.clone(), fault::layer))
                 .route_layer(from_fn_with_state(meter.clone(), say_remaining)),
         )
-        .merge(local::routes(meter.clone()))
+        .merge(page::routes(meter.clone()))
         .merge(dev::routes(meter.clone()))
         .fallback(async || Refusal::not_found("nothing is at this address"))
         .method_not_allowed_fallback(async || Refusal::method())

@@ -1,53 +1,67 @@
-//! Running totals of everything stored: calls, times and units by customer, and the newest events.
+//! Running totals of everything stored: who called what, how it went, and what it costs.
 //!
-//! Invariant: the ledger is a function of the stored events, in the order of their arrival, and of
-//! the stored meters. It is rebuilt from them when a meter is opened and brought up to date after
-//! each commit, so a bill or a page never has to read events again. It knows nothing of SQL or HTTP.
+//! Invariant: apart from what it keeps of requests, the ledger is a function of the stored events, in
+//! the order of their arrival, of the stored meters, and of the time that it is told. It is rebuilt
+//! from them when a meter is opened and brought up to date after each commit, so neither a bill nor a
+//! view of the page has to read events again. It knows nothing of SQL or HTTP and reads no clock.
+//!
+//! `rollup` has the calls by time, `bill` what is owed, `view` what the page draws.
 
-use std::collections::{HashMap, VecDeque};
+mod bill;
+mod names;
+mod recent;
+mod requests;
+mod rollup;
+mod view;
+
+use std::collections::HashMap;
 
 use jiff::Timestamp;
-use serde::Serialize;
 
-use crate::billable::{self, Aggregate, Billable, Price, Usage};
+use crate::billable::Billable;
 use crate::latency::Latency;
 use crate::metadata::Metadata;
 
-/// How many of the newest events are kept for the page.
-const RECENT: usize = 25;
-/// How many customers the page shows.
-pub(crate) const SHOWN_CUSTOMERS: usize = 50;
+pub(crate) use bill::Metered;
+pub use bill::{Bill, CustomerBill, Totals};
+pub(crate) use recent::Recent;
+pub(crate) use requests::{Refused, Requests};
+pub(crate) use view::{Filter, NEWEST, View};
+
+use names::{Names, Symbol};
+use recent::Recents;
+use rollup::{Key, Rollup};
+
+/// How many endpoints, methods and event names are told apart; they are texts of whoever sends
+/// events, who may send a new one with each.
+const MOST_ENDPOINTS: usize = 200;
+const MOST_METHODS: usize = 20;
+const MOST_EVENT_NAMES: usize = 50;
 
 /// The running totals.
-#[derive(Default)]
 pub(crate) struct Ledger {
-    customers: HashMap<String, Tally>,
-    latency: Latency,
+    /// Every customer: a bill leaves out nobody.
+    customers: Names,
+    /// By customer.
+    tallies: Vec<Tally>,
+    event_names: Names,
+    endpoints: Names,
+    methods: Names,
     calls: u64,
+    latency: Latency,
+    rollup: Rollup,
     meters: Vec<Metered>,
     by_event_name: HashMap<String, Vec<usize>>,
-    recent: VecDeque<Recent>,
+    counted_by: MeterSets,
+    recents: Recents,
     pub(crate) requests: Requests,
 }
 
-/// The ingest requests answered so far.
-#[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct Requests {
-    pub(crate) accepted: u64,
-    pub(crate) refused: u64,
-    pub(crate) duplicates: u64,
-}
-
+/// What is kept of a customer for the whole time.
 #[derive(Default)]
 struct Tally {
     calls: u64,
     latency: Latency,
-}
-
-/// A meter with the usage of every customer.
-pub(crate) struct Metered {
-    pub(crate) meter: Billable,
-    usage: HashMap<String, Aggregate>,
 }
 
 /// One stored event, as far as the ledger looks at it.
@@ -58,114 +72,83 @@ pub(crate) struct Call<'a> {
     pub(crate) metadata: &'a Metadata<'a>,
 }
 
-/// A line of the page's list of newest events.
-#[derive(Debug, Serialize)]
-struct Recent {
-    timestamp: Timestamp,
-    customer_id: String,
-    event_name: String,
-    endpoint: Option<String>,
-    method: Option<String>,
-    status_code: Option<String>,
-    response_time_ms: Option<f64>,
-}
-
-/// What everybody owes: the answer of `GET /_dev/bill`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct Bill {
-    /// The currency of every amount; `None` while no meter has a price.
-    pub currency: Option<String>,
-    /// Every customer seen, the largest amount first.
-    pub customers: Vec<CustomerBill>,
-    /// The sums over all customers.
-    pub totals: Totals,
-}
-
-/// What one customer owes.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct CustomerBill {
-    /// The customer.
-    pub customer_id: String,
-    /// Events stored, of any name.
-    pub calls: u64,
-    /// The median of `response_time_ms`, where events carried one.
-    pub p50_ms: Option<f64>,
-    /// The 95th percentile of `response_time_ms`.
-    pub p95_ms: Option<f64>,
-    /// What the meters that are not archived add up to, in the currency's smallest unit.
-    pub amount: i64,
-}
-
-/// The sums of a [`Bill`].
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct Totals {
-    /// Customers seen.
-    pub customers: usize,
-    /// Events stored.
-    pub calls: u64,
-    /// The sum of all amounts, in the currency's smallest unit.
-    pub amount: i64,
-    /// The median of `response_time_ms` over all customers.
-    pub p50_ms: Option<f64>,
-    /// The 95th percentile of `response_time_ms` over all customers.
-    pub p95_ms: Option<f64>,
-    /// Ingest requests answered, refused ones too: each counts against a rate limit.
-    pub requests: u64,
-    /// Ingest requests refused.
-    pub requests_refused: u64,
-    /// Events ignored because their id had been stored before.
-    pub duplicates_ignored: u64,
-    /// Events stored for each request answered.
-    pub calls_per_request: f64,
-}
-
-/// What the page shows.
-#[derive(Serialize)]
-pub(crate) struct Snapshot<'a> {
-    #[serde(flatten)]
-    bill: Bill,
-    recent: &'a VecDeque<Recent>,
-}
-
 impl Ledger {
-    /// Takes a stored event into account.
-    pub(crate) fn apply(&mut self, call: &Call<'_>) {
-        let time = call.metadata.number("response_time_ms");
-        self.calls += 1;
-        update(&mut self.customers, call.customer_id, |tally| {
-            tally.calls += 1;
-            if let Some(time) = time {
-                tally.latency.record(time);
-            }
-        });
-        if let Some(time) = time {
-            self.latency.record(time);
+    /// A ledger of nothing.
+    pub(crate) fn new(now: Timestamp) -> Self {
+        Self {
+            customers: Names::new(usize::MAX),
+            tallies: Vec::new(),
+            event_names: Names::new(MOST_EVENT_NAMES),
+            endpoints: Names::new(MOST_ENDPOINTS),
+            methods: Names::new(MOST_METHODS),
+            calls: 0,
+            latency: Latency::default(),
+            rollup: Rollup::new(now.as_second()),
+            meters: Vec::new(),
+            by_event_name: HashMap::new(),
+            counted_by: MeterSets::default(),
+            recents: Recents::default(),
+            requests: Requests::default(),
         }
-        for &index in self.by_event_name.get(call.event_name).into_iter().flatten() {
-            self.meters[index].apply(call);
-        }
-        if self.recent.len() == RECENT {
-            self.recent.pop_back();
-        }
-        self.recent.push_front(Recent {
-            timestamp: call.timestamp,
-            customer_id: call.customer_id.to_owned(),
-            event_name: call.event_name.to_owned(),
-            endpoint: call.metadata.shown("endpoint"),
-            method: call.metadata.shown("method"),
-            status_code: call.metadata.shown("status_code"),
-            response_time_ms: time,
-        });
     }
 
-    /// Adds a meter together with what it counts of the events stored before.
-    pub(crate) fn add_meter(&mut self, metered: Metered) {
-        let indices = self.by_event_name.entry(metered.meter.event_name.clone()).or_default();
+    /// A ledger with the same meters and requests, and of no event.
+    pub(crate) fn without_events(&self, now: Timestamp) -> Self {
+        let mut fresh = Self { requests: self.requests.clone(), ..Self::new(now) };
+        for meter in self.meters() {
+            fresh.add_meter(meter.clone());
+        }
+        fresh
+    }
+
+    /// Tells the ledger what time it is.
+    pub(crate) fn advance(&mut self, now: Timestamp) {
+        self.rollup.advance(now.as_second());
+    }
+
+    /// Takes a stored event into account.
+    pub(crate) fn apply(&mut self, call: &Call<'_>) {
+        let Call { customer_id, event_name, timestamp, metadata } = *call;
+        let time = metadata.number("response_time_ms");
+        let customer = self.customers.symbol(customer_id);
+        if self.tallies.len() <= customer.index() {
+            self.tallies.resize_with(customer.index() + 1, Tally::default);
+        }
+        let tally = &mut self.tallies[customer.index()];
+        tally.calls += 1;
+        self.calls += 1;
+        if let Some(time) = time {
+            tally.latency.record(time);
+            self.latency.record(time);
+        }
+        let mut counted_by = Vec::new();
+        for &index in self.by_event_name.get(event_name).into_iter().flatten() {
+            if self.meters[index].apply(call) {
+                counted_by.push(index);
+            }
+        }
+        let counted_by = self.counted_by.number(counted_by);
+        let named = |names: &mut Names, key: &str| {
+            metadata.text(key).map_or(Symbol::NONE, |text| names.symbol(&text))
+        };
+        let key = Key {
+            customer,
+            event_name: self.event_names.symbol(event_name),
+            endpoint: named(&mut self.endpoints, "endpoint"),
+            method: named(&mut self.methods, "method"),
+            status: metadata.status(),
+            counted_by,
+        };
+        let bytes = metadata.number("response_bytes").unwrap_or(0.0) as u64;
+        self.rollup.record(timestamp.as_second(), key, bytes, time);
+        self.recents.push(call, counted_by);
+    }
+
+    /// Adds a meter that has counted nothing yet.
+    pub(crate) fn add_meter(&mut self, meter: Billable) {
+        let indices = self.by_event_name.entry(meter.event_name.clone()).or_default();
         indices.push(self.meters.len());
-        self.meters.push(metered);
+        self.meters.push(Metered::new(meter));
     }
 
     /// Every meter, the oldest first.
@@ -193,101 +176,42 @@ impl Ledger {
             .find_map(|meter| meter.price.as_ref().map(|price| price.currency.as_str()))
     }
 
-    pub(crate) fn bill(&self) -> Bill {
-        self.bill_of(usize::MAX)
-    }
-
-    pub(crate) fn snapshot(&self) -> Snapshot<'_> {
-        Snapshot { bill: self.bill_of(SHOWN_CUSTOMERS), recent: &self.recent }
-    }
-
-    /// The bill with at most `shown` customers; the totals are over all of them in any case.
-    fn bill_of(&self, shown: usize) -> Bill {
-        let priced: Vec<(&Metered, &Price)> = self
-            .meters
-            .iter()
-            .filter(|metered| !metered.meter.archived)
-            .filter_map(|metered| metered.meter.price.as_ref().map(|price| (metered, price)))
-            .collect();
-        let mut owed: Vec<(i64, &String, &Tally)> = self
-            .customers
-            .iter()
-            .map(|(customer, tally)| {
-                let amount = priced.iter().fold(0_i64, |sum, (metered, price)| {
-                    let units = metered.usage.get(customer).map(Aggregate::units);
-                    let price = units.map_or(0, |units| billable::total_price(units, price));
-                    sum.saturating_add(price)
-                });
-                (amount, customer, tally)
-            })
-            .collect();
-        owed.sort_unstable_by(|(a, a_id, a_tally), (b, b_id, b_tally)| {
-            b.cmp(a).then(b_tally.calls.cmp(&a_tally.calls)).then(a_id.cmp(b_id))
-        });
-        let requests = self.requests.accepted + self.requests.refused;
-        Bill {
-            currency: self.currency(None).map(ToOwned::to_owned),
-            totals: Totals {
-                customers: owed.len(),
-                calls: self.calls,
-                amount: owed.iter().fold(0, |sum: i64, (amount, ..)| sum.saturating_add(*amount)),
-                p50_ms: self.latency.percentile(50),
-                p95_ms: self.latency.percentile(95),
-                requests,
-                requests_refused: self.requests.refused,
-                duplicates_ignored: self.requests.duplicates,
-                calls_per_request: self.calls as f64 / requests.max(1) as f64,
-            },
-            customers: owed
-                .into_iter()
-                .take(shown)
-                .map(|(amount, customer, tally)| CustomerBill {
-                    customer_id: customer.clone(),
-                    calls: tally.calls,
-                    p50_ms: tally.latency.percentile(50),
-                    p95_ms: tally.latency.percentile(95),
-                    amount,
-                })
-                .collect(),
-        }
+    /// Whether an event is billed: a meter counts it that has a price and is not archived.
+    fn is_billed(&self, call: &Call<'_>) -> bool {
+        let meters = self.by_event_name.get(call.event_name).into_iter().flatten();
+        let mut meters = meters.map(|&index| &self.meters[index]);
+        meters.any(|metered| metered.price().is_some() && metered.counts(call))
     }
 }
 
-impl Metered {
-    pub(crate) fn new(meter: Billable) -> Self {
-        Self { meter, usage: HashMap::new() }
+/// Sets of meters, each with a number. Few combinations of meters count the same event.
+#[derive(Default)]
+struct MeterSets {
+    numbers: HashMap<Vec<usize>, u32>,
+}
+
+impl MeterSets {
+    fn number(&mut self, set: Vec<usize>) -> u32 {
+        let next = self.numbers.len() as u32;
+        *self.numbers.entry(set).or_insert(next)
     }
 
-    /// Takes a stored event of the meter's name into account, if the meter counts it.
-    pub(crate) fn apply(&mut self, call: &Call<'_>) {
-        if !self.meter.counts(call.metadata) {
-            return;
+    /// For each number, whether `holds` for a meter of the set.
+    fn any(&self, holds: impl Fn(usize) -> bool) -> Vec<bool> {
+        let mut any = vec![false; self.numbers.len()];
+        for (set, &number) in &self.numbers {
+            any[number as usize] = set.iter().any(|&meter| holds(meter));
         }
-        let how = &self.meter.aggregation;
-        update(&mut self.usage, call.customer_id, |usage: &mut Aggregate| {
-            usage.apply(how, call.timestamp, call.metadata);
-        });
-    }
-
-    /// The usage of one customer, or of all in the order of their ids.
-    pub(crate) fn usage(&self, customer: Option<&str>) -> Vec<Usage> {
-        let price = self.meter.price.as_ref();
-        if let Some(customer) = customer {
-            let units = self.usage.get(customer).map(Aggregate::units).unwrap_or_default();
-            return vec![Usage::new(customer, units, price)];
-        }
-        let mut all: Vec<_> = self
-            .usage
-            .iter()
-            .map(|(customer, aggregate)| Usage::new(customer, aggregate.units(), price))
-            .collect();
-        all.sort_unstable_by(|a, b| a.customer_id.cmp(&b.customer_id));
-        all
+        any
     }
 }
 
 /// Runs `change` on the value at `key`, made if missing; the key is copied only then.
-fn update<V: Default>(map: &mut HashMap<String, V>, key: &str, change: impl FnOnce(&mut V)) {
+fn update<V: Default, R>(
+    map: &mut HashMap<String, V>,
+    key: &str,
+    change: impl FnOnce(&mut V) -> R,
+) -> R {
     match map.get_mut(key) {
         Some(value) => change(value),
         None => change(map.entry(key.to_owned()).or_default()),

@@ -34,7 +34,8 @@
 //! | `GET`, `POST` and `DELETE /_dev/faults` | what goes wrong on purpose: see [`Fault`] |
 //! | `GET` and `PUT /_dev/clock` | the time that the meter goes by |
 //! | `POST /_dev/reset` | makes everything as it was on the first day |
-//! | `GET /`, `GET /_dev/stream` | the live page and its server-sent events |
+//! | `GET /` | the live page; `?customer=`, `?endpoint=` and `?period=5m`, `1h`, `24h`, `30d` or `all` choose what it shows |
+//! | `GET /_dev/view`, `GET /_dev/stream` | what it draws for the same choices: once, and pushed whenever something changed |
 //! | `GET /healthz` | answers 200 |
 //!
 //! # Where the billing API is silent

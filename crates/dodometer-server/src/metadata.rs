@@ -63,18 +63,29 @@ impl Metadata<'_> {
         self.get(key)?.quantity()
     }
 
-    /// The value as a double, when it is a number.
+    /// The value as a double, when it is a number or a text that spells one.
     pub(crate) fn number(&self, key: &str) -> Option<f64> {
         match self.get(key)? {
             Value::Integer(value) => Some(*value as f64),
             Value::Double(value) => Some(*value),
-            Value::Text(_) | Value::Boolean(_) => None,
+            Value::Text(text) => text.parse().ok().filter(|value: &f64| value.is_finite()),
+            Value::Boolean(_) => None,
         }
     }
 
-    /// The value as it would be shown.
-    pub(crate) fn shown(&self, key: &str) -> Option<String> {
-        self.get(key).map(ToString::to_string)
+    /// The status of an answer over HTTP, as a number or a text.
+    pub(crate) fn status(&self) -> Option<u16> {
+        let status = self.number("status_code")?;
+        ((100.0..1000.0).contains(&status) && status.fract() == 0.0).then_some(status as u16)
+    }
+
+    /// The value as it would be shown, unless that is empty.
+    pub(crate) fn text(&self, key: &str) -> Option<Cow<'_, str>> {
+        match self.get(key)? {
+            Value::Text(text) if text.is_empty() => None,
+            Value::Text(text) => Some(Cow::Borrowed(text)),
+            other => Some(Cow::Owned(other.to_string())),
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod dev;
 mod usage;
+mod view;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,7 +20,7 @@ use crate::billable::{Billable, Definition, Price};
 use crate::clock::{Clock, shifted};
 use crate::event::{self, Event};
 use crate::faults::{Bend, Count, Faults};
-use crate::ledger::{Bill, Call, Ledger, Metered};
+use crate::ledger::{Bill, Call, Ledger, Refused};
 use crate::limit::Limiter;
 use crate::metadata::Metadata;
 use crate::options::Keys;
@@ -72,7 +73,8 @@ impl Meter {
     pub fn open(options: Options) -> Result<Self, Error> {
         options.validate()?;
         let store = Store::open(&options.data)?;
-        let ledger = Mutex::new(rebuild(&store.write()).map_err(|cause| {
+        let clock = Clock::default();
+        let ledger = Mutex::new(rebuild(&store.write(), clock.now()).map_err(|cause| {
             Error::new(ErrorKind::Data, "the stored events cannot be read").because(cause)
         })?);
         Ok(Self {
@@ -90,7 +92,7 @@ impl Meter {
                     id_before_age: options.id_before_age,
                 },
                 changes: watch::Sender::new(0),
-                clock: Clock::default(),
+                clock,
                 waiting: Semaphore::new(http::MAX_WAITING),
                 faults: Faults::new(options.faults, options.fault_seed),
             }),
@@ -144,11 +146,6 @@ impl Meter {
         self.inner.waiting.try_acquire().ok()
     }
 
-    /// What the page shows, as JSON.
-    pub(crate) fn snapshot(&self) -> Answer<String> {
-        serde_json::to_string(&self.ledger().snapshot()).map_err(|error| Refusal::internal(&error))
-    }
-
     /// Stores the events of one request and returns the count that it is answered with.
     pub(crate) fn ingest(&self, body: &[u8], bend: &Bend) -> Answer<u64> {
         let rules = &self.inner.rules;
@@ -174,6 +171,7 @@ impl Meter {
         event::check_window(&events, now, |index| exempt.contains(&index))?;
         let new = writer.insert(&events, now, forgotten)?;
         let mut ledger = self.ledger();
+        ledger.advance(self.now());
         let mut ingested = 0;
         let none = Metadata::default();
         for (event, _) in events.iter().zip(&new).filter(|(_, new)| **new) {
@@ -185,8 +183,7 @@ impl Meter {
                 metadata: event.metadata.as_ref().unwrap_or(&none),
             });
         }
-        ledger.requests.accepted += 1;
-        ledger.requests.duplicates += events.len() as u64 - ingested;
+        ledger.requests.accept(self.now(), events.len() as u64 - ingested);
         drop(ledger);
         self.changed();
         let counted = if rules.count_known_ids { events.len() as u64 } else { ingested };
@@ -197,14 +194,20 @@ impl Meter {
         })
     }
 
-    /// Counts an ingest request that was refused.
-    pub(crate) fn count_refusal(&self) {
+    /// Counts an ingest request that was refused, with its body as far as that was read.
+    pub(crate) fn count_refusal(&self, refusal: &Refusal, body: Option<&[u8]>) {
         let mut writer = self.inner.store.write();
         if let Err(cause) = writer.count_refusal() {
             tracing::error!(%cause, "a refused request could not be counted");
             return;
         }
-        self.ledger().requests.refused += 1;
+        self.ledger().requests.refuse(Refused {
+            timestamp: self.now(),
+            status: refusal.status(),
+            code: refusal.code(),
+            message: refusal.message().to_owned(),
+            events: body.and_then(event::count),
+        });
         self.changed();
     }
 
@@ -248,10 +251,12 @@ impl Meter {
             price: None,
         };
         let mut writer = self.inner.store.write();
-        let mut metered = Metered::new(meter.clone());
-        writer.replay(Some(&meter.event_name), |call| metered.apply(call))?;
+        // Which events are billed depends on the meters, so all are looked at anew.
+        let mut fresh = self.ledger().without_events(now);
+        fresh.add_meter(meter.clone());
+        writer.replay(|call| fresh.apply(call))?;
         writer.insert_meter(&meter)?;
-        self.ledger().add_meter(metered);
+        *self.ledger() = fresh;
         self.changed();
         Ok(meter)
     }
@@ -338,13 +343,13 @@ impl Rules {
     }
 }
 
-fn rebuild(writer: &Writer<'_>) -> rusqlite::Result<Ledger> {
-    let mut ledger = Ledger::default();
+fn rebuild(writer: &Writer<'_>, now: Timestamp) -> rusqlite::Result<Ledger> {
+    let mut ledger = Ledger::new(now);
     ledger.requests = writer.requests()?;
     for meter in writer.meters()? {
-        ledger.add_meter(Metered::new(meter));
+        ledger.add_meter(meter);
     }
-    writer.replay(None, |call| ledger.apply(call))?;
+    writer.replay(|call| ledger.apply(call))?;
     Ok(ledger)
 }
 

@@ -73,9 +73,14 @@ pub struct RateLimit {
     pub per_second: u32,
 }
 
+impl RateLimit {
+    /// What the billing API publishes.
+    pub(crate) const PUBLISHED: Self = Self { per_minute: 100, per_second: 10 };
+}
+
 impl Default for RateLimit {
     fn default() -> Self {
-        Self { per_minute: 100, per_second: 10 }
+        Self::PUBLISHED
     }
 }
 

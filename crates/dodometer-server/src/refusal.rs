@@ -138,9 +138,16 @@ impl Refusal {
         )
     }
 
-    #[cfg(test)]
     pub(crate) fn status(&self) -> u16 {
         self.status.as_u16()
+    }
+
+    pub(crate) fn code(&self) -> &'static str {
+        self.code
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        &self.message
     }
 }
 

@@ -140,16 +140,11 @@ impl Writer<'_> {
     }
 
     /// Hands every stored event to `take`, in the order of arrival.
-    pub(crate) fn replay(
-        &self,
-        event_name: Option<&str>,
-        mut take: impl FnMut(&Call<'_>),
-    ) -> rusqlite::Result<()> {
+    pub(crate) fn replay(&self, mut take: impl FnMut(&Call<'_>)) -> rusqlite::Result<()> {
         let mut statement = self.0.prepare(
-            "SELECT customer_id, event_name, occurred, metadata FROM event
-             WHERE ?1 IS NULL OR event_name = ?1 ORDER BY seq",
+            "SELECT customer_id, event_name, occurred, metadata FROM event ORDER BY seq",
         )?;
-        let mut rows = statement.query([event_name])?;
+        let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let metadata = metadata(row, 3)?;
             take(&Call {
@@ -165,7 +160,7 @@ impl Writer<'_> {
     pub(crate) fn requests(&self) -> rusqlite::Result<Requests> {
         self.0.query_row("SELECT accepted, refused, duplicates FROM requests", [], |row| {
             let count = |index| row.get(index).map(|count: i64| count.unsigned_abs());
-            Ok(Requests { accepted: count(0)?, refused: count(1)?, duplicates: count(2)? })
+            Ok(Requests::stored(count(0)?, count(1)?, count(2)?))
         })
     }
 }

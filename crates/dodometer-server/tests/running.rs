@@ -12,18 +12,18 @@ use support::{Client, event, event_with, running};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-/// Reads a stream up to its next whole snapshot.
-async fn snapshot(stream: &mut TcpStream, seen: &mut String) -> Value {
+/// Reads a stream up to its next whole view.
+async fn next_view(stream: &mut TcpStream, seen: &mut String) -> Value {
     let mut buffer = [0; 4096];
     loop {
         let data = seen.split_once("data: ").and_then(|(_, rest)| rest.split_once("\n\n"));
         if let Some((data, rest)) = data {
-            let snapshot = serde_json::from_str(data).unwrap();
+            let view = serde_json::from_str(data).unwrap();
             seen.drain(..seen.len() - rest.len());
-            return snapshot;
+            return view;
         }
         let read = tokio::time::timeout(Duration::from_secs(5), stream.read(&mut buffer));
-        let read = read.await.expect("a snapshot in time").unwrap();
+        let read = read.await.expect("a view in time").unwrap();
         assert_ne!(read, 0, "the stream ended: {seen}");
         seen.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
     }
@@ -34,8 +34,16 @@ async fn the_page_is_strict_and_whole() {
     let running = running(Options::default()).await;
     for (path, kind, holds) in [
         ("/", "text/html", "<!doctype html>"),
-        ("/_dev/page.js", "text/javascript", "EventSource"),
-        ("/_dev/page.css", "text/css", "prefers-color-scheme"),
+        ("/_dev/page/page.js", "text/javascript", "./charts.js"),
+        ("/_dev/page/charts.js", "text/javascript", "./vendor/uPlot.js"),
+        ("/_dev/page/format.js", "text/javascript", "Intl.NumberFormat"),
+        ("/_dev/page/link.js", "text/javascript", "EventSource"),
+        ("/_dev/page/sections.js", "text/javascript", "./tables.js"),
+        ("/_dev/page/tables.js", "text/javascript", "textContent"),
+        ("/_dev/page/page.css", "text/css", "prefers-color-scheme"),
+        ("/_dev/page/vendor/uPlot.js", "text/javascript", "export { uPlot as default }"),
+        ("/_dev/page/vendor/uPlot.css", "text/css", ".uplot"),
+        ("/_dev/page/vendor/LICENSE", "text/plain", "Permission is hereby granted"),
     ] {
         let answer = running.client.with_key(None).get(path).await;
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -65,7 +73,7 @@ async fn the_page_and_its_tools_need_no_key_here_but_the_name_of_this_machine() 
     let running = running(Options { keys: vec!["k".into()], ..Options::default() }).await;
     let open = running.client.with_key(None);
     let port = running.server.address().port();
-    for path in ["/", "/_dev/bill", "/_dev/page.js"] {
+    for path in ["/", "/_dev/bill", "/_dev/page/page.js", "/_dev/view"] {
         assert_eq!(open.get(path).await.status, 200, "{path}");
         assert_eq!(open.with_host(&format!("localhost:{port}")).get(path).await.status, 200);
         let rebound = open.with_host(&format!("evil.example:{port}")).get(path).await;
@@ -83,18 +91,18 @@ async fn the_stream_pushes_when_something_changed_and_not_more_often_than_told()
     let client = &running.client;
     let mut stream = client.begin("GET", "/_dev/stream", "").await.unwrap();
     let mut seen = String::new();
-    let first = snapshot(&mut stream, &mut seen).await;
+    let first = next_view(&mut stream, &mut seen).await;
     assert!(is_event_stream(client).await);
     assert_eq!(first["totals"]["calls"], 0);
-    assert_eq!(first["recent"], json!([]));
+    assert_eq!(first["newest"], json!([]));
 
     let metadata = json!({
         "endpoint": "/v1/<b>", "method": "GET", "status_code": 200, "response_time_ms": 12.5,
     });
     client.ingested(vec![event_with("a", &json!({ "metadata": metadata }))]).await;
-    let second = snapshot(&mut stream, &mut seen).await;
+    let second = next_view(&mut stream, &mut seen).await;
     assert_eq!(second["totals"]["calls"], 1);
-    let line = &second["recent"][0];
+    let line = &second["newest"][0];
     assert_eq!(line["customer_id"], "cus_1");
     assert_eq!(line["endpoint"], "/v1/<b>");
     assert_eq!(line["method"], "GET");
@@ -108,11 +116,11 @@ async fn the_stream_pushes_when_something_changed_and_not_more_often_than_told()
         client.ingested(vec![event(&format!("b{index}"))]).await;
     }
     while last != 61 {
-        last = snapshot(&mut stream, &mut seen).await["totals"]["calls"].as_u64().unwrap();
+        last = next_view(&mut stream, &mut seen).await["totals"]["calls"].as_u64().unwrap();
         pushed += 1;
     }
     let most = begin.elapsed().as_millis() / 250 + 2;
-    assert!(pushed <= most, "{pushed} snapshots, at most {most}");
+    assert!(pushed <= most, "{pushed} views, at most {most}");
 
     // Nothing changed: nothing is pushed.
     let mut buffer = [0; 16];
@@ -134,7 +142,7 @@ async fn a_server_stops_and_another_carries_on_at_the_same_address() {
     let (meter, client) = (first.meter, first.client);
     client.ingested(vec![event("a"), event("b")]).await;
     let mut page = client.begin("GET", "/_dev/stream", "").await.unwrap();
-    snapshot(&mut page, &mut String::new()).await;
+    next_view(&mut page, &mut String::new()).await;
     let idle = TcpStream::connect(first.server.address()).await.unwrap();
 
     let address = first.server.address();

@@ -52,12 +52,12 @@ async fn ingest(
 ) -> Answer<Json<Ingested>> {
     // The body is read even when the key is refused: see `MAX_DISCARDED`.
     let body = read_body(body, meter.max_body_bytes()).await;
-    let body = keyed.and(body);
     blocking(meter, move |meter| {
         let bend = bend.map(|Extension(bend)| bend).unwrap_or_default();
-        let answer = body.and_then(|body| meter.ingest(&body, &bend));
-        if answer.is_err() {
-            meter.count_refusal();
+        let read = body.as_ref().ok().cloned();
+        let answer = keyed.and(body).and_then(|body| meter.ingest(&body, &bend));
+        if let Err(refusal) = &answer {
+            meter.count_refusal(refusal, read.as_deref());
         }
         answer.map(|ingested_count| Json(Ingested { ingested_count }))
     })

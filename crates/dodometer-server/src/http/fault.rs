@@ -13,7 +13,7 @@ use axum::response::{Html, IntoResponse, Response};
 use http_body_util::BodyExt;
 
 use super::local::{Peer, ends};
-use super::{check_key, read_body, set_date, set_remaining};
+use super::{blocking, check_key, read_body, set_date, set_remaining};
 use crate::Meter;
 use crate::clock::shifted;
 use crate::faults::{Asked, End, Plan, Route, Stage, What};
@@ -30,7 +30,7 @@ pub(super) async fn layer(State(meter): State<Meter>, request: Request, next: Ne
     let route = Route::of(parts.uri.path());
     let body = match read_body(body, meter.max_body_bytes()).await {
         Ok(body) => body,
-        Err(refusal) => return refused(&meter, route, refusal).await,
+        Err(refusal) => return refused(&meter, route, Bytes::new(), refusal).await,
     };
     let plan = check_key(&parts.headers, &meter).map(|key| {
         let now = Instant::now();
@@ -41,6 +41,7 @@ pub(super) async fn layer(State(meter): State<Meter>, request: Request, next: Ne
     let mut peer = parts.extensions.get::<Peer>().cloned();
     let skew = bend.skew;
     parts.extensions.insert(bend);
+    let sent = body.clone();
     let request = Request::from_parts(parts, Body::from(body));
     let mut response = match end {
         None => next.run(request).await,
@@ -56,9 +57,9 @@ pub(super) async fn layer(State(meter): State<Meter>, request: Request, next: Ne
         }
         Some(End { what, stage: Stage::BeforeCommit }) => match what {
             What::Status { code, retry_after } => {
-                refused(&meter, route, Refusal::asked_for(code, retry_after)).await
+                refused(&meter, route, sent, Refusal::asked_for(code, retry_after)).await
             }
-            What::TooLarge(limit) => refused(&meter, route, Refusal::too_large(limit)).await,
+            What::TooLarge(limit) => refused(&meter, route, sent, Refusal::too_large(limit)).await,
             what => end_otherwise(what, Response::default(), peer.as_mut()).await,
         },
     };
@@ -71,16 +72,16 @@ pub(super) async fn layer(State(meter): State<Meter>, request: Request, next: Ne
     response
 }
 
-/// Answers with a refusal, and counts it as any other.
-async fn refused(meter: &Meter, route: Route, refusal: Refusal) -> Response {
-    if route == Route::Ingest {
-        let meter = meter.clone();
-        let counted = tokio::task::spawn_blocking(move || meter.count_refusal()).await;
-        if let Err(panic) = counted {
-            return Refusal::internal(&panic).into_response();
-        }
+/// Answers with a refusal, and counts it as any other, with the body as far as it was read.
+async fn refused(meter: &Meter, route: Route, body: Bytes, refusal: Refusal) -> Response {
+    if route != Route::Ingest {
+        return refusal.into_response();
     }
-    refusal.into_response()
+    let refuse = move |meter: &Meter| {
+        meter.count_refusal(&refusal, Some(&body));
+        Err::<(), _>(refusal)
+    };
+    blocking(meter.clone(), refuse).await.into_response()
 }
 
 /// Ends a request in a way that no refusal is.

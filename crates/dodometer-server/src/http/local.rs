@@ -1,37 +1,22 @@
-//! The page and the tools that exist only here: `/` and everything under `/_dev`.
+//! Who may see what exists only here: the page at `/`, and everything under `/_dev`.
 //!
-//! Invariants: they answer only to a `Host` that names this machine (a web page of another origin
+//! Invariants: it answers only to a `Host` that names this machine (a web page of another origin
 //! may point its own name at this address; it cannot choose that header), and without a key only to
-//! callers on this machine. Untrusted text reaches the page as JSON only, and a strict
-//! `Content-Security-Policy` is sent with everything it is made of.
+//! callers on this machine.
 
-use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::Router;
-use axum::extract::{Extension, Request, State};
-use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderValue, X_FRAME_OPTIONS,
-};
-use axum::middleware::{Next, from_fn_with_state};
-use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::extract::{Request, State};
+use axum::http::header::HOST;
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use tokio::sync::{Notify, watch};
 
-use super::{blocking, check_key};
+use super::check_key;
 use crate::Meter;
 use crate::refusal::Refusal;
 use crate::server::stopped;
-
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
-    connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; \
-    frame-ancestors 'none'";
-
-/// The shortest time between two snapshots of one stream.
-const STREAM_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Who sent a request, and to which of our addresses; put there by the server that took it in.
 #[derive(Debug, Clone)]
@@ -49,19 +34,6 @@ impl Peer {
         let remote = self.remote.ip().to_canonical();
         remote.is_loopback() || remote == self.local.ip().to_canonical()
     }
-}
-
-pub(super) fn routes(meter: Meter) -> Router<Meter> {
-    let page = |kind: &'static str, text: &'static str| get(async move || asset(kind, text));
-    Router::new()
-        .route("/", page("text/html; charset=utf-8", include_str!("../page/page.html")))
-        .route(
-            "/_dev/page.js",
-            page("text/javascript; charset=utf-8", include_str!("../page/page.js")),
-        )
-        .route("/_dev/page.css", page("text/css; charset=utf-8", include_str!("../page/page.css")))
-        .route("/_dev/stream", get(stream))
-        .route_layer(from_fn_with_state(meter, guard))
 }
 
 /// Lets through what may see the page and use the tools.
@@ -95,41 +67,6 @@ fn names_this_machine(host: &str, local: Option<IpAddr>) -> bool {
         }
         Err(_) => bare.eq_ignore_ascii_case("localhost"),
     }
-}
-
-fn asset(kind: &'static str, text: &'static str) -> impl IntoResponse {
-    let headers = [
-        (CONTENT_TYPE, HeaderValue::from_static(kind)),
-        (CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
-        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
-        (X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
-    ];
-    (headers, text)
-}
-
-/// Pushes a snapshot at once, and another whenever something changed.
-async fn stream(State(meter): State<Meter>, peer: Option<Extension<Peer>>) -> impl IntoResponse {
-    let mut changes = meter.changes();
-    let mut peer = peer.map(|Extension(peer)| peer);
-    let snapshots = async_stream::stream! {
-        loop {
-            changes.borrow_and_update();
-            let Ok(snapshot) = blocking(meter.clone(), Meter::snapshot).await else { break };
-            yield Ok::<_, Infallible>(Event::default().event("snapshot").data(snapshot));
-            let next = async {
-                tokio::time::sleep(STREAM_INTERVAL).await;
-                changes.changed().await
-            };
-            tokio::select! {
-                changed = next => if changed.is_err() { break },
-                () = ends(peer.as_mut()) => break,
-            }
-        }
-    };
-    (
-        [(CACHE_CONTROL, "no-store")],
-        Sse::new(snapshots).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))),
-    )
 }
 
 /// Without a server of ours around it a stream ends with its connection only.

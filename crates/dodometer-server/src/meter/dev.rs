@@ -21,8 +21,8 @@ impl Meter {
     pub(crate) fn reset(&self, keep_meters: bool) -> Answer<()> {
         let mut writer = self.inner.store.write();
         writer.clear(keep_meters)?;
-        *self.ledger() = rebuild(&writer)?;
         self.inner.clock.set(SignedDuration::ZERO);
+        *self.ledger() = rebuild(&writer, self.now())?;
         if let Some(limiter) = &self.inner.limiter {
             limiter.forget();
         }

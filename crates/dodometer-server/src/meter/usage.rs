@@ -64,7 +64,9 @@ impl Meter {
                 filter: None,
             };
             let with_metadata = metered.meter.reads_metadata();
-            self.inner.store.scan(&of, with_metadata, |call| metered.apply(call))?;
+            self.inner.store.scan(&of, with_metadata, |call| {
+                metered.apply(call);
+            })?;
             let items = metered.usage(customer);
             (metered.meter, items)
         };
@@ -100,7 +102,9 @@ impl Meter {
             let of = Selection { customer_id, period, ..Selection::default() };
             self.inner.store.scan(&of, true, |call| {
                 let named = live.iter_mut().filter(|one| one.meter.event_name == call.event_name);
-                named.for_each(|metered| metered.apply(call));
+                for metered in named {
+                    metered.apply(call);
+                }
             })?;
             live.iter().for_each(&mut take);
         }

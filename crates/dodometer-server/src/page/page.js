@@ -1,144 +1,80 @@
-// The live page: takes snapshots from the stream and shows them. Text that comes from events is
-// only ever put in with textContent.
+// The live page: takes views from the stream and shows them.
+
+import { charts } from './charts.js';
+import { address, filter, go, listen } from './link.js';
+import { choices, sections, spoken } from './sections.js';
+import { put } from './tables.js';
+
+const SPOKEN_EVERY_MS = 30_000;
 
 const at = (id) => document.getElementById(id);
-const whole = new Intl.NumberFormat();
-const oneDigit = new Intl.NumberFormat(undefined, { maximumFractionDigits: 1 });
-const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
-
-const SPOKEN_EVERY_MS = 10_000;
-const RETRY_MS = 1_000;
-
-function put(id, text) {
-  const element = at(id);
-  if (element.textContent !== text) element.textContent = text;
-}
-
-let money = { currency: null, show: () => "–" };
-
-/** Amounts arrive in the currency's smallest unit; how many digits that is, the browser knows. */
-function moneyIn(currency) {
-  if (money.currency !== currency) {
-    let show = () => "–";
-    if (currency) {
-      try {
-        const format = new Intl.NumberFormat(undefined, { style: "currency", currency });
-        const unit = 10 ** format.resolvedOptions().maximumFractionDigits;
-        show = (amount) => format.format(amount / unit);
-      } catch {
-        show = (amount) => `${whole.format(amount)} ${currency}`;
-      }
-    }
-    money = { currency, show };
-  }
-  return money.show;
-}
-
-const time = (ms) => (ms === null ? "–" : oneDigit.format(ms));
-
-/** Makes the body's rows those of `lines`, touching only cells whose text differs. */
-function fill(body, lines) {
-  while (body.rows.length > lines.length) body.deleteRow(-1);
-  lines.forEach((cells, index) => {
-    let row = body.rows[index];
-    if (!row) {
-      row = body.insertRow();
-      for (const { head } of cells) {
-        const cell = document.createElement(head ? "th" : "td");
-        if (head) cell.scope = "row";
-        row.append(cell);
-      }
-    }
-    cells.forEach(({ text, style = "", title = "" }, column) => {
-      const cell = row.cells[column];
-      if (cell.textContent !== text) cell.textContent = text;
-      if (cell.className !== style) cell.className = style;
-      if (cell.title !== title) cell.title = title;
-    });
-  });
-}
-
-function customerLine(customer, amount) {
-  return [
-    { head: true, text: customer.customer_id, title: customer.customer_id },
-    { text: whole.format(customer.calls), style: "number" },
-    { text: time(customer.p50_ms), style: "number" },
-    { text: time(customer.p95_ms), style: "number" },
-    { text: amount(customer.amount), style: "number" },
-  ];
-}
-
-function eventLine(event) {
-  const status = event.status_code ?? "–";
-  const endpoint = event.endpoint ?? event.event_name;
-  return [
-    { text: clock.format(new Date(event.timestamp)), title: event.timestamp },
-    { head: true, text: event.customer_id, title: event.customer_id },
-    { text: endpoint, style: "long", title: endpoint },
-    { text: event.method ?? "–" },
-    { text: status, style: /^[45]\d\d$/.test(status) ? "number failed" : "number" },
-    { text: time(event.response_time_ms), style: "number" },
-  ];
-}
-
-function notes(totals) {
-  const said = [];
-  if (totals.duplicates_ignored > 0) {
-    said.push(`${whole.format(totals.duplicates_ignored)} duplicates ignored`);
-  }
-  if (totals.requests_refused > 0) {
-    said.push(`${whole.format(totals.requests_refused)} requests refused`);
-  }
-  return said.join(" · ");
-}
-
+const form = at('filters');
+const showSections = sections();
+const showCharts = charts();
 let lastSpoken = 0;
 
-function show({ currency, customers, totals, recent }) {
-  const amount = moneyIn(currency);
-  put("amount", amount(totals.amount));
-  put("calls", whole.format(totals.calls));
-  put("customers-total", whole.format(totals.customers));
-  put("times", `${time(totals.p50_ms)} / ${time(totals.p95_ms)}`);
-  put("requests", whole.format(totals.requests));
-  put("per-request", oneDigit.format(totals.calls_per_request));
-  put("notes", notes(totals));
-
-  at("empty").hidden = totals.calls > 0;
-  at("filled").hidden = totals.calls === 0;
-  fill(at("customers"), customers.map((customer) => customerLine(customer, amount)));
-  fill(at("recent"), recent.map(eventLine));
-  const hidden = totals.customers - customers.length;
-  put("more", hidden > 0 ? `and ${whole.format(hidden)} more` : "");
-
+function show(view) {
+  const { customer, endpoint, period } = filter();
+  // A view of the filter before this one may still be on its way.
+  if (
+    (view.filter.customer ?? '') !== customer ||
+    (view.filter.endpoint ?? '') !== endpoint ||
+    view.filter.period !== period
+  ) {
+    return;
+  }
+  showSections(view);
+  showCharts(view);
+  choices(view.choices);
   // The figures change four times a second; a voice that reads them out must not.
   const now = Date.now();
   if (now - lastSpoken > SPOKEN_EVERY_MS) {
     lastSpoken = now;
-    const billed = currency ? `, ${amount(totals.amount)} billed` : "";
-    put("spoken", `${whole.format(totals.calls)} calls in ${whole.format(totals.requests)} requests${billed}`);
+    put(at('spoken'), spoken(view));
   }
 }
 
-function link(state, text) {
-  at("link").dataset.state = state;
-  put("link", text);
+/** Sets the fields to what the address says. */
+function showFilter() {
+  const { customer, endpoint, period } = filter();
+  form.customer.value = customer;
+  form.endpoint.value = endpoint;
+  form.period.value = period;
+  at('clear').hidden = !customer && !endpoint;
+  document.title = customer ? `${customer} · Local meter` : 'Local meter';
+  lastSpoken = 0;
 }
 
-function connect() {
-  const stream = new EventSource("/_dev/stream");
-  stream.addEventListener("open", () => link("live", "live"));
-  stream.addEventListener("snapshot", (message) => show(JSON.parse(message.data)));
-  stream.addEventListener("error", () => {
-    // The browser's own retry can take many seconds, and gives up on some answers.
-    stream.close();
-    link("lost", "server away, retrying");
-    setTimeout(connect, RETRY_MS);
-  });
-}
+form.addEventListener('change', () => {
+  go(address({ customer: form.customer.value, endpoint: form.endpoint.value, period: form.period.value }));
+});
+form.addEventListener('submit', (event) => event.preventDefault());
+at('clear').addEventListener('click', () => {
+  go(address({ customer: '', endpoint: '' }));
+  form.customer.focus();
+});
+addEventListener('filter', showFilter);
 
 const base = location.origin;
-const first = '{"events":[{"event_id":"first","customer_id":"cus_1","event_name":"api_call"}]}';
-put("curl", `curl ${base}/events/ingest -H 'Authorization: Bearer test' \\\n  -H 'Content-Type: application/json' \\\n  -d '${first}'`);
-put("environment", `DODO_PAYMENTS_BASE_URL=${base}`);
-connect();
+const first = {
+  event_id: 'first',
+  customer_id: 'cus_1',
+  event_name: 'api_call',
+  metadata: { endpoint: '/v1/users/{id}', method: 'GET', status_code: 200, response_time_ms: 12.5 },
+};
+put(
+  at('curl'),
+  `curl ${base}/events/ingest -H 'Authorization: Bearer test' \\\n` +
+    `  -H 'Content-Type: application/json' \\\n` +
+    `  -d '${JSON.stringify({ events: [first] }).replace('"metadata"', '\n    "metadata"')}'`,
+);
+put(
+  at('environment'),
+  `export DODO_PAYMENTS_BASE_URL=${base}\nexport DODO_PAYMENTS_API_KEY=test\nexport DODO_INGESTION_EVENT_NAME=api_call`,
+);
+
+showFilter();
+listen(show, (state, text) => {
+  at('link').dataset.state = state;
+  put(at('link'), text);
+});

@@ -17,11 +17,11 @@ use crate::ledger::Call;
 #[derive(Debug, Serialize)]
 pub(crate) struct StoredEvent {
     business_id: &'static str,
-    customer_id: String,
+    pub(crate) customer_id: String,
     event_id: String,
-    event_name: String,
-    timestamp: Timestamp,
-    metadata: Option<Box<RawValue>>,
+    pub(crate) event_name: String,
+    pub(crate) timestamp: Timestamp,
+    pub(crate) metadata: Option<Box<RawValue>>,
 }
 
 /// Which events are meant; what is not given leaves all.

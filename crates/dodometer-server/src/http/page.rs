@@ -1,0 +1,122 @@
+//! The live page: its parts, the view that it draws, and the stream of views that keeps it live.
+//!
+//! Everything is embedded, nothing is fetched from elsewhere, and a strict `Content-Security-Policy`
+//! is sent with all of it. Untrusted text reaches the page as JSON only.
+
+use std::convert::Infallible;
+use std::time::{Duration, Instant};
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Extension, Query, State};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, X_FRAME_OPTIONS,
+};
+use axum::middleware::from_fn_with_state;
+use axum::response::IntoResponse;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::routing::get;
+use axum::{Json, Router};
+
+use super::api::query;
+use super::blocking;
+use super::local::{Peer, ends, guard};
+use crate::Meter;
+use crate::ledger::{Filter, View};
+use crate::refusal::{Answer, Refusal};
+
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+    connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; \
+    frame-ancestors 'none'";
+
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// Where each part of the page is served, and as what.
+const PARTS: &[(&str, &str, &str)] = &[
+    ("/", HTML, include_str!("../page/page.html")),
+    ("/_dev/page/page.css", CSS, include_str!("../page/page.css")),
+    ("/_dev/page/figures.css", CSS, include_str!("../page/figures.css")),
+    ("/_dev/page/page.js", SCRIPT, include_str!("../page/page.js")),
+    ("/_dev/page/charts.js", SCRIPT, include_str!("../page/charts.js")),
+    ("/_dev/page/format.js", SCRIPT, include_str!("../page/format.js")),
+    ("/_dev/page/link.js", SCRIPT, include_str!("../page/link.js")),
+    ("/_dev/page/sections.js", SCRIPT, include_str!("../page/sections.js")),
+    ("/_dev/page/tables.js", SCRIPT, include_str!("../page/tables.js")),
+    ("/_dev/page/vendor/uPlot.css", CSS, include_str!("../page/vendor/uPlot.min.css")),
+    ("/_dev/page/vendor/uPlot.js", SCRIPT, include_str!("../page/vendor/uPlot.esm.js")),
+    ("/_dev/page/vendor/LICENSE", TEXT, include_str!("../page/vendor/LICENSE")),
+];
+
+/// The shortest time between two views of one stream.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
+/// A stream takes at most this part of a processor: the pause after a view is so many times as long
+/// as its making.
+const PAUSE_FOR_COST: u32 = 20;
+/// After so long a view is sent though no event came: its period has moved on.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+pub(super) fn routes(meter: Meter) -> Router<Meter> {
+    let mut routes =
+        Router::new().route("/_dev/view", get(view)).route("/_dev/stream", get(stream));
+    for &(path, kind, text) in PARTS {
+        routes = routes.route(path, get(async move || part(kind, text)));
+    }
+    routes.route_layer(from_fn_with_state(meter, guard))
+}
+
+fn part(kind: &'static str, text: &'static str) -> impl IntoResponse {
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static(kind)),
+        (CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+    ];
+    (headers, text)
+}
+
+type Asked = Result<Query<Filter>, QueryRejection>;
+
+async fn view(State(meter): State<Meter>, filter: Asked) -> Answer<Json<View>> {
+    let filter = query(filter)?.tidy();
+    blocking(meter, move |meter| meter.view(&filter)).await.map(Json)
+}
+
+/// Pushes a view at once, and another whenever something changed or its period moved on.
+async fn stream(
+    State(meter): State<Meter>,
+    peer: Option<Extension<Peer>>,
+    filter: Asked,
+) -> Answer<impl IntoResponse> {
+    let filter = query(filter)?.tidy();
+    let mut changes = meter.changes();
+    let mut peer = peer.map(|Extension(peer)| peer);
+    let views = async_stream::stream! {
+        loop {
+            changes.borrow_and_update();
+            let wanted = filter.clone();
+            let made = blocking(meter.clone(), move |meter| {
+                let begin = Instant::now();
+                let view = meter.view(&wanted)?;
+                let json = serde_json::to_string(&view).map_err(|error| Refusal::internal(&error))?;
+                Ok((json, begin.elapsed()))
+            });
+            let Ok((json, cost)) = made.await else { break };
+            yield Ok::<_, Infallible>(Event::default().event("view").data(json));
+            let next = async {
+                tokio::time::sleep(SHORTEST_PAUSE.max(cost * PAUSE_FOR_COST)).await;
+                tokio::select! {
+                    changed = changes.changed() => changed.is_ok(),
+                    () = tokio::time::sleep(LONGEST_PAUSE) => true,
+                }
+            };
+            tokio::select! {
+                goes_on = next => if !goes_on { break },
+                () = ends(peer.as_mut()) => break,
+            }
+        }
+    };
+    let live = Sse::new(views).keep_alive(KeepAlive::new().interval(Duration::from_secs(15)));
+    Ok(([(CACHE_CONTROL, "no-store")], live))
+}
