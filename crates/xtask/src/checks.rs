@@ -12,6 +12,7 @@
 mod kotlin;
 mod node;
 mod packages;
+mod page;
 mod python;
 mod rust;
 mod workflows;
@@ -32,9 +33,16 @@ use crate::workspace::Workspace;
 
 pub(crate) use rust::BUILD;
 
-/// In the order in which they run: the languages after `rust` use what `rust/build` has built.
-const PARTS: &[Part] =
-    &[rust::PART, python::PART, node::PART, kotlin::PART, packages::PART, workflows::PART];
+/// In the order in which they run: everything after `rust` uses what `rust/build` has built.
+const PARTS: &[Part] = &[
+    rust::PART,
+    python::PART,
+    node::PART,
+    kotlin::PART,
+    page::PART,
+    packages::PART,
+    workflows::PART,
+];
 
 /// No step takes this long on a machine that works.
 const LIMIT: Duration = Duration::from_secs(30 * 60);
@@ -116,6 +124,18 @@ impl Job<'_> {
         self.prepare(&mut command)?;
         command.envs(environment.iter().copied());
         self.run(command)
+    }
+
+    /// Installs the packages of a directory's lock file, unless that has been done.
+    fn npm_ci(&mut self, directory: &str) -> Result<()> {
+        let path = self.workspace.path(directory);
+        let stamp = path.join("node_modules/.package-lock.installed");
+        self.once(&path.join("package-lock.json"), &stamp, |job| {
+            let mut command = job.command(system::script("npm"), directory)?;
+            command.args(["ci", "--no-audit", "--no-fund"]);
+            command.arg("--cache").arg(job.workspace.cache("npm"));
+            job.run(command)
+        })
     }
 
     /// Puts a built file in its place. The old one is removed, not overwritten: somebody may have it loaded.

@@ -26,6 +26,7 @@ pub(crate) enum Requirement {
     Node,
     Jdk,
     Maven,
+    Chromium,
 }
 
 impl Requirement {
@@ -37,6 +38,7 @@ impl Requirement {
             Self::Node => "Node 20+ with npm",
             Self::Jdk => "JDK 17+",
             Self::Maven => "Maven",
+            Self::Chromium => "Chromium",
         }
     }
 
@@ -47,6 +49,7 @@ impl Requirement {
             Self::Node => &["nodejs", "npm"],
             Self::Jdk => &["default-jdk-headless"],
             Self::Maven => &["maven"],
+            Self::Chromium => &["chromium"],
         }
     }
 
@@ -82,6 +85,7 @@ impl Requirement {
                 Ok(())
             }
             Self::Maven => process::capture(Command::new(script("mvn")).arg("--version")).map(drop),
+            Self::Chromium => process::capture(chromium().arg("--version")).map(drop),
         }
     }
 }
@@ -132,6 +136,12 @@ pub(crate) fn path(workspace: &Workspace) -> Result<std::ffi::OsString> {
 /// The system's Python.
 pub(crate) fn python() -> &'static str {
     if cfg!(windows) { "python" } else { "python3" }
+}
+
+/// The system's Chromium, or the program that `CHROMIUM_BIN` names.
+fn chromium() -> Command {
+    let named = env::var_os("CHROMIUM_BIN").filter(|name| !name.is_empty());
+    Command::new(named.unwrap_or_else(|| "chromium".into()))
 }
 
 /// The name of a program that is a script, which Windows wants to know.

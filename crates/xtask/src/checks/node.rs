@@ -16,18 +16,7 @@ pub(super) const PART: Part = Part {
             about: "npm ci",
             needs: &[],
             runner: None,
-            run: |job| {
-                let lock = job.workspace.path("node/package-lock.json");
-                let stamp = job.workspace.path("node/node_modules/.package-lock.installed");
-                job.once(&lock, &stamp, |job| {
-                    let cache = job.workspace.cache("npm");
-                    let mut command = job.command(system::script("npm"), "node")?;
-                    command.args(["ci", "--no-audit", "--no-fund"]);
-                    command.arg("--cache").arg(cache);
-                    job.run(command)
-                })?;
-                Ok(())
-            },
+            run: |job| job.npm_ci("node"),
         },
         Step {
             id: "node/addon",
