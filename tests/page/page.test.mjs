@@ -102,9 +102,13 @@ pageTest('fifty customers: totals, tables, invoice, and filters that are links',
   await shows(page, '#amount', dollars(bill.totals.amount));
 
   // A link to a customer is their page; a step back leads out again.
+  const top = async () => {
+    await page.waitForFunction(() => document.activeElement.id === 'main' && scrollY === 0);
+  };
   const of = (customer) => events.filter(({ customer_id }) => customer_id === customer);
   await page.getByRole('link', { name: 'cus_001', exact: true }).first().click();
   await shows(page, '#who-name', 'cus_001');
+  await top();
   assert.match(page.url(), /\?customer=cus_001$/);
   await shows(page, '#calls', of('cus_001').length.toLocaleString('en-US'));
   const owed = bill.customers.find(({ customer_id }) => customer_id === 'cus_001').amount;

@@ -24,7 +24,10 @@ function alone(plot, index, all) {
   return [...values.keys()].filter((at) => !isNone(at) && isNone(at - 1) && isNone(at + 1));
 }
 
-/** One chart. `parts` are `{ of, label, line?, bars?, values(series), text(value), whole(view) }`. */
+/**
+ * One chart. `parts` are `{ of, label, line?, bars?, values(series), text(value), whole(view) }`; `rest(view)` is
+ * said while the pointer is elsewhere.
+ */
 class Chart {
   #element;
   #parts;
@@ -40,10 +43,10 @@ class Chart {
   #table;
   #details;
 
-  constructor(id, { title, parts, drawn = parts, unit, summary }) {
+  constructor(id, { title, parts, drawn = parts, unit, rest, summary }) {
     this.#element = document.getElementById(id);
     this.#parts = parts;
-    this.#options = { drawn, unit, summary };
+    this.#options = { drawn, unit, rest, summary };
     const titleId = `${id}-title`;
     this.#readings = parts.map((part) => {
       const value = make('b');
@@ -98,8 +101,8 @@ class Chart {
       const value = index === null ? part.whole(this.#view) : part.text(part.values(this.#series)[index]);
       put(this.#readings[which].value, value);
     });
-    const at = index === null ? '' : `${moment(this.#series.starts[index], this.#series.width)}`;
-    put(this.#when, at);
+    const { starts, width } = this.#series;
+    put(this.#when, index === null ? (this.#options.rest?.(this.#view) ?? '') : moment(starts[index], width));
   }
 
   #fillTable() {
@@ -200,7 +203,7 @@ const errorShare = (of, label, line, what) => ({
 });
 
 /** What lies in one entry of a series, in words. */
-const STEPS = { 5: '5 seconds', 60: 'minute', 900: '15 minutes', 21600: '6 hours', 2592000: '30 days' };
+const STEPS = { 5: '5 seconds', 60: 'a minute', 900: '15 minutes', 21600: '6 hours', 2592000: '30 days' };
 
 export function charts() {
   const step = (view) => STEPS[view.series.width];
@@ -211,6 +214,7 @@ export function charts() {
       parts: calls,
       drawn: stacked,
       unit: { text: compact, least: 5 },
+      rest: (view) => `each bar ${step(view)}`,
       summary: (view) => {
         const sums = stacked[0].values(view.series);
         const most = Math.max(...sums);

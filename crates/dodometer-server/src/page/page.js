@@ -12,6 +12,7 @@ const form = at('filters');
 const showSections = sections();
 const showCharts = charts();
 let lastSpoken = 0;
+let lastCustomer = filter().customer;
 
 function show(view) {
   const { customer, endpoint, period } = filter();
@@ -26,12 +27,26 @@ function show(view) {
   showSections(view);
   showCharts(view);
   choices(view.choices);
+  if (customer !== lastCustomer) {
+    lastCustomer = customer;
+    arrive();
+  }
   // The figures change four times a second; a voice that reads them out must not.
   const now = Date.now();
   if (now - lastSpoken > SPOKEN_EVERY_MS) {
     lastSpoken = now;
     put(at('spoken'), spoken(view));
   }
+}
+
+/** Another customer's page begins at its top, for the eye and, where the link to it is gone, for the keyboard. */
+function arrive() {
+  scrollTo(0, 0);
+  requestAnimationFrame(() => {
+    const { activeElement } = document;
+    const isGone = activeElement === document.body || !activeElement.checkVisibility();
+    if (isGone) at('main').focus({ preventScroll: true });
+  });
 }
 
 /** Sets the fields to what the address says. */

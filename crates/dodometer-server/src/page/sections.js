@@ -182,6 +182,7 @@ export function sections() {
     at('ingest').hidden = view.stored === 0 && requests.accepted + requests.refused === 0;
     at('who').hidden = !one;
     put(at('who-name'), filter.customer ?? '');
+    at('who-name').title = filter.customer ?? '';
     at('everybody').setAttribute('href', address({ customer: '' }));
     at('by-customer').hidden = one;
     at('by-customer').parentElement.classList.toggle('one-customer', one);
