@@ -126,18 +126,6 @@ impl Job<'_> {
         self.run(command)
     }
 
-    /// Installs the packages of a directory's lock file, unless that has been done.
-    fn npm_ci(&mut self, directory: &str) -> Result<()> {
-        let path = self.workspace.path(directory);
-        let stamp = path.join("node_modules/.package-lock.installed");
-        self.once(&path.join("package-lock.json"), &stamp, |job| {
-            let mut command = job.command(system::script("npm"), directory)?;
-            command.args(["ci", "--no-audit", "--no-fund"]);
-            command.arg("--cache").arg(job.workspace.cache("npm"));
-            job.run(command)
-        })
-    }
-
     /// Puts a built file in its place. The old one is removed, not overwritten: somebody may have it loaded.
     fn install(&mut self, from: &Path, to: &Path) -> Result<()> {
         self.log.line(&format!("$ cp {} {}", from.display(), to.display()))?;

@@ -2,11 +2,11 @@
 //! event name, endpoint, method, status and the meters that counted them.
 //!
 //! Invariants: every call is in exactly one cell. A cell lies in a bucket of time, and buckets widen
-//! with age: 5 seconds, a minute, a quarter of an hour, six hours, thirty days. Each width is kept
+//! with age: 5 seconds, a minute, half an hour, half a day, thirty days. Each width is kept
 //! for a little longer than the period that is drawn with it, then folded into the next, so that the
 //! number of buckets grows only with the months. There are at most [`MOST_CELLS`] cells, and one more
 //! for each bucket, event name and status: while that is reached, what would make a new one is counted as
-//! [`Symbol::OTHER`]. A cell takes about 200 bytes, so the bound is about 50 MB.
+//! [`Symbol::OTHER`]. A cell takes about 180 bytes, so the bound is about 90 MB.
 //!
 //! Time is what it is told. A call from the future counts as of now.
 
@@ -25,13 +25,13 @@ const DAY: i64 = 24 * HOUR;
 pub(super) const TIERS: [(i64, i64); 5] = [
     (5, 6 * MINUTE),
     (MINUTE, 65 * MINUTE),
-    (15 * MINUTE, 25 * HOUR),
-    (6 * HOUR, 31 * DAY),
+    (30 * MINUTE, 25 * HOUR),
+    (12 * HOUR, 31 * DAY),
     (30 * DAY, i64::MAX),
 ];
 
 /// See above.
-pub(super) const MOST_CELLS: usize = 250_000;
+pub(super) const MOST_CELLS: usize = 500_000;
 
 /// What the calls of a cell have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -201,7 +201,7 @@ mod tests {
                 assert_eq!(counted, (listed.len() as u64, listed.iter().sum()));
             }
             for (width, period) in
-                [(5, 5 * MINUTE), (MINUTE, HOUR), (15 * MINUTE, DAY), (6 * HOUR, 30 * DAY)]
+                [(5, 5 * MINUTE), (MINUTE, HOUR), (30 * MINUTE, DAY), (12 * HOUR, 30 * DAY)]
             {
                 let from = start_of(now - period, width) + width;
                 let listed = list.iter().filter(|(at, ..)| *at >= from).count();

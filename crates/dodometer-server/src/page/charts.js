@@ -203,7 +203,7 @@ const errorShare = (of, label, line, what) => ({
 });
 
 /** What lies in one entry of a series, in words. */
-const STEPS = { 5: '5 seconds', 60: 'a minute', 900: '15 minutes', 21600: '6 hours', 2592000: '30 days' };
+const STEPS = { 5: '5 seconds', 60: 'a minute', 1800: '30 minutes', 43200: '12 hours', 2592000: '30 days' };
 
 export function charts() {
   const step = (view) => STEPS[view.series.width];

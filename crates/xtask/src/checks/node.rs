@@ -16,7 +16,7 @@ pub(super) const PART: Part = Part {
             about: "npm ci",
             needs: &[],
             runner: None,
-            run: |job| job.npm_ci("node"),
+            run: |job| npm_ci(job, "node"),
         },
         Step {
             id: "node/addon",
@@ -34,29 +34,40 @@ pub(super) const PART: Part = Part {
             about: "biome",
             needs: &["node/setup"],
             runner: None,
-            run: |job| npm(job, "lint"),
+            run: |job| npm(job, "node", "lint"),
         },
         Step {
             id: "node/build",
             about: "tsc",
             needs: &["node/setup"],
             runner: None,
-            run: |job| npm(job, "build"),
+            run: |job| npm(job, "node", "build"),
         },
         Step {
             id: "node/test",
             about: "the tests of the package",
             needs: &["node/build", "node/addon"],
             runner: Some(Runner::Node),
-            run: |job| npm(job, "test"),
+            run: |job| npm(job, "node", "test"),
         },
     ],
 };
 
-/// Runs a script of `package.json`.
-fn npm(job: &mut Job<'_>, name: &str) -> Result<()> {
-    let mut command = job.command(system::script("npm"), "node")?;
+/// Installs the packages of a directory's lock file, unless that has been done.
+pub(super) fn npm_ci(job: &mut Job<'_>, directory: &str) -> Result<()> {
+    let path = job.workspace.path(directory);
+    let stamp = path.join("node_modules/.package-lock.installed");
+    job.once(&path.join("package-lock.json"), &stamp, |job| {
+        let mut command = job.command(system::script("npm"), directory)?;
+        command.args(["ci", "--no-audit", "--no-fund"]);
+        command.arg("--cache").arg(job.workspace.cache("npm"));
+        job.run(command)
+    })
+}
+
+/// Runs a script of a directory's `package.json`.
+pub(super) fn npm(job: &mut Job<'_>, directory: &str, name: &str) -> Result<()> {
+    let mut command = job.command(system::script("npm"), directory)?;
     command.args(["run", "--silent", name]);
-    job.run(command)?;
-    Ok(())
+    job.run(command)
 }

@@ -1,9 +1,8 @@
 //! The live page of the local meter, in a real Chromium.
 
-use anyhow::Result;
-
-use super::{Job, Part, Step};
-use crate::system::{self, Requirement};
+use super::node::{npm, npm_ci};
+use super::{Part, Step};
+use crate::system::Requirement;
 use crate::tally::Runner;
 
 pub(super) const PART: Part = Part {
@@ -16,28 +15,21 @@ pub(super) const PART: Part = Part {
             about: "npm ci",
             needs: &[],
             runner: None,
-            run: |job| job.npm_ci("tests/page"),
+            run: |job| npm_ci(job, "tests/page"),
         },
         Step {
             id: "page/lint",
             about: "biome, on the page and on its tests",
             needs: &["page/setup"],
             runner: None,
-            run: |job| npm(job, "lint"),
+            run: |job| npm(job, "tests/page", "lint"),
         },
         Step {
             id: "page/test",
             about: "the page of a real meter in a real browser",
             needs: &["page/setup", "rust/build"],
             runner: Some(Runner::Node),
-            run: |job| npm(job, "test"),
+            run: |job| npm(job, "tests/page", "test"),
         },
     ],
 };
-
-/// Runs a script of `package.json`.
-fn npm(job: &mut Job<'_>, name: &str) -> Result<()> {
-    let mut command = job.command(system::script("npm"), "tests/page")?;
-    command.args(["run", "--silent", name]);
-    job.run(command)
-}
