@@ -299,7 +299,7 @@ impl Ledger {
             stored: this.calls,
             totals: Totals {
                 sums: total.close(&mut sum),
-                calls_per_second: f64::from(of_late as u32) / (second - rate_from).max(1) as f64,
+                calls_per_second: of_late as f64 / (second - rate_from).max(1) as f64,
                 amount: meters
                     .iter()
                     .filter(|meter| !meter.archived)
