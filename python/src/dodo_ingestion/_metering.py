@@ -1,0 +1,436 @@
+"""What a finished call comes to: an event that is billed, one that is not, or none.
+
+This module is all that the middlewares share. It knows the options and the metadata, and makes
+the event. It knows no framework: how a request's header is read, which route took it and when its
+response ended is an adapter's business, which fills an `Exchange` and calls its `finish`.
+
+No exception leaves this module but `MissingCustomer`, and that only if it was asked for: whatever
+fails is logged, and the response is served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final
+
+from dodo_ingestion import _options
+from dodo_ingestion._native import Ingestion
+from dodo_ingestion._notice import Notice
+from dodo_ingestion.errors import ConfigurationError, ValidationError
+
+if TYPE_CHECKING:
+    from dodo_ingestion._options import IngestionSource, MetadataValue
+
+KEY: Final = "dodo_ingestion.exchange"
+"""Where an exchange lies in an ASGI scope, a WSGI environ and the like."""
+KEYS: Final[list[Any]] = [KEY]
+"""The same, with the keys of frameworks that want their own."""
+
+_VALUE_CHARACTERS: Final = 500
+_KEY_CHARACTERS: Final = 100
+_PAIRS: Final = 50
+_LARGEST: Final = 2**63
+_RETRY_AFTER: Final = 5.0
+_OWN_KEYS: Final = frozenset(
+    {
+        "endpoint",
+        "method",
+        "status_code",
+        "response_time_ms",
+        "ttfb_ms",
+        "response_bytes",
+        "aborted",
+        "units",
+        "grpc_status",
+        "messages_received",
+        "messages_sent",
+    }
+)
+
+_PENDING: Final[set[asyncio.Task[None]]] = set()
+
+_CARRIERS: Final = ("scope", "environ", "env", "META")
+
+current: ContextVar[Exchange | None] = ContextVar("dodo_ingestion_exchange", default=None)
+
+
+class MissingCustomer(ValidationError):  # noqa: N818
+    """Nothing names the customer of a call to be billed, with `on_missing_customer="raise"`."""
+
+
+class Exchange:
+    """A call under way, and what was said of it. An adapter fills it in."""
+
+    head: float | None = None
+    first_byte: float | None = None
+    status: int | None = None
+    bytes: int | None = 0
+    aborted = False
+    route: str | None = None
+    extra: dict[str, MetadataValue] | None = None
+    finished = False
+
+    # What handlers say.
+    customer: str | None = None
+    endpoint: str | None = None
+    units: float | None = None
+    metadata: dict[str, Any] | None = None
+    skipped = False
+
+    def __init__(self, metering: Metering, request: Any, method: str, path: str) -> None:
+        self.metering = metering
+        self.request: Any = request
+        self.method = method
+        self.path = path
+        self.began = perf_counter()
+
+    def begin(self, status: int) -> None:
+        """Note that the response has begun."""
+        self.status = status
+        self.head = perf_counter()
+
+    def sending(self, size: int) -> None:
+        """Count a part of the body that is about to be sent."""
+        if size and self.method != "HEAD":
+            if self.first_byte is None:
+                self.first_byte = perf_counter()
+            if self.bytes is not None:
+                self.bytes += size
+
+    def fail(self) -> None:
+        """Note that the app raised: the server answers for it, if no response has begun."""
+        if self.head is None:
+            self.status = 500
+        else:
+            self.aborted = True
+
+    def finish(self) -> None:
+        """Make the event of the call, which has ended. Only the first time counts."""
+        if self.finished:
+            return
+        self.finished = True
+        try:
+            self.metering.write(self, perf_counter())
+        except Exception as error:
+            self.metering.failed.occur("an event was not made", error)
+        finally:
+            self.request = None
+
+
+class Metering:
+    """The options of a middleware, and what it does with them."""
+
+    def __init__(
+        self,
+        ingestion: IngestionSource,
+        options: Mapping[str, Any],
+        *,
+        header: Callable[[str], Callable[[Any], str | None]],
+        asynchronous: bool = False,
+    ) -> None:
+        self.options = _options.check(ingestion, options)
+        customer = self.options.customer
+        if not asynchronous and inspect.iscoroutinefunction(customer):
+            raise ConfigurationError(
+                "customer: an async callable, and this middleware is not", field="customer"
+            )
+        self.may_await = customer is not None
+        """Whether the customer may have to be awaited."""
+        name = self.options.customer_header
+        self._header = header(name) if name is not None else None
+        self._source = ingestion
+        self._ingestion = ingestion if isinstance(ingestion, Ingestion) else None
+        self._making = threading.Lock()
+        self._made_at = -math.inf
+        self.failed = Notice("the metering failed, and the call is served")
+        self._missing = Notice("not metered: nothing names the customer")
+        self._refused = Notice("a call was not accepted and will not be billed")
+        self._altered = Notice("metadata was changed")
+
+    # Who is billed
+
+    def customer_of(self, exchange: Exchange) -> str | None:
+        """Find out whose call it is."""
+        found = exchange.customer
+        if found is None:
+            if self.options.customer is not None:
+                found = self._ask("customer", self.options.customer, exchange.request)
+                if inspect.iscoroutine(found):
+                    found.close()
+                    self.failed.occur("customer: awaitable where nothing can be awaited")
+                    return None
+            elif self._header is not None:
+                found = self._header(exchange.request)
+        return self._named(found)
+
+    async def find_customer(self, exchange: Exchange) -> None:
+        """Ask for the customer where that may take an `await`, if the call needs one."""
+        customer = self.options.customer
+        if customer is None or exchange.customer is not None or exchange.finished:
+            return
+        if exchange.skipped or not self._is_written(exchange):
+            return
+        found = self._ask("customer", customer, exchange.request)
+        if inspect.isawaitable(found):
+            try:
+                found = await found
+            except Exception as error:
+                self.failed.occur("customer raised", error)
+                found = None
+        # Empty and not `None`: it was asked for.
+        exchange.customer = self._named(found) or ""
+
+    def settle_later(self, exchange: Exchange) -> None:
+        """Finish in a task of its own: in one that was cancelled nothing can be awaited."""
+        if self.options.customer is None:
+            exchange.finish()
+        elif not exchange.finished:
+            task = asyncio.get_running_loop().create_task(self._settle(exchange))
+            _PENDING.add(task)
+            task.add_done_callback(_PENDING.discard)
+
+    async def _settle(self, exchange: Exchange) -> None:
+        await self.find_customer(exchange)
+        exchange.finish()
+
+    def require_customer(self, exchange: Exchange) -> None:
+        """Raise where it was asked for and the call would be billed to nobody."""
+        if exchange.finished or self.name_of(exchange, self.endpoint_of(exchange))[1] is not True:
+            return
+        exchange.customer = self.customer_of(exchange) or ""
+        if not exchange.customer:
+            exchange.finished = True
+            where = f"{exchange.method} {self.endpoint_of(exchange) or exchange.path}"
+            message = f"customer_id: nothing names the customer of {where}"
+            raise MissingCustomer(message, field="customer_id")
+
+    def _named(self, found: object) -> str | None:
+        if isinstance(found, str):
+            return found.strip() or None
+        if found is not None:
+            self.failed.occur(f"customer: a {type(found).__name__} is no customer's id")
+        return None
+
+    # What for
+
+    def endpoint_of(self, exchange: Exchange) -> str | None:
+        """Return the route template, if a route took the call."""
+        if exchange.endpoint is None and self.options.endpoint is not None:
+            endpoint = self._ask("endpoint", self.options.endpoint, exchange.request)
+            exchange.endpoint = endpoint if isinstance(endpoint, str) else ""
+        return exchange.endpoint or exchange.route
+
+    def name_of(self, exchange: Exchange, endpoint: str | None) -> tuple[str | None, bool | None]:
+        """Return the event's name, `None` for the client's; and whether it is billed.
+
+        `None` instead of whether it is billed: there is no event.
+        """
+        options = self.options
+        if exchange.skipped or exchange.method == "OPTIONS":
+            return None, None
+        if options.excludes:
+            what = exchange.path if endpoint is None else endpoint
+            if what in options.excluded or what.startswith(options.excluded_prefixes):
+                return None, None
+        if options.skip is not None and self._ask("skip", options.skip, exchange.request):
+            return None, None
+        if self._bills(exchange.status, endpoint):
+            return options.event_name, True
+        name = options.error_event_name
+        return name, None if name is None else False
+
+    def _is_written(self, exchange: Exchange) -> bool:
+        return self.name_of(exchange, self.endpoint_of(exchange))[1] is not None
+
+    def _bills(self, status: int | None, endpoint: str | None) -> bool:
+        if status is None or (status == 404 and endpoint is None):
+            return False
+        if self.options.bill_status is not None:
+            chosen = self._ask("bill_status", self.options.bill_status, status)
+            if chosen is not None:
+                return bool(chosen)
+        return status < 500 and status not in (401, 403, 429)
+
+    # The event
+
+    def write(self, exchange: Exchange, now: float) -> None:
+        """Make the event of a call that has ended."""
+        endpoint = self.endpoint_of(exchange)
+        name, billed = self.name_of(exchange, endpoint)
+        if billed is None:
+            return
+        customer = self.customer_of(exchange) or self.options.default_customer
+        if customer is None:
+            # That a call which is not let in has no customer is as it should be.
+            if billed:
+                self._missing.occur(f"{exchange.method} {endpoint or ''}")
+            return
+        metadata = self._metadata(exchange, endpoint, now)
+        try:
+            ingestion = self._ingestion or self._make()
+            while True:
+                try:
+                    ingestion.track(customer_id=customer, event_name=name, metadata=metadata)
+                except ValidationError as error:
+                    # What only the metadata has wrong costs the metadata.
+                    key = (error.field or "").removeprefix("metadata.")
+                    if key not in metadata:
+                        raise
+                    del metadata[key]
+                    self._altered.occur(f"left out, {error}")
+                else:
+                    return
+        except Exception as error:
+            self._refused.occur(error)
+
+    def _metadata(self, exchange: Exchange, endpoint: str | None, now: float) -> dict[str, Any]:
+        metadata: dict[str, Any] = {"method": exchange.method[:_VALUE_CHARACTERS]}
+        if endpoint is not None:
+            metadata["endpoint"] = endpoint[:_VALUE_CHARACTERS]
+        if exchange.status is not None:
+            metadata["status_code"] = exchange.status
+        began = exchange.began
+        metadata["response_time_ms"] = round((now - began) * 1e3, 3)
+        if exchange.head is not None:
+            first = exchange.head if exchange.first_byte is None else exchange.first_byte
+            metadata["ttfb_ms"] = round((first - began) * 1e3, 3)
+            if exchange.bytes is not None:
+                metadata["response_bytes"] = exchange.bytes
+        if exchange.aborted:
+            metadata["aborted"] = True
+        if exchange.extra:
+            metadata.update(exchange.extra)
+        units = exchange.units
+        if units is None and self.options.units is not None:
+            units = self._units(self._ask("units", self.options.units, exchange.request))
+        if units is not None:
+            metadata["units"] = units
+        options = self.options
+        if options.fixed_metadata:
+            self._add(metadata, options.fixed_metadata)
+        if options.metadata is not None:
+            self._add(metadata, self._ask("metadata", options.metadata, exchange.request))
+        if exchange.metadata:
+            self._add(metadata, exchange.metadata)
+        return metadata
+
+    def _add(self, metadata: dict[str, Any], pairs: object) -> None:
+        """Add the user's pairs, made to fit: an event that is refused is not billed."""
+        if pairs is None:
+            return
+        if not isinstance(pairs, Mapping):
+            self._altered.occur(f"left out, a {type(pairs).__name__} is not a mapping")
+            return
+        for key, value in pairs.items():
+            if value is None:
+                continue
+            problem = _misfit(key, value)
+            if problem is None and key not in metadata and len(metadata) >= _PAIRS:
+                problem = "left out, an event has at most 50 pairs"
+            if problem is not None:
+                self._altered.occur(f"{key!r}: {problem}")
+            elif isinstance(value, str) and len(value) > _VALUE_CHARACTERS:
+                self._altered.occur(f"{key!r}: cut to 500 characters")
+                metadata[key] = value[:_VALUE_CHARACTERS]
+            else:
+                metadata[key] = value
+
+    def _units(self, units: object) -> float | None:
+        if isinstance(units, (int, float)) and is_number(units):
+            return units
+        if units is None:
+            return None
+        self._altered.occur(f"'units': left out, {units!r} is no number")
+        return None
+
+    # The rest
+
+    @contextlib.contextmanager
+    def guarded(self, what: str) -> Iterator[None]:
+        """Run what may fail: the response is served all the same."""
+        try:
+            yield
+        except MissingCustomer:
+            raise
+        except Exception as error:
+            self.failed.occur(what, error)
+
+    def _ask(self, what: str, function: Callable[[Any], Any], argument: object) -> Any:
+        try:
+            return function(argument)
+        except Exception as error:
+            self.failed.occur(f"{what} raised", error)
+            return None
+
+    def _make(self) -> Ingestion:
+        # A forked child may find the lock taken by a thread that it does not have.
+        if not self._making.acquire(timeout=_RETRY_AFTER):
+            raise ConfigurationError("ingestion: is not made yet", field="ingestion")
+        try:
+            if self._ingestion is None:
+                now = time.monotonic()
+                if now - self._made_at < _RETRY_AFTER:
+                    raise ConfigurationError("ingestion: could not be made", field="ingestion")
+                self._made_at = now
+                made = self._source() if callable(self._source) else self._source
+                if not isinstance(made, Ingestion):
+                    kind = type(made).__name__
+                    message = f"ingestion: made a {kind}, not an Ingestion"
+                    raise ConfigurationError(message, field="ingestion")
+                self._ingestion = made
+            return self._ingestion
+        finally:
+            self._making.release()
+
+
+def is_number(value: object) -> bool:
+    """Whether the billing API takes it as a number."""
+    if isinstance(value, bool):
+        return False
+    if isinstance(value, int):
+        return -_LARGEST <= value < _LARGEST
+    return isinstance(value, float) and math.isfinite(value)
+
+
+def _misfit(key: object, value: object) -> str | None:
+    if not isinstance(key, str) or not _is_unicode(key):
+        return "left out, a key is text"
+    if key in _OWN_KEYS:
+        return "left out, the middleware writes this key itself"
+    if not key or len(key) > _KEY_CHARACTERS:
+        return "left out, a key has 1 to 100 characters"
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and not is_number(value):
+        return "left out, a number is finite and has 64 bits"
+    if isinstance(value, str) and not _is_unicode(value):
+        return "left out, no Unicode text"
+    # Which other types there are is the client's to know.
+    return None
+
+
+def _is_unicode(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def exchange_of(request: object) -> Exchange | None:
+    """Find the exchange that a middleware put into a request, whichever framework's."""
+    for carrier in (request, *(getattr(request, name, None) for name in _CARRIERS)):
+        if isinstance(carrier, Mapping):
+            for key in KEYS:
+                found = carrier.get(key)
+                if isinstance(found, Exchange):
+                    return found
+    return current.get()

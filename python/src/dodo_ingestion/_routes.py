@@ -1,0 +1,189 @@
+"""Which route took a request: its template, as each framework keeps it.
+
+Where a framework leaves the route in the scope or the environ it is read from there. Where it does
+not (Quart, Falcon, Pyramid) a hook of the framework's own notes it. None of the frameworks is
+imported unless the app has imported it.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dodo_ingestion._metering import Exchange, current, exchange_of
+
+_RELOAD_AFTER = 1.0
+_ROUTERS = 16
+
+
+class AsgiTemplates:
+    """Finds templates in the scopes of finished requests."""
+
+    def __init__(self) -> None:
+        self._tables: dict[int, _Table] = {}
+
+    def of(self, scope: Mapping[str, Any]) -> str | None:
+        """Return the template of the route that took the request."""
+        template = scope.get("path_template")
+        if isinstance(template, str):
+            return template or "/"
+        endpoint = scope.get("endpoint")
+        if endpoint is None:
+            return None
+        router = scope.get("router")
+        if router is None:
+            return _path_of(scope.get("route"))
+        table = self._tables.get(id(router))
+        if table is None or table.router is not router:
+            if len(self._tables) >= _ROUTERS:
+                self._tables.clear()
+            table = self._tables[id(router)] = _Table(router)
+        return table.find(endpoint, scope)
+
+
+@dataclass
+class _Table:
+    """The templates of a Starlette router and of what is mounted in it, by endpoint."""
+
+    router: Any
+    loaded_at: float = 0.0
+    endpoints: dict[int, tuple[Any, list[str]]] = field(default_factory=dict)
+    routing: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._load()
+
+    def find(self, endpoint: object, scope: Mapping[str, Any]) -> str | None:
+        found = self.endpoints.get(id(endpoint))
+        if found is None:
+            if id(endpoint) in self.routing:
+                return None
+            # Routes may have been added since; but what a middleware made up is never found.
+            if time.monotonic() - self.loaded_at < _RELOAD_AFTER:
+                return _path_of(scope.get("route"))
+            self._load()
+            found = self.endpoints.get(id(endpoint))
+            if found is None:
+                return _path_of(scope.get("route"))
+        templates = found[1]
+        if len(templates) == 1:
+            return templates[0]
+        root = scope.get("app_root_path", scope.get("root_path", ""))
+        path = scope["path"].removeprefix(root)
+        return next((each for each in templates if _compiled(each).match(path)), templates[0])
+
+    def _load(self) -> None:
+        self.loaded_at = time.monotonic()
+        self.endpoints.clear()
+        self.routing.clear()
+        for template, endpoint in self._walk(self.router.routes, ""):
+            _, templates = self.endpoints.setdefault(id(endpoint), (endpoint, []))
+            if template not in templates:
+                templates.append(template)
+
+    def _walk(self, routes: Any, prefix: str) -> Iterator[tuple[str, object]]:
+        for route in _flattened(routes):
+            path = getattr(route, "path", None)
+            endpoint = getattr(route, "endpoint", None)
+            inner = getattr(route, "routes", None)
+            if endpoint is not None and isinstance(path, str):
+                yield prefix + path, endpoint
+            elif inner:
+                # A mount, or a host, which has no path. It takes no request by itself.
+                self.routing.add(id(getattr(route, "app", None)))
+                yield from self._walk(inner, prefix + (path or ""))
+            elif isinstance(path, str) and hasattr(route, "app"):
+                yield f"{prefix}{path}/{{path}}", route.app
+
+
+def _flattened(routes: Any) -> Any:
+    """Put in place the routes of routers, which newer FastAPI includes without copying."""
+    fastapi = sys.modules.get("fastapi.routing")
+    flatten = getattr(fastapi, "iter_route_contexts", None)
+    return routes if flatten is None else flatten(routes)
+
+
+def _path_of(route: object) -> str | None:
+    path = getattr(route, "path", None)
+    return path if isinstance(path, str) else None
+
+
+@functools.lru_cache(maxsize=1024)
+def _compiled(template: str) -> re.Pattern[str]:
+    from starlette.routing import compile_path
+
+    return compile_path(template)[0]
+
+
+def wsgi_template(environ: Mapping[str, Any], script_name: str) -> str | None:
+    """Return the template that Flask or Bottle left in the environ."""
+    rule = getattr(getattr(environ.get("werkzeug.request"), "url_rule", None), "rule", None)
+    if rule is None:
+        rule = getattr(environ.get("bottle.route"), "rule", None)
+    if not isinstance(rule, str):
+        return None
+    # Mounted below another app, such as by werkzeug's dispatcher.
+    mount: str = environ.get("SCRIPT_NAME", "")
+    return mount.removeprefix(script_name) + rule
+
+
+def watch(app: object) -> None:
+    """Have a framework that leaves no trace in scope or environ note the route."""
+    owner = getattr(app, "__self__", app)
+    modules = {cls.__module__.partition(".")[0] for cls in type(owner).__mro__}
+    if "quart" in sys.modules:
+        _watch_quart()
+    if "falcon" in modules:
+        asynchronous = any(cls.__module__ == "falcon.asgi.app" for cls in type(owner).__mro__)
+        hook = _AsyncFalconHook() if asynchronous else _FalconHook()
+        owner.add_middleware(hook)  # type: ignore[attr-defined]
+    if "pyramid" in modules:
+        _watch_pyramid(owner.registry)  # type: ignore[attr-defined]
+
+
+def _note(exchange: Exchange | None, template: object) -> None:
+    if exchange is not None and isinstance(template, str):
+        exchange.route = template
+
+
+async def _quart_hook(_sender: object, **_arguments: object) -> None:
+    from quart import request, websocket
+    from quart.ctx import has_request_context
+
+    served = request if has_request_context() else websocket
+    _note(current.get(), getattr(served.url_rule, "rule", None))
+
+
+def _watch_quart() -> None:
+    from quart.signals import request_started, websocket_started
+
+    for signal in (request_started, websocket_started):
+        signal.connect(_quart_hook)
+
+
+class _FalconHook:
+    def process_resource(self, req: Any, *_rest: object) -> None:
+        _note(exchange_of(req), req.uri_template)
+
+
+class _AsyncFalconHook:
+    async def process_resource(self, req: Any, *_rest: object) -> None:
+        _note(exchange_of(req), req.uri_template)
+
+    process_resource_ws = process_resource
+
+
+def _watch_pyramid(registry: Any) -> None:
+    from pyramid.interfaces import IBeforeTraversal
+
+    def hook(event: Any) -> None:
+        route = getattr(event.request, "matched_route", None)
+        if route is not None:
+            _note(exchange_of(event.request), f"/{route.pattern.lstrip('/')}")
+
+    registry.registerHandler(hook, (IBeforeTraversal,))

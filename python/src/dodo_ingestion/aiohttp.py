@@ -1,0 +1,210 @@
+"""Metering for aiohttp's server.
+
+>>> setup(app, ingestion=ingestion, customer="x-customer-id")
+
+The options are those of `MeteringOptions`. Callables are given the request, and `customer` may be
+async. A sub-application is metered by the application that it is added to.
+
+A call's event is made before the last of its body is written. A WebSocket session makes one event,
+when its handler returns. Query strings and bodies are never read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from dodo_ingestion._metering import KEYS, Exchange, Metering, MissingCustomer, current
+from dodo_ingestion.metering import (
+    set_customer,
+    set_endpoint,
+    set_metadata,
+    set_units,
+    skip_metering,
+)
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from dodo_ingestion._options import IngestionSource, MeteringOptions
+
+__all__ = [
+    "MissingCustomer",
+    "set_customer",
+    "set_endpoint",
+    "set_metadata",
+    "set_units",
+    "setup",
+    "skip_metering",
+]
+
+_NORMAL_CLOSURES = (None, 1000, 1001, 1005)
+# Versions before 3.14 take text.
+_KEY: Any = (
+    web.RequestKey("dodo_ingestion.exchange", Exchange) if hasattr(web, "RequestKey") else KEYS[0]
+)
+if _KEY not in KEYS:
+    KEYS.append(_KEY)
+
+
+def setup(
+    app: web.Application, *, ingestion: IngestionSource, **options: Unpack[MeteringOptions]
+) -> None:
+    """Meter an application, its sub-applications included."""
+    metering = Metering(ingestion, options, header=_header, asynchronous=True)
+    app.middlewares.insert(0, _middleware(metering))
+    app.on_response_prepare.append(_prepared)
+
+
+def _middleware(metering: Metering) -> Any:
+    @web.middleware
+    async def meter(
+        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        if request.method == "OPTIONS" or _KEY in request:
+            return await handler(request)
+        call = _Call(metering, request)
+        request[_KEY] = call
+        token = current.set(call)
+        try:
+            response = await handler(request)
+        except web.HTTPException as answer:
+            # aiohttp sends what was raised.
+            await call.answer(answer)
+            raise
+        except (asyncio.CancelledError, ConnectionError):
+            call.aborted = True
+            call.finish_later()
+            raise
+        except BaseException:
+            call.fail()
+            await call.settle()
+            raise
+        finally:
+            current.reset(token)
+        if isinstance(response, web.StreamResponse):
+            await call.answer(response)
+        else:
+            call.fail()
+            await call.settle()
+        return response
+
+    return meter
+
+
+async def _prepared(request: web.Request, response: web.StreamResponse) -> None:
+    """Begin the response: also one that the handler sends by itself."""
+    call = request.get(_KEY)
+    if isinstance(call, _Call) and call.head is None and not call.finished:
+        call.watch(response)
+
+
+class _Call(Exchange):
+    def __init__(self, metering: Metering, request: web.Request) -> None:
+        super().__init__(metering, request, request.method, request.path)
+        resource = request.match_info.route.resource
+        self.route = resource.canonical if resource is not None else None
+        self.watched: web.StreamResponse | None = None
+
+    async def answer(self, response: web.StreamResponse) -> None:
+        """Take the response that the handler made, and perhaps has sent."""
+        if isinstance(response, web.WebSocketResponse):
+            self.aborted = response.close_code not in _NORMAL_CLOSURES
+            await self.settle()
+            return
+        if not response.prepared:
+            self.status = response.status
+            if self.metering.options.raises:
+                await self.metering.find_customer(self)
+                self.metering.require_customer(self)
+            self._watch_prepare(response)
+        elif self.watched is not response:
+            # It was sent without any notice of ours: another response than the first.
+            await self.settle()
+
+    def watch(self, response: web.StreamResponse) -> None:
+        """Count what is sent of a response, and hear of its end."""
+        self.watched = response
+        self.begin(response.status)
+        if isinstance(response, web.WebSocketResponse):
+            self._watch_messages(response)
+            return
+        if isinstance(response, web.FileResponse):
+            self.bytes = None if self.method != "HEAD" else 0
+        write, write_eof = response.write, response.write_eof
+
+        async def counted(data: Any) -> None:
+            self.sending(len(data))
+            await write(data)
+
+        async def ended(data: bytes = b"") -> None:
+            body = getattr(response, "body", None)
+            size = len(body) if isinstance(body, bytes) else getattr(body, "size", None)
+            self.sending((size or 0) + len(data))
+            if self.bytes is None:
+                self.bytes = response.content_length
+            await self.settle()
+            await (write_eof(data) if data else write_eof())
+
+        response.write = counted  # type: ignore[method-assign]
+        response.write_eof = ended  # type: ignore[method-assign]
+
+    def _watch_prepare(self, response: web.StreamResponse) -> None:
+        prepare = response.prepare
+
+        async def prepared(request: web.BaseRequest) -> Any:
+            try:
+                return await prepare(request)
+            except BaseException:
+                # Before anything was sent of it.
+                self.aborted = True
+                self.finish_later()
+                raise
+
+        response.prepare = prepared  # type: ignore[method-assign]
+
+    def _watch_messages(self, response: web.WebSocketResponse) -> None:
+        self.bytes = None
+        counts = {"messages_received": 0, "messages_sent": 0}
+        self.extra = {**counts}
+        extra = self.extra
+        receive, send_str, send_bytes = response.receive, response.send_str, response.send_bytes
+
+        async def received(*arguments: Any, **named: Any) -> Any:
+            message = await receive(*arguments, **named)
+            if message.type in (web.WSMsgType.TEXT, web.WSMsgType.BINARY):
+                counts["messages_received"] += 1
+                extra.update(counts)
+            return message
+
+        def counting(send: Callable[..., Awaitable[None]]) -> Any:
+            async def sent(*arguments: Any, **named: Any) -> None:
+                await send(*arguments, **named)
+                counts["messages_sent"] += 1
+                extra.update(counts)
+
+            return sent
+
+        response.receive = received  # type: ignore[method-assign]
+        response.send_str = counting(send_str)  # type: ignore[method-assign]
+        response.send_bytes = counting(send_bytes)  # type: ignore[method-assign]
+
+    async def settle(self) -> None:
+        """Make the event, with the customer awaited."""
+        await self.metering.find_customer(self)
+        self.finish()
+
+    def finish_later(self) -> None:
+        """Make the event in a task of its own: in one that was cancelled nothing can be awaited."""
+        self.metering.settle_later(self)
+
+
+def _header(name: str) -> Callable[[web.Request], str | None]:
+    def read(request: web.Request) -> str | None:
+        value = request.headers.get(name)
+        return value if value is not None and value.isascii() else None
+
+    return read

@@ -1,0 +1,267 @@
+"""Metering for ASGI apps: FastAPI, Starlette, Litestar, Quart, Falcon and any other.
+
+>>> app.add_middleware(MeterMiddleware, ingestion=ingestion, customer="x-customer-id")
+
+or, around any app, `app = MeterMiddleware(app, ingestion=ingestion, customer="x-customer-id")`. Its
+options are those of `MeteringOptions`. Callables are given the scope; `customer` may be async.
+
+A call's event is made before the last of its body is handed to the server, so that what a client
+has received is billed even if this process is killed. A WebSocket session makes one event, when it
+ends. Query strings and bodies are never read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from dodo_ingestion import _routes
+from dodo_ingestion._metering import KEY, Exchange, Metering, MissingCustomer, current
+from dodo_ingestion.metering import (
+    set_customer,
+    set_endpoint,
+    set_metadata,
+    set_units,
+    skip_metering,
+)
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from dodo_ingestion._options import IngestionSource, MeteringOptions
+
+__all__ = [
+    "MeterMiddleware",
+    "MissingCustomer",
+    "set_customer",
+    "set_endpoint",
+    "set_metadata",
+    "set_units",
+    "skip_metering",
+]
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+# Frameworks write the types of a scope and its messages each in a way of its own.
+App: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
+
+_NORMAL_CLOSURES = (1000, 1001, 1005)
+
+
+class MeterMiddleware:
+    """Meters the calls of an ASGI app."""
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        ingestion: IngestionSource,
+        **options: Unpack[MeteringOptions],
+    ) -> None:
+        self.app = app
+        self._metering = Metering(ingestion, options, header=_header, asynchronous=True)
+        self._templates = _routes.AsgiTemplates()
+        with self._metering.guarded("no route templates"):
+            _routes.watch(app)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a connection, and meter it if it is one of HTTP or a WebSocket."""
+        kind = scope["type"]
+        call: _Http | _WebSocket
+        if KEY in scope:
+            return await self.app(scope, receive, send)
+        if kind == "http" and scope["method"] != "OPTIONS":
+            call = _Http(self._metering, self._templates, scope, receive, send)
+        elif kind == "websocket":
+            call = _WebSocket(self._metering, self._templates, scope, receive, send)
+        else:
+            return await self.app(scope, receive, send)
+        scope[KEY] = call
+        token = current.set(call)
+        try:
+            await self.app(scope, call.receive, call.send)
+        except asyncio.CancelledError:
+            call.cancelled()
+            raise
+        except BaseException:
+            call.raised()
+            await call.settle()
+            raise
+        else:
+            call.returned()
+            await call.settle()
+        finally:
+            current.reset(token)
+
+
+class _Call(Exchange):
+    def __init__(
+        self,
+        metering: Metering,
+        templates: _routes.AsgiTemplates,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        super().__init__(metering, scope, scope.get("method", "GET"), scope["path"])
+        self.templates = templates
+        self.disconnected = False
+        self.ended = False
+        self._receive = receive
+        self._send = send
+
+    async def settle(self) -> None:
+        """Make the event, with the customer awaited."""
+        if self.finished:
+            return
+        self.find_route()
+        if self.metering.may_await:
+            await self.metering.find_customer(self)
+        self.finish()
+
+    def settle_later(self) -> None:
+        """Make the event in a task of its own: in one that was cancelled nothing can be awaited."""
+        if self.finished:
+            return
+        self.find_route()
+        self.metering.settle_later(self)
+
+    async def check_customer(self) -> None:
+        self.find_route()
+        await self.metering.find_customer(self)
+        self.metering.require_customer(self)
+
+    def find_route(self) -> None:
+        if self.route is None:
+            try:
+                self.route = self.templates.of(self.request)
+            except Exception as error:
+                self.metering.failed.occur("no route template", error)
+
+
+class _Http(_Call):
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.disconnect" and not self.ended:
+            self.disconnected = True
+        return message
+
+    async def send(self, message: Message) -> None:
+        kind = message["type"]
+        if kind == "http.response.start":
+            if not self.disconnected:
+                self.begin(message["status"])
+            if self.metering.options.raises:
+                await self.check_customer()
+            await self._send(message)
+        elif kind == "http.response.body":
+            self.sending(len(message.get("body") or b""))
+            if not message.get("more_body"):
+                await self.end()
+            await self._send(message)
+        elif kind == "http.response.pathsend":
+            # The server sends the file.
+            self.bytes = None
+            await self.end()
+            await self._send(message)
+        else:
+            await self._send(message)
+
+    async def end(self) -> None:
+        self.ended = True
+        self.aborted = self.disconnected
+        await self.settle()
+
+    def cancelled(self) -> None:
+        self.aborted = True
+        self.settle_later()
+
+    def raised(self) -> None:
+        if self.disconnected:
+            self.aborted = True
+        else:
+            self.fail()
+
+    def returned(self) -> None:
+        self.raised()
+
+
+class _WebSocket(_Call):
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.bytes = None
+        self.closed = False
+        self.received = 0
+        self.sent = 0
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        kind = message["type"]
+        if kind == "websocket.receive":
+            self.received += 1
+        elif kind == "websocket.disconnect" and not self.closed:
+            self.disconnected = True
+            if message.get("code", 1005) in _NORMAL_CLOSURES:
+                self.closed = True
+        return message
+
+    async def send(self, message: Message) -> None:
+        kind = message["type"]
+        if kind == "websocket.send":
+            if self.first_byte is None:
+                self.sending(1)
+            await self._send(message)
+            self.sent += 1
+            return
+        if kind == "websocket.accept":
+            self.begin(101)
+        elif kind == "websocket.close":
+            if self.head is None:
+                self.begin(403)
+            self.closed = True
+        elif kind == "websocket.http.response.start":
+            self.begin(message["status"])
+            self.closed = True
+        if self.head is not None and self.metering.options.raises and not self.ended:
+            self.ended = True
+            await self.check_customer()
+        await self._send(message)
+
+    def cancelled(self) -> None:
+        self.aborted = not self.closed
+        self._count()
+        self.settle_later()
+
+    def raised(self) -> None:
+        if self.head is None and not self.disconnected:
+            self.status = 500
+        elif not self.closed:
+            self.aborted = True
+        self._count()
+
+    def returned(self) -> None:
+        # A server closes what an app leaves open, normally.
+        if self.head is None:
+            self.raised()
+            return
+        self.aborted = self.disconnected and not self.closed
+        self._count()
+
+    def _count(self) -> None:
+        if self.status == 101:
+            self.extra = {"messages_received": self.received, "messages_sent": self.sent}
+
+
+def _header(name: str) -> Callable[[Scope], str | None]:
+    wanted = name.lower().encode()
+
+    def read(scope: Scope) -> str | None:
+        for key, value in scope["headers"]:
+            if key == wanted:
+                return value.decode() if value.isascii() else None
+        return None
+
+    return read

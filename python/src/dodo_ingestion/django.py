@@ -1,0 +1,214 @@
+"""Metering for Django, sync and async, by settings.
+
+>>> MIDDLEWARE = ["dodo_ingestion.django.MeterMiddleware", ...]
+>>> DODO_INGESTION = {"ingestion": make_ingestion, "customer": "x-customer-id"}
+
+`ingestion` is an `Ingestion`, what makes one, or the dotted path of either; without it one is made
+of the environment (`DODO_PAYMENTS_API_KEY`, `DODO_INGESTION_EVENT_NAME`, …). The other entries are
+those of `MeteringOptions`. Callables are given the `HttpRequest`; `customer` may be async.
+
+The middleware stands first, so that what others answer is metered as well. A call's event is made
+when its response is there or, of one that streams, has been streamed. Query strings and bodies are
+never read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+from asgiref.sync import async_to_sync, iscoroutinefunction, markcoroutinefunction
+from django.conf import settings
+from django.utils.module_loading import import_string
+
+from dodo_ingestion._metering import KEY, Exchange, Metering, MissingCustomer, current
+from dodo_ingestion._native import Ingestion
+from dodo_ingestion.errors import ConfigurationError
+from dodo_ingestion.metering import (
+    set_customer,
+    set_endpoint,
+    set_metadata,
+    set_units,
+    skip_metering,
+)
+from dodo_ingestion.wsgi import header
+
+__all__ = [
+    "MeterMiddleware",
+    "MissingCustomer",
+    "set_customer",
+    "set_endpoint",
+    "set_metadata",
+    "set_units",
+    "skip_metering",
+]
+
+_ANCHORS = re.compile(r"(?:(?<=^)|(?<=/))\^|\$$|\\Z$")
+
+
+class MeterMiddleware:
+    """Meters the calls of a Django project."""
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: Callable[[Any], Any]) -> None:
+        self._get_response = get_response
+        self._is_async = iscoroutinefunction(get_response)
+        if self._is_async:
+            markcoroutinefunction(self)
+        self._metering = _metering()
+
+    def __call__(self, request: Any) -> Any:
+        """Answer a request, and meter it."""
+        if self._is_async:
+            return self._answer(request)
+        if request.method == "OPTIONS" or KEY in request.META:
+            return self._get_response(request)
+        call = _Call(self._metering, request)
+        token = current.set(call)
+        try:
+            response = self._get_response(request)
+        except BaseException:
+            call.fail()
+            call.finish()
+            raise
+        finally:
+            current.reset(token)
+        with self._metering.guarded("response"):
+            call.answered(response)
+            if iscoroutinefunction(self._metering.options.customer):
+                async_to_sync(self._metering.find_customer)(call)
+            call.hand_over(response)
+        return response
+
+    async def _answer(self, request: Any) -> Any:
+        if request.method == "OPTIONS" or KEY in request.META:
+            return await self._get_response(request)
+        call = _Call(self._metering, request)
+        token = current.set(call)
+        try:
+            response = await self._get_response(request)
+        except asyncio.CancelledError:
+            call.aborted = True
+            call.find_route()
+            self._metering.settle_later(call)
+            raise
+        except BaseException:
+            call.fail()
+            call.finish()
+            raise
+        finally:
+            current.reset(token)
+        with self._metering.guarded("response"):
+            call.answered(response)
+            await self._metering.find_customer(call)
+            call.hand_over(response)
+        return response
+
+
+class _Call(Exchange):
+    def __init__(self, metering: Metering, request: Any) -> None:
+        super().__init__(metering, request, request.method, request.path_info)
+        request.META[KEY] = self
+
+    def answered(self, response: Any) -> None:
+        """Take the response that was made."""
+        self.begin(response.status_code)
+        self.find_route()
+
+    def find_route(self) -> None:
+        """Look up which route took the request, if one has."""
+        match = getattr(self.request, "resolver_match", None)
+        if match is not None:
+            self.route = "/" + _ANCHORS.sub("", str(match.route))
+
+    def hand_over(self, response: Any) -> None:
+        """Leave the response to the server."""
+        if self.metering.options.raises:
+            self.metering.require_customer(self)
+        if not response.streaming:
+            self.sending(0 if self.method == "HEAD" else len(response.content))
+            self.finish()
+        elif getattr(response, "file_to_stream", None) is not None:
+            # The server may send the file in a way of its own.
+            length = response.headers.get("Content-Length", "")
+            self.bytes = int(length) if length.isdecimal() else None
+            self._finish_on_close(response)
+        else:
+            chunks = response.streaming_content
+            response.streaming_content = (
+                self._async_stream(chunks) if response.is_async else self._stream(chunks)
+            )
+            self._finish_on_close(response)
+
+    def _stream(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        token = current.set(self)
+        try:
+            for chunk in chunks:
+                self.sending(len(chunk))
+                yield chunk
+        except BaseException:
+            self.aborted = True
+            raise
+        finally:
+            self.finish()
+            _reset(token)
+
+    async def _async_stream(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        token = current.set(self)
+        try:
+            async for chunk in chunks:
+                self.sending(len(chunk))
+                yield chunk
+        except BaseException:
+            self.aborted = True
+            raise
+        finally:
+            self.finish()
+            _reset(token)
+
+    def _finish_on_close(self, response: Any) -> None:
+        close = response.close
+
+        def closed() -> None:
+            try:
+                close()
+            finally:
+                self.finish()
+
+        response.close = closed
+
+
+def _reset(token: Any) -> None:
+    # A server may stream from several threads.
+    with contextlib.suppress(ValueError):
+        current.reset(token)
+
+
+def _metering() -> Metering:
+    options = dict(getattr(settings, "DODO_INGESTION", {}))
+    source = options.pop("ingestion", Ingestion)
+    if isinstance(source, str):
+        source = _imported(source)
+    return Metering(source, options, header=_header, asynchronous=True)
+
+
+def _imported(path: str) -> Callable[[], Ingestion]:
+    if "." not in path:
+        raise ConfigurationError(f"ingestion: not a dotted path: {path!r}", field="ingestion")
+
+    def make() -> Ingestion:
+        found = import_string(path)
+        made: Ingestion = found if isinstance(found, Ingestion) else found()
+        return made
+
+    return make
+
+
+def _header(name: str) -> Callable[[Any], str | None]:
+    read = header(name)
+    return lambda request: read(request.META)

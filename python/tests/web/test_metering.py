@@ -1,0 +1,515 @@
+"""What the middlewares share, with apps and servers that do exactly what a test asks for."""
+
+import asyncio
+import io
+import logging
+import os
+import subprocess
+import sys
+import wsgiref.util
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from serving import CASES, WITHIN
+
+from conftest import Connect, Meter
+from dodo_ingestion import ConfigurationError, Ingestion
+from dodo_ingestion.asgi import MeterMiddleware, MissingCustomer, set_customer, set_units
+from dodo_ingestion.wsgi import MeterMiddleware as WsgiMiddleware
+
+CASE_NAMES = [case["name"] for case in CASES]
+NAMES = {"billed": ["api_call"], "error": ["api_error"], "none": []}
+
+
+class Asgi:
+    """An ASGI app and its server, in one."""
+
+    def __init__(
+        self,
+        *,
+        status: int | None = 200,
+        matched: bool = True,
+        aborted: bool = False,
+        before: Callable[[dict[str, Any]], None] = lambda _scope: None,
+    ) -> None:
+        self.status = status
+        self.matched = matched
+        self.aborted = aborted
+        self.before = before
+        self.sent: list[dict[str, Any]] = []
+
+    async def app(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401
+        if self.matched:
+            scope["path_template"] = "/things/{thing}"
+        self.before(scope)
+        if self.status is not None:
+            await send({"type": "http.response.start", "status": self.status, "headers": []})
+            await send({"type": "http.response.body", "body": b"some", "more_body": True})
+        if self.aborted:
+            await receive()
+        else:
+            await send({"type": "http.response.body", "body": b" more"})
+
+    def serve(
+        self,
+        ingestion: Any,  # noqa: ANN401
+        customer_id: str = "",
+        *,
+        method: str = "GET",
+        path: str = "/things/7",
+        **options: Any,  # noqa: ANN401
+    ) -> None:
+        app: Any = MeterMiddleware(self.app, ingestion=ingestion, **options)
+        headers = [(b"x-customer-id", customer_id.encode())] if customer_id else []
+        scope = {"type": "http", "method": method, "path": path, "headers": headers}
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.disconnect"}
+
+        async def send(message: dict[str, Any]) -> None:
+            self.sent.append(message)
+
+        asyncio.run(app(scope, receive, send))
+
+
+@pytest.mark.parametrize("case", CASES, ids=CASE_NAMES)
+def test_the_defaults_under_asgi(case: dict[str, Any], connect: Connect, meter: Meter) -> None:
+    customer = f"cus_asgi_{CASES.index(case)}"
+    ingestion = connect(linger=0.01)
+    served = Asgi(status=case["status"], matched=case["matched"], aborted=case["aborted"])
+    served.serve(ingestion, customer, method=case["method"], customer="X-Customer-Id")
+    ingestion.flush(timeout=WITHIN)
+    events = meter.events(customer)
+    assert [event["event_name"] for event in events] == NAMES[case["event"]]
+    for event in events:
+        metadata = event["metadata"]
+        assert metadata.get("status_code") == case["status"]
+        assert metadata.get("aborted", False) == case["aborted"]
+        assert metadata.get("endpoint") == ("/things/{thing}" if case["matched"] else None)
+
+
+@pytest.mark.parametrize("case", CASES, ids=CASE_NAMES)
+def test_the_defaults_under_wsgi(case: dict[str, Any], connect: Connect, meter: Meter) -> None:
+    if case["status"] is None:
+        pytest.skip("WSGI has no way to tell of a client that left before there was a response")
+    customer = f"cus_wsgi_{CASES.index(case)}"
+    ingestion = connect(linger=0.01)
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:  # noqa: ANN401
+        if case["matched"]:
+            environ["bottle.route"] = SimpleNamespace(rule="/things/<thing>")
+        start_response(f"{case['status']} Whatever", [])
+        yield b"some"
+        yield b" more"
+
+    metered: Any = WsgiMiddleware(app, ingestion=ingestion, customer="X-Customer-Id")
+    environ = {
+        "REQUEST_METHOD": case["method"],
+        "PATH_INFO": "/things/7",
+        "HTTP_X_CUSTOMER_ID": customer,
+    }
+    body = metered(environ, lambda *_arguments: None)
+    chunks = iter(body)
+    next(chunks)
+    if not case["aborted"]:
+        list(chunks)
+    # A generator has a close, and so has what stands for it; OPTIONS is handed through.
+    body.close()
+    ingestion.flush(timeout=WITHIN)
+    events = meter.events(customer)
+    assert [event["event_name"] for event in events] == NAMES[case["event"]]
+    for event in events:
+        assert event["metadata"].get("status_code") == case["status"]
+        assert event["metadata"].get("aborted", False) == case["aborted"]
+
+
+def billed(meter: Meter, ingestion: Ingestion, customer: str) -> list[dict[str, Any]]:
+    ingestion.flush(timeout=WITHIN)
+    return meter.events(customer)
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"customers": "x"}, "customers"),
+        ({"customer": 7}, "customer"),
+        ({"customer": "not a header"}, "customer"),
+        ({"event_name": ""}, "event_name"),
+        ({"error_event_name": 5}, "error_event_name"),
+        ({"bill_status": [200]}, "bill_status"),
+        ({"exclude": "/health"}, "exclude"),
+        ({"exclude": ["/a*b"]}, "exclude"),
+        ({"skip": True}, "skip"),
+        ({"metadata": {"plan": []}}, "metadata.plan"),
+        ({"metadata": 5}, "metadata"),
+        ({"units": 5}, "units"),
+        ({"endpoint": "/x"}, "endpoint"),
+        ({"on_missing_customer": "rais"}, "on_missing_customer"),
+        ({"on_missing_customer": {"default": ""}}, "on_missing_customer"),
+        ({"ingestion": "x"}, "ingestion"),
+    ],
+)
+def test_a_mistake_in_an_option_is_named(
+    options: dict[str, Any], name: str, connect: Connect
+) -> None:
+    for middleware in (MeterMiddleware, WsgiMiddleware):
+        with pytest.raises(ConfigurationError) as raised:
+            middleware(Asgi().app, **{"ingestion": connect(), **options})  # type: ignore[arg-type]
+        assert raised.value.field == name
+        assert name in str(raised.value)
+
+
+def test_an_async_callable_needs_an_async_middleware(connect: Connect) -> None:
+    async def customer(_environ: object) -> str:
+        return "cus_1"
+
+    with pytest.raises(ConfigurationError) as raised:
+        WsgiMiddleware(lambda *_arguments: [], ingestion=connect(), customer=customer)
+    assert raised.value.field == "customer"
+
+
+def test_options(connect: Connect, meter: Meter) -> None:
+    ingestion = connect(account="options")
+
+    async def by_scope(scope: Any) -> str:  # noqa: ANN401
+        await asyncio.sleep(0)
+        return f"cus_opt_{scope['who']}"
+
+    def say(**what: str) -> Callable[[dict[str, Any]], None]:
+        return lambda scope: scope.update(what)
+
+    options: dict[str, Any] = {
+        "customer": by_scope,
+        "event_name": "gateway_call",
+        "error_event_name": "gateway_error",
+        "bill_status": lambda status: status != 402,
+        "exclude": ["/health", "/static/*"],
+        "skip": lambda scope: scope["who"] == "skipped",
+        "metadata": lambda scope: {"who": scope["who"], "nothing": None},
+        "units": lambda _scope: 7,
+        "endpoint": lambda scope: scope.get("template"),
+    }
+    Asgi(status=500, before=say(who="a")).serve(ingestion, **options)
+    Asgi(status=402, before=say(who="b")).serve(ingestion, **options)
+    Asgi(before=say(who="skipped")).serve(ingestion, **options)
+    Asgi(before=say(who="c", template="/health")).serve(ingestion, **options)
+    Asgi(before=say(who="d"), matched=False).serve(ingestion, path="/static/x", **options)
+    Asgi(before=say(who="e", template="/mine")).serve(ingestion, **options)
+
+    (event,) = billed(meter, ingestion, "cus_opt_a")
+    assert event["event_name"] == "gateway_call"
+    assert event["metadata"]["who"] == "a"
+    assert event["metadata"]["units"] == 7
+    assert "nothing" not in event["metadata"]
+    (event,) = billed(meter, ingestion, "cus_opt_b")
+    assert event["event_name"] == "gateway_error"
+    (event,) = billed(meter, ingestion, "cus_opt_e")
+    assert event["metadata"]["endpoint"] == "/mine"
+    for who in ("skipped", "c", "d"):
+        assert billed(meter, ingestion, f"cus_opt_{who}") == []
+
+
+def test_errors_can_be_left_out(connect: Connect, meter: Meter) -> None:
+    ingestion = connect(account="no-errors")
+    Asgi(status=500).serve(
+        ingestion, "cus_no_errors", customer="x-customer-id", error_event_name=None
+    )
+    assert billed(meter, ingestion, "cus_no_errors") == []
+
+
+def test_no_customer(connect: Connect, meter: Meter, caplog: pytest.LogCaptureFixture) -> None:
+    ingestion = connect(account="nobody")
+    served = Asgi()
+    served.serve(ingestion, customer="x-customer-id")
+    Asgi(status=401).serve(ingestion, customer="x-customer-id")
+    told = [each for each in caplog.records if "nothing names the customer" in each.message]
+    assert len(told) == 1
+    assert served.sent[-1]["body"] == b" more"
+
+    Asgi().serve(ingestion, on_missing_customer={"default": "cus_default"})
+    assert len(billed(meter, ingestion, "cus_default")) == 1
+
+    served = Asgi()
+    with pytest.raises(MissingCustomer):
+        served.serve(ingestion, customer="x-customer-id", on_missing_customer="raise")
+    assert served.sent == []
+    # What would not be billed needs no customer.
+    Asgi(status=404, matched=False).serve(ingestion, on_missing_customer="raise")
+
+
+def test_whatever_fails_the_response_is_served(
+    connect: Connect, meter: Meter, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_arguments: object) -> Any:  # noqa: ANN401
+        raise RuntimeError("broken on purpose")
+
+    names = ("customer", "skip", "metadata", "units", "endpoint", "bill_status")
+    closed = connect(account="failing")
+    closed.close(timeout=WITHIN)
+    failing: dict[str, Any] = dict.fromkeys(names, fail)
+    for ingestion in (closed, fail, lambda: 5):
+        served = Asgi(before=lambda scope: set_customer(scope, "cus_fails"))
+        served.serve(ingestion, **failing)
+        assert [each["type"] for each in served.sent][-1] == "http.response.body"
+    assert any("will not be billed" in each.message for each in caplog.records)
+
+    # What only the metadata has wrong costs the metadata.
+    ingestion = connect(account="failing-parts")
+    served = Asgi(before=lambda scope: set_customer(scope, "cus_fails_parts"))
+    bad: dict[str, Any] = {
+        "x" * 101: 1,
+        "nan": float("nan"),
+        "list": [1],
+        "\ud800": 1,
+        "big": 2**63,
+    }
+    many = {f"key{number}": number for number in range(80)}
+    served.serve(ingestion, metadata=lambda _scope: {**bad, "good": 1, "text": "ä" * 501, **many})
+    (event,) = billed(meter, ingestion, "cus_fails_parts")
+    assert event["metadata"]["good"] == 1
+    assert event["metadata"]["text"] == "ä" * 500
+    # The list took a place, until the client would not have it.
+    assert "list" not in event["metadata"]
+    assert len(event["metadata"]) == 49
+    assert event["metadata"]["status_code"] == 200
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_callable_that_fails_is_asked_once(asynchronous: bool, connect: Connect) -> None:
+    asked: list[object] = []
+
+    def fail(scope: object) -> str:
+        asked.append(scope)
+        raise RuntimeError("broken on purpose")
+
+    async def fail_later(scope: object) -> str:
+        return fail(scope)
+
+    Asgi().serve(connect(account="asked"), customer=fail_later if asynchronous else fail)
+    assert len(asked) == 1
+
+
+def test_the_log_is_bounded(connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
+    served = Asgi()
+    ingestion = connect(account="bounded")
+    app: Any = MeterMiddleware(served.app, ingestion=ingestion, customer=lambda scope: scope["no"])
+
+    async def main() -> None:
+        async def send(_message: object) -> None:
+            pass
+
+        for _ in range(50):
+            scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+            await app(scope, None, send)
+
+    with caplog.at_level(logging.WARNING, "dodo_ingestion"):
+        asyncio.run(main())
+    assert len([each for each in caplog.records if "customer raised" in each.message]) == 1
+
+
+def test_a_client_is_made_when_it_is_needed(connect: Connect, meter: Meter) -> None:
+    made: list[Ingestion] = []
+
+    def make() -> Ingestion:
+        made.append(connect(account="lazy"))
+        return made[0]
+
+    served = Asgi()
+    MeterMiddleware(served.app, ingestion=make)
+    assert made == []
+    served.serve(make, "cus_lazy", customer="x-customer-id")
+    assert len(billed(meter, made[0], "cus_lazy")) == 1
+
+
+def test_a_call_is_counted_once_by_nested_middlewares(connect: Connect, meter: Meter) -> None:
+    ingestion = connect(account="nested")
+    served = Asgi()
+    inner: Any = MeterMiddleware(served.app, ingestion=ingestion, customer="x-customer-id")
+    served.app = inner  # type: ignore[method-assign]
+    served.serve(ingestion, "cus_nested", customer="x-customer-id")
+    assert len(billed(meter, ingestion, "cus_nested")) == 1
+
+
+def test_a_cancelled_call_waits_for_its_customer(connect: Connect, meter: Meter) -> None:
+    ingestion = connect(account="cancelled")
+
+    async def customer(_scope: object) -> str:
+        await asyncio.sleep(0.01)
+        return "cus_cancelled"
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:  # noqa: ANN401
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"some", "more_body": True})
+        await asyncio.sleep(60)
+
+    metered: Any = MeterMiddleware(app, ingestion=ingestion, customer=customer)
+
+    async def main() -> None:
+        async def send(_message: object) -> None:
+            pass
+
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+        task = asyncio.create_task(metered(scope, None, send))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.sleep(0.1)
+
+    asyncio.run(main())
+    (event,) = billed(meter, ingestion, "cus_cancelled")
+    assert event["metadata"]["aborted"] is True
+    assert event["event_name"] == "api_call"
+
+
+@pytest.mark.parametrize(("code", "aborted"), [(1000, False), (1001, False), (1006, True)])
+def test_how_a_websocket_ended(code: int, aborted: bool, connect: Connect, meter: Meter) -> None:
+    ingestion = connect(account="ws")
+    incoming = [
+        {"type": "websocket.connect"},
+        {"type": "websocket.receive", "text": "one"},
+        {"type": "websocket.disconnect", "code": code},
+    ]
+
+    async def app(_scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401
+        await receive()
+        await send({"type": "websocket.accept"})
+        await receive()
+        await send({"type": "websocket.send", "text": "two"})
+        await receive()
+        # As Starlette does where a handler does not catch it.
+        raise RuntimeError("disconnected")
+
+    async def receive() -> Any:  # noqa: ANN401
+        return incoming.pop(0)
+
+    async def send(_message: object) -> None:
+        pass
+
+    metered: Any = MeterMiddleware(app, ingestion=ingestion, customer=lambda _: f"cus_ws_{code}")
+    scope = {"type": "websocket", "path": "/", "headers": []}
+    with pytest.raises(RuntimeError):
+        asyncio.run(metered(scope, receive, send))
+    (event,) = billed(meter, ingestion, f"cus_ws_{code}")
+    metadata = event["metadata"]
+    assert (metadata["messages_received"], metadata["messages_sent"]) == (1, 1)
+    assert metadata.get("aborted", False) == aborted
+
+
+def test_lifespan_passes_through(connect: Connect) -> None:
+    seen: list[str] = []
+
+    async def app(scope: Any, _receive: Any, _send: Any) -> None:  # noqa: ANN401
+        seen.append(scope["type"])
+
+    metered: Any = MeterMiddleware(app, ingestion=connect())
+    asyncio.run(metered({"type": "lifespan"}, None, None))
+    assert seen == ["lifespan"]
+
+
+def wsgi_call(app: Any, ingestion: Ingestion, customer: str, **environ: Any) -> Any:  # noqa: ANN401
+    metered: Any = WsgiMiddleware(app, ingestion=ingestion, customer="x-customer-id")
+    written: list[bytes] = []
+    defaults = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "HTTP_X_CUSTOMER_ID": customer}
+    body = metered({**defaults, **environ}, lambda *_arguments: written.append)
+    return body, written
+
+
+def test_write_and_the_close_of_the_body(connect: Connect, meter: Meter) -> None:
+    ingestion = connect(account="wsgi-write")
+    closed: list[bool] = []
+
+    class Body(list[bytes]):
+        def close(self) -> None:
+            closed.append(True)
+
+    def app(_environ: Any, start_response: Any) -> Any:  # noqa: ANN401
+        write = start_response("200 OK", [("Content-Type", "text/plain")])
+        write(b"written ")
+        return Body([b"returned"])
+
+    body, written = wsgi_call(app, ingestion, "cus_wsgi_write")
+    # A server reads the length to declare it.
+    assert len(body) == 1
+    assert list(body) == [b"returned"]
+    body.close()
+    assert written == [b"written "]
+    assert closed == [True]
+    (event,) = billed(meter, ingestion, "cus_wsgi_write")
+    assert event["metadata"]["response_bytes"] == len(b"written returned")
+
+
+def test_a_file_is_left_to_the_server(connect: Connect, meter: Meter) -> None:
+    ingestion = connect(account="wsgi-file")
+    file = io.BytesIO(b"x" * 5000)
+
+    def app(environ: Any, start_response: Any) -> Any:  # noqa: ANN401
+        start_response("200 OK", [("Content-Length", "5000")])
+        return environ["wsgi.file_wrapper"](file)
+
+    wrapper = wsgiref.util.FileWrapper
+    body, _ = wsgi_call(app, ingestion, "cus_wsgi_file", **{"wsgi.file_wrapper": wrapper})
+    assert isinstance(body, wrapper)
+    body.close()
+    assert file.closed
+    (event,) = billed(meter, ingestion, "cus_wsgi_file")
+    assert event["metadata"]["response_bytes"] == 5000
+    assert "aborted" not in event["metadata"]
+
+
+def test_a_body_that_breaks(connect: Connect, meter: Meter) -> None:
+    ingestion = connect(account="wsgi-broken")
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:  # noqa: ANN401
+        start_response("200 OK", [])
+        if environ["PATH_INFO"] == "/late":
+            yield b"some"
+        raise RuntimeError("boom")
+
+    for path, customer in (("/", "cus_wsgi_early"), ("/late", "cus_wsgi_late")):
+        body, _ = wsgi_call(app, ingestion, customer, PATH_INFO=path)
+        with pytest.raises(RuntimeError):
+            list(body)
+        body.close()
+    (early,) = billed(meter, ingestion, "cus_wsgi_early")
+    assert (early["event_name"], early["metadata"]["status_code"]) == ("api_error", 500)
+    (late,) = billed(meter, ingestion, "cus_wsgi_late")
+    assert (late["event_name"], late["metadata"]["aborted"]) == ("api_call", True)
+
+
+def test_no_framework_is_imported_that_the_app_has_not() -> None:
+    names = "{'aiohttp', 'django', 'flask', 'grpc', 'quart', 'starlette', 'typing_extensions'}"
+    program = f"""
+import sys
+import dodo_ingestion.asgi, dodo_ingestion.wsgi, dodo_ingestion.metering
+dodo_ingestion.asgi.MeterMiddleware(None, ingestion=lambda: None)
+dodo_ingestion.wsgi.MeterMiddleware(None, ingestion=lambda: None)
+assert not {names} & set(sys.modules), {names} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=WITHIN)
+
+
+def test_a_call_that_nobody_meters_takes_every_word() -> None:
+    set_customer({"type": "http"}, "cus_1")
+    set_customer("cus_1")
+    set_units(3)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_an_app_that_was_made_before_a_fork(connect: Connect, meter: Meter) -> None:
+    ingestion = connect(account="forked")
+    for child in range(2):
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                Asgi().serve(ingestion, f"cus_fork_{child}", customer="x-customer-id")
+                ingestion.flush(timeout=WITHIN)
+                status = 0
+            finally:
+                sys.stdout.flush()
+                os._exit(status)
+        assert os.waitpid(pid, 0)[1] == 0
+        assert len(meter.events(f"cus_fork_{child}")) == 1
