@@ -104,7 +104,7 @@ def asgi(app: Any, **config: Any) -> Iterator[int]:  # noqa: ANN401
 @contextlib.contextmanager
 def wsgi(app: Any) -> Iterator[int]:  # noqa: ANN401
     """Serve an app with waitress."""
-    server = waitress.server.create_server(app, listen="127.0.0.1:0", threads=4)
+    server: Any = waitress.server.create_server(app, listen="127.0.0.1:0", threads=4)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
