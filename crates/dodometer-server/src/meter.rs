@@ -68,7 +68,7 @@ impl std::fmt::Debug for Meter {
 impl Meter {
     /// Opens a meter, and its data file if it has one.
     ///
-    /// Reads a data file from end to end, so that it blocks for about a second for each million of
+    /// Reads a data file from end to end, so that it blocks for some seconds for each million of
     /// stored events. Fails if an option cannot be used, or another meter holds the file.
     pub fn open(options: Options) -> Result<Self, Error> {
         options.validate()?;
