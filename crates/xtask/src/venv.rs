@@ -39,36 +39,19 @@ impl Venv {
             command.args(["-m", "venv", "--clear"]).arg(&self.directory);
             log.run(&mut command, LIMIT)?;
         }
-        let stamps = self.directory.join("installed");
-        let missing: Vec<&str> = requirements
-            .iter()
-            .copied()
-            .filter(|requirement| !stamps.join(requirement).exists())
-            .collect();
+        let stamp = self.directory.join("requirements.installed");
+        let installed = fs::read_to_string(&stamp).unwrap_or_default();
+        let installed: Vec<&str> = installed.lines().collect();
+        let missing: Vec<&str> =
+            requirements.iter().copied().filter(|line| !installed.contains(line)).collect();
         if missing.is_empty() {
             return log.line(&format!("{} is installed", requirements.join(", ")));
         }
         let mut command = workspace.command(&python);
         command.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
         log.run(command.args(&missing), LIMIT)?;
-        fs::create_dir_all(&stamps).with_context(|| stamps.display().to_string())?;
-        for requirement in missing {
-            self.stamp(&stamps, requirement)?;
-        }
-        Ok(())
-    }
-
-    /// Notes that a version is installed, in the place of any other of the same package.
-    fn stamp(&self, stamps: &Path, requirement: &str) -> Result<()> {
-        let name = requirement.split("==").next().unwrap_or(requirement);
-        for entry in fs::read_dir(stamps)? {
-            let entry = entry?;
-            if entry.file_name().to_string_lossy().split("==").next() == Some(name) {
-                fs::remove_file(entry.path())?;
-            }
-        }
-        fs::write(stamps.join(requirement), "")
-            .with_context(|| self.directory.display().to_string())
+        fs::write(&stamp, after(&installed, requirements, &missing).join("\n"))
+            .with_context(|| stamp.display().to_string())
     }
 
     pub(crate) fn directory(&self) -> &Path {
@@ -82,5 +65,35 @@ impl Venv {
 
     pub(crate) fn program(&self, name: &str) -> PathBuf {
         self.programs().join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
+    }
+}
+
+/// What is installed once `missing` is: in the place of other versions, unless these are required too, as with another
+/// marker.
+fn after<'a>(installed: &[&'a str], requirements: &[&str], missing: &[&'a str]) -> Vec<&'a str> {
+    let replaced = |line: &str| missing.iter().any(|new| name(new) == name(line));
+    let kept = |line: &&&str| requirements.contains(*line) || !replaced(line);
+    installed.iter().filter(kept).chain(missing).copied().collect()
+}
+
+fn name(requirement: &str) -> &str {
+    requirement.split("==").next().unwrap_or(requirement)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_takes_the_place_of_another() {
+        let installed = ["a==1", "b==1"];
+        assert_eq!(after(&installed, &["a==2"], &["a==2"]), ["b==1", "a==2"]);
+    }
+
+    #[test]
+    fn versions_for_several_pythons_stay_beside_each_other() {
+        let both = ["a==1; python_version < '3.11'", "a==2; python_version >= '3.11'"];
+        assert_eq!(after(&[], &both, &both), both);
+        assert_eq!(after(&both[..1], &both, &both[1..]), both);
     }
 }
