@@ -8,20 +8,22 @@ mod arrivals;
 mod dev;
 mod fault;
 mod local;
+mod openapi;
 mod page;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::header::{
-    AUTHORIZATION, DATE, HeaderMap, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    AUTHORIZATION, CONTENT_ENCODING, DATE, HeaderMap, HeaderValue, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::request::Parts;
-use axum::middleware::{Next, from_fn_with_state, map_response, map_response_with_state};
-use axum::response::Response;
-use axum::routing::get;
+use axum::middleware::{Next, from_fn, from_fn_with_state, map_response, map_response_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get};
 use http_body_util::BodyExt;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
@@ -35,22 +37,54 @@ use crate::refusal::{Answer, Refusal};
 /// How much of a body that is too large is still read: a client that is cut off while sending
 /// often never sees the answer that says why.
 const MAX_DISCARDED: usize = 16 * 1024 * 1024;
+/// How long a request's body may take to come.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Paths, each with its methods.
+type Routes = Vec<(&'static str, MethodRouter<Meter>)>;
 
 pub(crate) fn router(meter: Meter) -> Router {
-    Router::new()
-        .route("/healthz", get(async || "ok\n"))
-        .merge(
-            api::routes()
-                .route_layer(from_fn_with_state(meter.clone(), fault::layer))
-                .route_layer(from_fn_with_state(meter.clone(), say_remaining)),
-        )
+    let api = routed(api::routes())
+        .route_layer(from_fn_with_state(meter.clone(), fault::layer))
+        .route_layer(from_fn_with_state(meter.clone(), say_remaining));
+    routed(public())
+        .merge(api)
         .merge(page::routes(meter.clone()))
         .merge(dev::routes(meter.clone()))
         .fallback(async || Refusal::not_found("nothing is at this address"))
         .method_not_allowed_fallback(async || Refusal::method())
+        .layer(from_fn(refuse_compressed))
         .layer(map_response_with_state(meter.clone(), date))
         .layer(map_response(harden))
         .with_state(meter)
+}
+
+/// What anybody may ask for.
+fn public() -> Routes {
+    vec![("/healthz", get(async || "ok\n")), ("/openapi.json", get(openapi::document))]
+}
+
+/// The routes that the OpenAPI document describes: all but those of the page.
+#[cfg(test)]
+fn described() -> Routes {
+    [public(), api::routes(), dev::tools()].into_iter().flatten().collect()
+}
+
+fn routed(routes: Routes) -> Router<Meter> {
+    routes.into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods))
+}
+
+/// Refuses a body that would first have to be decompressed: as JSON it would be refused for a reason
+/// that misleads.
+async fn refuse_compressed(request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    let compressed = parts.headers.get(CONTENT_ENCODING).is_some_and(|how| how != "identity");
+    if compressed && !body.is_end_stream() {
+        // Read, and not kept: see `MAX_DISCARDED`.
+        let _ = read_body(body, 0).await;
+        return Refusal::compressed().into_response();
+    }
+    next.run(Request::from_parts(parts, body)).await
 }
 
 async fn harden(mut response: Response) -> Response {
@@ -109,8 +143,13 @@ fn set_remaining(response: &mut Response, remaining: u32) {
     response.headers_mut().insert("x-ratelimit-remaining", HeaderValue::from(remaining));
 }
 
-/// Reads a whole body of at most `limit` bytes.
-async fn read_body(mut body: Body, limit: usize) -> Answer<Bytes> {
+/// Reads a whole body of at most `limit` bytes, which has to come in time.
+async fn read_body(body: Body, limit: usize) -> Answer<Bytes> {
+    let read = tokio::time::timeout(BODY_TIMEOUT, read_frames(body, limit));
+    read.await.unwrap_or_else(|_| Err(Refusal::too_slow(BODY_TIMEOUT)))
+}
+
+async fn read_frames(mut body: Body, limit: usize) -> Answer<Bytes> {
     let mut read = Vec::new();
     let mut length = 0_usize;
     while let Some(frame) = body.frame().await {

@@ -37,6 +37,7 @@
 //! | `GET /` | the live page; `?customer=`, `?endpoint=` and `?period=5m`, `1h`, `24h`, `30d` or `all` choose what it shows |
 //! | `GET /_dev/view`, `GET /_dev/stream` | what it draws for the same choices: once, and pushed whenever something changed |
 //! | `GET /healthz` | answers 200 |
+//! | `GET /openapi.json` | describes all of these but the page |
 //!
 //! # Where the billing API is silent
 //!

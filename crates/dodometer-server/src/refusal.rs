@@ -100,6 +100,15 @@ impl Refusal {
         )
     }
 
+    /// 408.
+    pub(crate) fn too_slow(limit: Duration) -> Self {
+        Self::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "REQUEST_TIMEOUT",
+            format!("the request body did not come within {} seconds", limit.as_secs()),
+        )
+    }
+
     /// 413.
     pub(crate) fn too_large(limit: usize) -> Self {
         Self::new(
@@ -126,6 +135,15 @@ impl Refusal {
         };
         let refusal = Self::new(status, code, "a fault that was asked for");
         Self { retry_after_seconds, ..refusal }
+    }
+
+    /// 415.
+    pub(crate) fn compressed() -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "UNSUPPORTED_MEDIA_TYPE",
+            "a request body must not have a Content-Encoding",
+        )
     }
 
     /// 500. The cause goes to the log, not to the caller.

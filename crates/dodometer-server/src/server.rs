@@ -2,7 +2,9 @@
 //!
 //! Invariants: once [`Server::shutdown`] is called nothing listens on the address any more; when it
 //! returns, no connection is left. Dropping a server ends it at once. The meter is not touched by
-//! either, so that another server can carry on with it on the same address.
+//! either, so that another server can carry on with it on the same address. There is a bound on how
+//! many connections there are, and on how long each may wait for its client; past the first the
+//! system keeps new ones waiting.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -19,15 +21,20 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt;
 
 use crate::http::Peer;
 use crate::{Error, ErrorKind, Meter};
 
 /// How long requests under way may take once a shutdown began.
-const GRACE: Duration = Duration::from_secs(3);
-/// How long a connection may take to send a request's head.
+const GRACE: Duration = Duration::from_secs(5);
+/// How long a client may take to send a request's head, or to begin another request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a client may take to read any of an answer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// The most connections at a time.
+const MAX_CONNECTIONS: usize = 4096;
 /// How long to wait when the system has no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -59,7 +66,7 @@ impl Server {
         self.address
     }
 
-    /// Stops listening, lets requests under way finish for up to three seconds, and ends the rest.
+    /// Stops listening, lets requests under way finish for up to five seconds, and ends the rest.
     pub async fn shutdown(mut self) {
         self.stop.send_replace(true);
         if let Err(error) = (&mut self.accepting).await {
@@ -79,7 +86,7 @@ async fn accept(listener: TcpListener, router: Router, mut stopping: watch::Rece
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            accepted = listener.accept() => match accepted {
+            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
                 Ok((stream, remote)) => {
                     connections.spawn(serve(stream, remote, router.clone(), stopping.clone()));
                 }
@@ -110,6 +117,8 @@ async fn serve(
     let Ok(local) = stream.local_addr() else { return };
     let cut = Arc::new(Notify::new());
     let peer = Peer { remote, local, stopping: stopping.clone(), cut: cut.clone() };
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(WRITE_TIMEOUT));
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
         let answer = router.clone().oneshot(request.map(Body::new));
@@ -118,7 +127,7 @@ async fn serve(
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Box::pin(stream)), service);
     let served = async {
         tokio::select! {
             ended = &mut connection => ended,
@@ -137,7 +146,7 @@ async fn serve(
         Some(Err(error)) => tracing::debug!(%error, %remote, "a connection ended early"),
         // Without a time to linger the system sends a reset.
         None => {
-            let _ = connection.into_parts().io.into_inner().set_zero_linger();
+            let _ = connection.into_parts().io.into_inner().get_ref().set_zero_linger();
         }
     }
 }

@@ -173,7 +173,7 @@ async fn a_request_that_never_ends_does_not_hold_up_a_shutdown() {
     tokio::time::sleep(Duration::from_millis(100)).await;
     let begin = Instant::now();
     running.server.shutdown().await;
-    assert!(begin.elapsed() < Duration::from_secs(5));
+    assert!(begin.elapsed() < Duration::from_secs(30));
     assert_eq!(half.read(&mut [0; 16]).await.unwrap_or(0), 0, "the connection is gone");
 }
 

@@ -7,6 +7,7 @@
 
 mod completions;
 mod demo;
+mod descriptors;
 mod serve;
 mod stop;
 

@@ -17,6 +17,7 @@ use dodometer_server::{
     duration,
 };
 
+use crate::descriptors;
 use crate::stop::Stop;
 
 /// Run a local meter server: the billing API on this machine, with a live page.
@@ -135,6 +136,7 @@ impl Serve {
             faults: self.faults,
             fault_seed: self.fault_seed,
         })?;
+        descriptors::make_room();
         tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()

@@ -2,72 +2,12 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
-use std::process::{Child, Command, Output, Stdio};
+mod support;
 
-struct Serving {
-    child: Child,
-    address: String,
-}
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 
-impl Serving {
-    fn start(arguments: &[&str]) -> Self {
-        let mut child = dodometer(arguments).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let ready: serde_json::Value = serde_json::from_str(&line).unwrap();
-        let address = ready["listening"].as_str().unwrap().to_owned();
-        assert_eq!(ready["url"], format!("http://{address}"));
-        Self { child, address }
-    }
-
-    fn send(&self, method: &str, path: &str, body: &str) -> String {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer k\r\n\
-             connection: close\r\ncontent-length: {}\r\n\r\n{body}",
-            self.address,
-            body.len()
-        )
-        .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
-    }
-
-    fn ingest(&self, id: &str) -> String {
-        let body =
-            format!(r#"{{"events":[{{"event_id":"{id}","customer_id":"c","event_name":"n"}}]}}"#);
-        self.send("POST", "/events/ingest", &body)
-    }
-
-    fn stop(mut self, signal: &str) -> Option<i32> {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
-        self.child.wait().unwrap().code()
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn dodometer(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dodometer"));
-    command.arg("serve").args(arguments).env_remove("DODOMETER_KEYS").env_remove("RUST_LOG");
-    command
-}
-
-fn fails(arguments: &[&str]) -> String {
-    let Output { status, stdout, stderr } = dodometer(arguments).output().unwrap();
-    assert!(!status.success() && stdout.is_empty());
-    String::from_utf8(stderr).unwrap()
-}
+use support::{Serving, dodometer, fails};
 
 #[test]
 fn it_serves_and_stops_when_told() {
@@ -88,8 +28,10 @@ fn a_data_file_is_kept_and_not_shared() {
     let arguments = ["--listen", "127.0.0.1:0", "--data", file, "--key", "k", "--json"];
     let serving = Serving::start(&arguments);
     assert!(serving.ingest("a").ends_with(r#"{"ingested_count":1}"#));
+    assert_eq!(dodometer(&arguments).output().unwrap().status.code(), Some(1));
     let error = fails(&arguments);
     assert!(error.contains("another meter is using the data file"), "{error}");
+    assert!(error.contains(file), "it names the file: {error}");
 
     // Even a server that is killed leaves a file that the next one can use.
     assert_eq!(serving.stop("-KILL"), None);

@@ -15,6 +15,7 @@ mod packages;
 mod page;
 mod python;
 mod rust;
+mod strangers;
 mod workflows;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,6 +39,7 @@ const PARTS: &[Part] = &[
     rust::PART,
     python::PART,
     node::PART,
+    strangers::PART,
     kotlin::PART,
     page::PART,
     packages::PART,

@@ -1,15 +1,15 @@
 //! The routes that the billing API has too.
 
+use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Extension, Path, Query, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
-use axum::{Json, Router};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Keyed, blocking, read_body};
+use super::{Keyed, Routes, blocking, read_body};
 use crate::Meter;
 use crate::billable::{Billable, Definition};
 use crate::event::parse_rfc3339;
@@ -22,15 +22,16 @@ const DEFAULT_PAGE_SIZE: u32 = 10;
 const MAX_PAGE_OF_METERS: u32 = 100;
 const MAX_PAGE_OF_EVENTS: u32 = 1000;
 
-pub(super) fn routes() -> Router<Meter> {
-    Router::new()
-        .route("/events/ingest", post(ingest))
-        .route("/events", get(list_events))
-        .route("/events/{id}", get(event))
-        .route("/meters", get(list_meters).post(create_meter))
-        .route("/meters/{id}", get(meter).delete(archive_meter))
-        .route("/meters/{id}/unarchive", post(unarchive_meter))
-        .route("/meters/{id}/usage", get(usage))
+pub(super) fn routes() -> Routes {
+    vec![
+        ("/events/ingest", post(ingest)),
+        ("/events", get(list_events)),
+        ("/events/{id}", get(event)),
+        ("/meters", get(list_meters).post(create_meter)),
+        ("/meters/{id}", get(meter).delete(archive_meter)),
+        ("/meters/{id}/unarchive", post(unarchive_meter)),
+        ("/meters/{id}/usage", get(usage)),
+    ]
 }
 
 /// A list as the API wraps it.

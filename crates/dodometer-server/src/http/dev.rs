@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::api::{UsageFilter, path, query};
 use super::local::guard;
-use super::{arrivals, blocking, read_body};
+use super::{Routes, arrivals, blocking, read_body, routed};
 use crate::billable::Price;
 use crate::faults::{FaultsView, MAX_FAULTS};
 use crate::ledger::Bill;
@@ -29,16 +29,21 @@ use crate::refusal::{Answer, Refusal};
 use crate::{Fault, Meter, decimal};
 
 pub(super) fn routes(meter: Meter) -> Router<Meter> {
-    Router::new()
-        .route("/_dev/bill", get(bill))
-        .route("/_dev/usage", get(usage))
-        .route("/_dev/meters/{id}/price", put(set_price))
-        .route("/_dev/events", get(arrivals::events))
-        .route("/_dev/clock", get(clock).put(set_clock))
-        .route("/_dev/faults", get(faults).post(add_faults).delete(end_faults))
-        .route("/_dev/reset", post(reset))
+    routed(tools())
         .route_layer(from_fn(refuse_other_origins))
         .route_layer(from_fn_with_state(meter, guard))
+}
+
+pub(super) fn tools() -> Routes {
+    vec![
+        ("/_dev/bill", get(bill)),
+        ("/_dev/usage", get(usage)),
+        ("/_dev/meters/{id}/price", put(set_price)),
+        ("/_dev/events", get(arrivals::events)),
+        ("/_dev/clock", get(clock).put(set_clock)),
+        ("/_dev/faults", get(faults).post(add_faults).delete(end_faults)),
+        ("/_dev/reset", post(reset)),
+    ]
 }
 
 /// Lets through what reads, and what no web page of another origin sent.
