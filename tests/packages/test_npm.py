@@ -44,6 +44,16 @@ def test_it_is_the_version_of_the_packages(machine: Machine, launcher: Path) -> 
     assert set(manifest["optionalDependencies"].values()) == {manifest["version"]}
 
 
+def test_the_packages_carry_the_licences(machine: Machine, launcher: Path) -> None:
+    assert launcher.exists()
+    modules = machine.home / "node_modules"
+    for package in [modules / "dodometer", *(modules / "@dodometer").iterdir()]:
+        assert {path.name for path in package.glob("LICENSE-*")} == {
+            "LICENSE-MIT",
+            "LICENSE-APACHE",
+        }
+
+
 def test_exit_statuses_pass_through(machine: Machine, launcher: Path) -> None:
     for arguments, status in [
         (["--help"], 0),

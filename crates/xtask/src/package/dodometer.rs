@@ -105,7 +105,7 @@ fn npm_platform(packing: &mut Packing<'_>, program: &Path) -> Result<()> {
     let place = staged.join("bin").join(platform.executable());
     fs::create_dir(staged.join("bin"))?;
     fs::copy(program, &place).with_context(|| place.display().to_string())?;
-    npm_pack(packing, &staged, &manifest)
+    npm_pack(packing, &staged, manifest)
 }
 
 /// The package that npm's users ask for: it finds the platform's, and runs it.
@@ -120,7 +120,7 @@ fn npm_launcher(packing: &mut Packing<'_>) -> Result<()> {
         let from = packing.workspace.path("crates/dodometer/npm").join(file);
         fs::copy(&from, staged.join(file)).with_context(|| from.display().to_string())?;
     }
-    npm_pack(packing, &staged, &manifest)
+    npm_pack(packing, &staged, manifest)
 }
 
 /// The launcher's manifest with the version.
@@ -132,8 +132,15 @@ fn launcher_manifest(packing: &Packing<'_>) -> Result<Map<String, Value>> {
     Ok(manifest)
 }
 
-fn npm_pack(packing: &mut Packing<'_>, staged: &Path, manifest: &Map<String, Value>) -> Result<()> {
-    fs::write(staged.join("package.json"), serde_json::to_string_pretty(manifest)? + "\n")?;
+/// Packs a directory with its manifest and the notices, of which npm takes only the read-me by itself.
+fn npm_pack(
+    packing: &mut Packing<'_>,
+    staged: &Path,
+    mut manifest: Map<String, Value>,
+) -> Result<()> {
+    let files = manifest.get_mut("files").and_then(Value::as_array_mut).context("no files")?;
+    files.push(json!("LICENSE-*"));
+    fs::write(staged.join("package.json"), serde_json::to_string_pretty(&manifest)? + "\n")?;
     for notice in NOTICES {
         let from = packing.workspace.path(notice);
         let name = from.file_name().context("a notice has a name")?;
