@@ -107,8 +107,8 @@ fn every_call_is_billed_exactly_once() {
         harness.add(&customer);
         *expected.entry(customer).or_default() += 1;
         if index % 20 == 19 {
-            // So that there are many requests for the faults to strike.
-            std::thread::sleep(Duration::from_millis(100));
+            // So that there are requests enough for the faults to strike.
+            harness.ingestion.blocking_flush(TIMEOUT).unwrap();
         }
     }
     let (billed, stats) = harness.settled();
