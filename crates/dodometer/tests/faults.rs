@@ -55,7 +55,7 @@ fn harness(faults: &[&str]) -> Harness {
         .event_name("api_call")
         .base_url(format!("http://{}", server.address()))
         .spool_dir(spool.path())
-        .request_timeout(Duration::from_secs(2))
+        .request_timeout(Duration::from_secs(5))
         .build()
         .unwrap();
     let flush_interval = Duration::from_millis(200);
