@@ -2,6 +2,7 @@ import { type Encoded, type Event, encode } from './event';
 import { native } from './load';
 import type { BatchHandle } from './native';
 import { type WaitOptions, wait } from './wait';
+import { warn } from './warn';
 
 /** When the calls of a batch are due. */
 export interface BatchOptions {
@@ -11,8 +12,11 @@ export interface BatchOptions {
   flushInterval?: number | undefined;
 }
 
-/** Calls that are due together: when there are `maxSize`, or the oldest is `flushInterval` old. */
-export class Batch implements AsyncDisposable {
+/**
+ * Calls that are due together: when there are `maxSize`, or the oldest is `flushInterval` old. Its verbs
+ * may be taken out of it: `const { add, flush, cleanup } = createBatch(ingestion)`.
+ */
+export class Batch implements AsyncDisposable, Disposable {
   readonly #handle: BatchHandle;
 
   /** @internal */
@@ -21,7 +25,7 @@ export class Batch implements AsyncDisposable {
   }
 
   /** Accepts one call. Never throws: what is refused is counted, and an alarm says so. */
-  add(event: Event): void {
+  readonly add = (event: Event): void => {
     let encoded: Encoded;
     try {
       encoded = encode(event);
@@ -34,20 +38,23 @@ export class Batch implements AsyncDisposable {
     } catch {
       // The core has counted it.
     }
-  }
+  };
 
   /** Makes everything accepted so far due and waits until it is settled. */
-  flush(options?: WaitOptions): Promise<void> {
-    return wait((timeout, wake) => native.flushBatch(this.#handle, timeout, wake), options);
-  }
+  readonly flush = (options?: WaitOptions): Promise<void> =>
+    wait((timeout, wake) => native.flushBatch(this.#handle, timeout, wake), options);
 
   /** Flushes and ends the batch. What is left stays spooled. */
-  cleanup(options?: WaitOptions): Promise<void> {
-    return wait((timeout, wake) => native.cleanupBatch(this.#handle, timeout, wake), options);
-  }
+  readonly cleanup = (options?: WaitOptions): Promise<void> =>
+    wait((timeout, wake) => native.cleanupBatch(this.#handle, timeout, wake), options);
 
   /** The same as `cleanup()`, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.cleanup();
+  }
+
+  /** Begins `cleanup()` and does not wait for it, for `using`. What goes wrong is a warning. */
+  [Symbol.dispose](): void {
+    this.cleanup().catch((error: unknown) => warn('cleanup', String(error)));
   }
 }

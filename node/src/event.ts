@@ -6,12 +6,15 @@
 /** A metadata value. `undefined` and `null` are left out; a `Date` becomes ISO 8601 text. */
 export type MetadataValue = string | number | bigint | boolean | Date | null | undefined;
 
+/** Metadata pairs. They are read at the call: what becomes of the object later changes nothing. */
+export type Metadata = Readonly<Record<string, MetadataValue>>;
+
 /** One billable call. */
 export interface Event {
   /** The customer to bill. */
   customerId: string;
   /** What the customer's meters filter and sum. */
-  metadata?: Readonly<Record<string, MetadataValue>> | null | undefined;
+  metadata?: Metadata | null | undefined;
   /** The caller's own idempotency key. */
   eventId?: string | undefined;
   /** Another event name than the client's. */

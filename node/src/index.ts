@@ -7,24 +7,30 @@
  * @packageDocumentation
  */
 
+// The same types by the names that programs written for the existing package import.
+export type { BatchOptions as CreateBatchOptions } from './batch';
 export { Batch, type BatchOptions } from './batch';
+export { DodoClient, type DodoConfig, type DodoEvent, type IngestResponse } from './client';
 export {
   APIError,
   AuthenticationError,
   ClosedError,
   ConfigurationError,
+  DodoIngestionError,
   type ErrorDetails,
   type ErrorKind,
   IngestionError,
   NetworkError,
   OverflowError,
+  ProviderError,
   RejectedError,
   StorageError,
   TimeoutError,
   TooLargeError,
   ValidationError,
 } from './errors';
-export type { Event, MetadataValue } from './event';
+export type { Event, Event as TrackAPICallOptions, Metadata, MetadataValue } from './event';
+export type { IngestionOptions as IngestionConfig } from './ingestion';
 export {
   type AlarmListener,
   createBatch,
@@ -34,5 +40,28 @@ export {
   type Stats,
   trackAPICall,
 } from './ingestion';
+export type { TrackerOptions as TrackingConfig, WrapperConfig } from './llm/tracker';
+export {
+  createLLMTracker,
+  LLMTracker,
+  type TrackerOptions,
+  type TrackOptions,
+  type WrapOptions,
+  wrapLLMClient,
+} from './llm/tracker';
+export type { TokenUsage } from './llm/usage';
 export { Receipt } from './receipt';
+export type {
+  ObjectStorage as TrackObjectStorageOptions,
+  StreamBytes as TrackStreamBytesOptions,
+  TimeRange as TrackTimeRangeOptions,
+} from './siblings';
+export {
+  type ObjectStorage,
+  type StreamBytes,
+  type TimeRange,
+  trackObjectStorage,
+  trackStreamBytes,
+  trackTimeRange,
+} from './siblings';
 export type { WaitOptions } from './wait';

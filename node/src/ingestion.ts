@@ -1,10 +1,14 @@
+import { channel } from 'node:diagnostics_channel';
 import { Batch, type BatchOptions } from './batch';
 import { ConfigurationError, fromNative } from './errors';
 import { type Event, encode } from './event';
+import { healthy } from './health';
 import { native } from './load';
 import type { Client, Pending } from './native';
+import { checkNames } from './nearest';
 import { Receipt } from './receipt';
 import { type WaitOptions, wait } from './wait';
+import { warn } from './warn';
 
 /** An option's value. Lengths of time are milliseconds. */
 export type OptionValue = string | number | boolean | null | undefined;
@@ -45,13 +49,26 @@ process.on('beforeExit', () => {
   }
 });
 
-function warn(kind: string, message: string): void {
-  process.emitWarning(message, { type: 'DodoIngestionWarning', code: kind });
+/** Where every alarm and every accepted or refused call is told as well. */
+const ALARMS = channel('dodo-ingestion:alarm');
+const TRACKED = channel('dodo-ingestion:track');
+
+/** An alarm reaches everyone; a listener that throws is an operator's matter and not the host's end. */
+function telling(listener: AlarmListener): AlarmListener {
+  return (kind, message) => {
+    ALARMS.publish({ kind, message });
+    try {
+      listener(kind, message);
+    } catch (error) {
+      warn('onAlarm', String(error));
+    }
+  };
 }
 
 /** A client of the billing API: accepts calls in microseconds and delivers them in batches. */
-export class Ingestion implements AsyncDisposable {
+export class Ingestion implements AsyncDisposable, Disposable {
   readonly #client: Client;
+  readonly #options: IngestionOptions;
   readonly #atExit: AtExit;
 
   constructor(options: IngestionOptions) {
@@ -70,10 +87,11 @@ export class Ingestion implements AsyncDisposable {
       settings[name] = typeof value === 'number' && SECONDS.has(name) ? value / 1000 : value;
     }
     try {
-      this.#client = native.open(JSON.stringify(settings), onAlarm);
+      this.#client = native.open(JSON.stringify(settings), telling(onAlarm));
     } catch (thrown) {
       throw fromNative(thrown);
     }
+    this.#options = options;
     const client = new WeakRef(this.#client);
     this.#atExit = (wake) => {
       const open = client.deref();
@@ -84,14 +102,19 @@ export class Ingestion implements AsyncDisposable {
 
   /** Accepts one call. */
   track(event: Event): Receipt {
-    return Receipt.of(() => {
+    const receipt = Receipt.of(() => {
       const { text, unsupportedKey, unsupportedType } = encode(event);
       return native.track(this.#client, text, unsupportedKey, unsupportedType);
     });
+    if (TRACKED.hasSubscribers) {
+      TRACKED.publish({ event, receipt });
+    }
+    return receipt;
   }
 
   /** Opens a batch. */
   createBatch(options: BatchOptions = {}): Batch {
+    checkNames(options, ['maxSize', 'flushInterval']);
     try {
       return new Batch(native.openBatch(this.#client, options.maxSize, options.flushInterval));
     } catch (thrown) {
@@ -121,9 +144,19 @@ export class Ingestion implements AsyncDisposable {
     );
   }
 
+  /** Whether the billing API answers and takes the key. */
+  healthCheck(): Promise<boolean> {
+    return healthy(this.#options);
+  }
+
   /** The same as `close()`, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  /** Begins `close()` and does not wait for it, for `using`. What goes wrong is a warning. */
+  [Symbol.dispose](): void {
+    this.close().catch((error: unknown) => warn('close', String(error)));
   }
 }
 

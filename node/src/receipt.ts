@@ -23,10 +23,15 @@ export class Receipt extends Promise<void> {
       receipt.#handle = handle;
       return receipt;
     } catch (thrown) {
-      const receipt = new Receipt((_, reject) => reject(fromNative(thrown)));
-      receipt.catch(() => {});
-      return receipt;
+      return Receipt.refused(fromNative(thrown));
     }
+  }
+
+  /** @internal */
+  static refused(reason: unknown): Receipt {
+    const receipt = new Receipt((_, reject) => reject(reason));
+    receipt.catch(() => {});
+    return receipt;
   }
 
   /** The call's idempotency key; `undefined` when the call was not accepted. */

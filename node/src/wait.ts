@@ -1,11 +1,14 @@
 import { fromNative } from './errors';
 import { native } from './load';
 import type { Pending } from './native';
+import { checkNames } from './nearest';
 
 /** How long to wait. */
 export interface WaitOptions {
   /** Milliseconds. */
   timeout?: number | undefined;
+  /** Ends the wait, which then rejects with the signal's reason. What was accepted stays spooled. */
+  signal?: AbortSignal | undefined;
 }
 
 /**
@@ -17,7 +20,11 @@ export function wait(
   start: (timeout: number | undefined, wake: () => void) => Pending | undefined,
   options: WaitOptions = {},
 ): Promise<void> {
-  return new Promise((resolve, reject) => {
+  const { timeout, signal } = options;
+  let abort = () => {};
+  const waiting = new Promise<void>((resolve, reject) => {
+    checkNames(options, ['timeout', 'signal']);
+    signal?.throwIfAborted();
     let pending: Pending | undefined;
     const poll = () => {
       try {
@@ -29,7 +36,7 @@ export function wait(
       }
     };
     try {
-      pending = start(options.timeout, poll);
+      pending = start(timeout, poll);
     } catch (thrown) {
       reject(fromNative(thrown));
       return;
@@ -37,6 +44,12 @@ export function wait(
     if (pending === undefined) {
       resolve();
     }
+    abort = () => {
+      pending = undefined;
+      reject(signal?.reason);
+    };
+    signal?.addEventListener('abort', abort, { once: true });
     poll();
   });
+  return signal ? waiting.finally(() => signal.removeEventListener('abort', abort)) : waiting;
 }

@@ -3,6 +3,7 @@
 import { ConfigurationError } from '../errors';
 import type { MetadataValue } from '../event';
 import type { Ingestion } from '../ingestion';
+import { checkNames } from '../nearest';
 
 /** A call that has ended, as the callbacks see it beside the framework's request. */
 export interface Call {
@@ -118,38 +119,11 @@ export function check(ingestion: Ingestion, options: object): void {
       field: 'ingestion',
     });
   }
+  checkNames(options, Object.keys(CHECKS));
   for (const [option, value] of Object.entries(options)) {
-    if (!Object.hasOwn(CHECKS, option)) {
-      const known = nearest(option, Object.keys(CHECKS));
-      throw new ConfigurationError(`${option}: is no option; the nearest is ${known}`, {
-        field: option,
-      });
-    }
     const [is, what] = CHECKS[option as keyof typeof CHECKS];
     if (value !== undefined && !is(value)) {
       throw new ConfigurationError(`${option}: is not ${what}`, { field: option });
     }
   }
-}
-
-function nearest(name: string, known: string[]): string {
-  const distances = known.map((each) => distance(name.toLowerCase(), each.toLowerCase()));
-  return known[distances.indexOf(Math.min(...distances))] as string;
-}
-
-/** The edit distance of two words. */
-function distance(one: string, other: string): number {
-  let row = Array.from({ length: other.length + 1 }, (_, column) => column);
-  for (const letter of one) {
-    const last = row;
-    row = [(last[0] as number) + 1];
-    for (let column = 1; column <= other.length; column += 1) {
-      row[column] = Math.min(
-        (last[column] as number) + 1,
-        (row[column - 1] as number) + 1,
-        (last[column - 1] as number) + (letter === other[column - 1] ? 0 : 1),
-      );
-    }
-  }
-  return row[other.length] as number;
 }

@@ -1,0 +1,101 @@
+/** Events in the billing API's own names, for programs that have used its client for them. */
+
+import { ValidationError } from './errors';
+import type { Event, Metadata } from './event';
+import { environmentOf } from './health';
+import { Ingestion, type IngestionOptions } from './ingestion';
+import type { WaitOptions } from './wait';
+
+/** The options of a client that needs no event name: each event has its own. */
+export type DodoConfig = IngestionOptions;
+
+/** An event in the billing API's own names. */
+export interface DodoEvent {
+  event_id: string;
+  customer_id: string;
+  event_name: string;
+  timestamp?: string | undefined;
+  metadata?: Metadata | undefined;
+}
+
+/** What the billing API has acknowledged. */
+export interface IngestResponse {
+  success: boolean;
+  events_processed: number;
+  /** Never there: one event that is refused rejects. */
+  errors?: { event_id: string; error: string }[];
+}
+
+const REQUIRED = ['event_id', 'customer_id', 'event_name'] as const;
+
+/** Sends events and waits until the billing API has acknowledged them. */
+export class DodoClient implements AsyncDisposable {
+  readonly #ingestion: Ingestion;
+  readonly #environment: string;
+
+  constructor(config: DodoConfig) {
+    const { apiKey } = config;
+    if (apiKey !== undefined && !apiKey) {
+      throw new ValidationError('apiKey: is empty', { field: 'api_key' });
+    }
+    // The core wants a name for events that have none; here none is without.
+    this.#ingestion = new Ingestion({ eventName: 'event', ...config });
+    this.#environment = environmentOf(config);
+  }
+
+  /**
+   * Accepts all events, then waits until each of them is billed. What is accepted stays accepted, also
+   * when another event is refused or the time is over.
+   */
+  async ingestEvents(events: readonly DodoEvent[], options?: WaitOptions): Promise<IngestResponse> {
+    if (events.length === 0) {
+      throw new ValidationError('events: there are none', { field: 'events' });
+    }
+    for (const event of events) {
+      for (const name of REQUIRED) {
+        if (typeof event[name] !== 'string' || event[name] === '') {
+          throw new ValidationError(`${name}: is missing`, { field: name });
+        }
+      }
+    }
+    // The core has the billing API's own names.
+    const receipts = events.map((event) => this.#ingestion.track(event as unknown as Event));
+    await Promise.all(receipts);
+    // The flush makes them due; what became of each, its receipt knows.
+    const flushed = this.#ingestion.flush(options).catch(() => {});
+    await Promise.all(receipts.map((receipt) => receipt.delivered(options)));
+    await flushed;
+    return { success: true, events_processed: events.length };
+  }
+
+  /** The same for one event. */
+  ingestEvent(event: DodoEvent, options?: WaitOptions): Promise<IngestResponse> {
+    return this.ingestEvents([event], options);
+  }
+
+  /** Whether the billing API answers and takes the key. */
+  healthCheck(): Promise<boolean> {
+    return this.#ingestion.healthCheck();
+  }
+
+  /** `test_mode` or `live_mode`. */
+  getEnvironment(): string {
+    return this.#environment;
+  }
+
+  /** The environment and this package's version. */
+  getClientInfo(): { environment: string; sdkVersion: string } {
+    const { version } = require('../package.json') as { version: string };
+    return { environment: this.#environment, sdkVersion: version };
+  }
+
+  /** Flushes and lets go. What is left stays spooled. */
+  close(options?: WaitOptions): Promise<void> {
+    return this.#ingestion.close(options);
+  }
+
+  /** The same as `close()`, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}

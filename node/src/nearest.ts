@@ -1,0 +1,41 @@
+/** What a name that is not known was most likely meant to be. */
+
+import { ConfigurationError } from './errors';
+
+function nearest(name: string, known: readonly string[]): string {
+  const distances = known.map((each) => distance(name.toLowerCase(), each.toLowerCase()));
+  return known[distances.indexOf(Math.min(...distances))] as string;
+}
+
+/**
+ * Refuses options of other names than these.
+ *
+ * @internal
+ */
+export function checkNames(options: object | undefined, known: readonly string[]): void {
+  for (const option of Object.keys(options ?? {})) {
+    if (!known.includes(option)) {
+      const meant = nearest(option, known);
+      throw new ConfigurationError(`${option}: is no option; the nearest is ${meant}`, {
+        field: option,
+      });
+    }
+  }
+}
+
+/** The edit distance of two words. */
+function distance(one: string, other: string): number {
+  let row = Array.from({ length: other.length + 1 }, (_, column) => column);
+  for (const letter of one) {
+    const last = row;
+    row = [(last[0] as number) + 1];
+    for (let column = 1; column <= other.length; column += 1) {
+      row[column] = Math.min(
+        (last[column] as number) + 1,
+        (row[column - 1] as number) + 1,
+        (last[column - 1] as number) + (letter === other[column - 1] ? 0 : 1),
+      );
+    }
+  }
+  return row[other.length] as number;
+}

@@ -1,0 +1,204 @@
+// The real clients of language models, against a server that answers in their wire formats.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import Anthropic from '@anthropic-ai/sdk';
+import { GoogleGenAI } from '@google/genai';
+import { createLLMTracker, ValidationError, wrapLLMClient } from 'dodo-ingestion';
+import OpenAI from 'openai';
+import { startMeter } from './meter.mjs';
+import { startModels } from './models.mjs';
+
+const [meter, url] = [await startMeter(), await startModels()];
+const ingestion = meter.connect();
+const tracker = createLLMTracker({ ingestion, eventName: 'llm' });
+
+const openai = new OpenAI({ apiKey: 'k', baseURL: url, maxRetries: 0 });
+const anthropic = new Anthropic({ apiKey: 'k', baseURL: url, maxRetries: 0 });
+const google = new GoogleGenAI({ apiKey: 'k', httpOptions: { baseUrl: url } });
+
+const ask = { model: 'asked', messages: [{ role: 'user', content: 'Hello?' }] };
+const metered = { ...ask, stream: true, stream_options: { include_usage: true } };
+const message = { ...ask, max_tokens: 9 };
+const content = { model: 'asked', contents: 'Hello?' };
+
+const CHAT = {
+  inputTokens: 100,
+  outputTokens: 20,
+  totalTokens: 120,
+  model: 'gpt-test',
+  provider: 'openai',
+  cachedInputTokens: 64,
+  reasoningTokens: 8,
+};
+const RESPONSE = {
+  inputTokens: 200,
+  outputTokens: 30,
+  totalTokens: 230,
+  model: 'gpt-test',
+  provider: 'openai',
+  reasoningTokens: 10,
+};
+const EMBEDDING = {
+  inputTokens: 9,
+  outputTokens: 0,
+  totalTokens: 9,
+  model: 'embedding-test',
+  provider: 'openai',
+};
+const MESSAGE = {
+  inputTokens: 10,
+  outputTokens: 7,
+  totalTokens: 17,
+  model: 'claude-test',
+  provider: 'anthropic',
+  cachedInputTokens: 40,
+  cacheCreationInputTokens: 5,
+};
+const CONTENT = {
+  inputTokens: 30,
+  outputTokens: 10,
+  totalTokens: 40,
+  model: 'gemini-test',
+  provider: 'google',
+  reasoningTokens: 6,
+};
+
+async function drained(stream) {
+  for await (const _ of await stream) {
+    // What comes is of no interest.
+  }
+}
+
+const CASES = {
+  'openai chat': [openai, (c) => c.chat.completions.create(ask), CHAT],
+  'openai chat, parsed': [openai, (c) => c.chat.completions.parse(ask), CHAT],
+  'openai chat, with its response': [
+    openai,
+    async (c) => {
+      const { data, response } = await c.chat.completions.create(ask).withResponse();
+      assert.deepEqual([data.id, response.status], ['chatcmpl-1', 200]);
+    },
+    CHAT,
+  ],
+  'openai chat, with other options': [
+    openai,
+    (c) => c.withOptions({ timeout: 9_000 }).chat.completions.create(ask),
+    CHAT,
+  ],
+  'openai chat, piece by piece': [openai, (c) => drained(c.chat.completions.create(metered)), CHAT],
+  'openai chat, a stream split in two': [
+    openai,
+    async (c) => {
+      const [one, other] = (await c.chat.completions.create(metered)).tee();
+      await Promise.all([drained(one), drained(other)]);
+    },
+    CHAT,
+  ],
+  'openai chat, put together': [
+    openai,
+    (c) => c.chat.completions.stream(metered).finalChatCompletion(),
+    CHAT,
+  ],
+  'openai responses': [openai, (c) => c.responses.create({ input: 'Hello?' }), RESPONSE],
+  'openai responses, piece by piece': [
+    openai,
+    (c) => drained(c.responses.create({ input: 'Hello?', stream: true })),
+    RESPONSE,
+  ],
+  'openai embeddings': [
+    openai,
+    (c) => c.embeddings.create({ model: 'asked', input: 'x', encoding_format: 'float' }),
+    EMBEDDING,
+  ],
+  'anthropic messages': [anthropic, (c) => c.messages.create(message), MESSAGE],
+  'anthropic messages, piece by piece': [
+    anthropic,
+    (c) => drained(c.messages.create({ ...message, stream: true })),
+    MESSAGE,
+  ],
+  'anthropic messages, put together': [
+    anthropic,
+    (c) => c.messages.stream(message).finalMessage(),
+    MESSAGE,
+  ],
+  google: [google, (c) => c.models.generateContent(content), CONTENT],
+  'google, piece by piece': [
+    google,
+    (c) => drained(c.models.generateContentStream(content)),
+    CONTENT,
+  ],
+  'google, a conversation': [
+    google,
+    (c) => c.chats.create({ model: 'asked' }).sendMessage({ message: 'Hello?' }),
+    CONTENT,
+  ],
+};
+
+for (const [name, [client, call, expected]] of Object.entries(CASES)) {
+  test(name, async () => {
+    const customerId = `cus ${name}`;
+    await call(tracker.wrap({ client, customerId, metadata: { feature: 'chat' } }));
+    await ingestion.flush();
+    const events = await meter.events(customerId);
+    assert.deepEqual(
+      events.map(({ event_name, metadata }) => [event_name, metadata]),
+      [['llm', { ...expected, feature: 'chat' }]],
+    );
+  });
+}
+
+test('an answer is handed on as it is, and a stream that is left early is billed so far', async () => {
+  const customerId = 'cus_early';
+  const wrapped = wrapLLMClient(anthropic, { tracker, customerId });
+  assert.ok(wrapped instanceof Anthropic);
+  for await (const { type } of await wrapped.messages.create({ ...message, stream: true })) {
+    assert.equal(type, 'message_start');
+    break;
+  }
+  await ingestion.flush();
+  const [{ metadata }] = await meter.events(customerId);
+  assert.deepEqual([metadata.inputTokens, metadata.outputTokens], [10, 1]);
+});
+
+test('what goes wrong with the bill is a warning, and with the call the caller’s', async () => {
+  const wrapped = tracker.wrap({ client: openai, customerId: '' });
+  const warned = new Promise((resolve) => process.once('warning', resolve));
+  assert.equal((await wrapped.chat.completions.create(ask)).model, 'gpt-test');
+  assert.match((await warned).message, /customer_id/);
+  await assert.rejects(
+    wrapped.completions.create({ model: 'm', prompt: '' }),
+    OpenAI.NotFoundError,
+  );
+});
+
+test('a stream without usage is warned of', async () => {
+  const wrapped = tracker.wrap({ client: openai, customerId: 'cus_none' });
+  const warned = new Promise((resolve) => process.once('warning', resolve));
+  await drained(wrapped.chat.completions.create({ ...ask, stream: true }));
+  assert.match((await warned).message, /include_usage/);
+});
+
+test('an answer that somebody has already, and verbs taken out of the tracker', async () => {
+  const { healthCheck, track } = createLLMTracker({
+    apiKey: 'dodo_test_node',
+    environment: 'test_mode',
+    eventName: 'tokens',
+    baseUrl: meter.url,
+    durability: 'memory',
+  });
+  const usage = { inputTokens: 1, outputTokens: 2, totalTokens: 3, cachedInputTokens: 1 };
+  const receipt = track({ usage, response: { modelId: 'm' } }, 'cus_track', { model: 'mine' });
+  await receipt.delivered({ timeout: 20_000 });
+  const [{ event_name, metadata }] = await meter.events('cus_track');
+  assert.deepEqual(
+    [event_name, metadata],
+    ['tokens', { ...usage, model: 'mine', provider: 'openai' }],
+  );
+  await assert.rejects(track({ text: 'Hello.' }, 'cus_track'), (error) => {
+    assert.ok(error instanceof ValidationError);
+    assert.equal(error.field, 'response');
+    return true;
+  });
+  assert.equal(await healthCheck(), true);
+});

@@ -1,0 +1,145 @@
+// A server that answers as providers of language models do, in the forms that they publish.
+
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import { after } from 'node:test';
+
+const CHAT = {
+  id: 'chatcmpl-1',
+  object: 'chat.completion',
+  created: 1,
+  model: 'gpt-test',
+  choices: [{ index: 0, finish_reason: 'stop', message: { role: 'assistant', content: 'Hello.' } }],
+  usage: {
+    prompt_tokens: 100,
+    completion_tokens: 20,
+    total_tokens: 120,
+    prompt_tokens_details: { cached_tokens: 64 },
+    completion_tokens_details: { reasoning_tokens: 8 },
+  },
+};
+const chunk = (fields) => ({
+  id: 'chatcmpl-1',
+  object: 'chat.completion.chunk',
+  created: 1,
+  model: 'gpt-test',
+  choices: [],
+  ...fields,
+});
+const CHUNKS = [
+  chunk({ choices: [{ index: 0, delta: { role: 'assistant', content: 'Hello.' } }] }),
+  chunk({ choices: [{ index: 0, delta: {}, finish_reason: 'stop' }] }),
+];
+
+const RESPONSE = {
+  id: 'resp_1',
+  object: 'response',
+  created_at: 1,
+  status: 'completed',
+  model: 'gpt-test',
+  output: [],
+  usage: {
+    input_tokens: 200,
+    output_tokens: 30,
+    total_tokens: 230,
+    input_tokens_details: { cached_tokens: 0 },
+    output_tokens_details: { reasoning_tokens: 10 },
+  },
+};
+
+const MESSAGE = {
+  id: 'msg_1',
+  type: 'message',
+  role: 'assistant',
+  model: 'claude-test',
+  content: [{ type: 'text', text: 'Hello.' }],
+  stop_reason: 'end_turn',
+  stop_sequence: null,
+  usage: {
+    input_tokens: 10,
+    cache_creation_input_tokens: 5,
+    cache_read_input_tokens: 40,
+    output_tokens: 7,
+  },
+};
+const MESSAGE_EVENTS = [
+  {
+    type: 'message_start',
+    message: { ...MESSAGE, content: [], usage: { ...MESSAGE.usage, output_tokens: 1 } },
+  },
+  { type: 'content_block_start', index: 0, content_block: { type: 'text', text: '' } },
+  { type: 'content_block_delta', index: 0, delta: { type: 'text_delta', text: 'Hello.' } },
+  { type: 'content_block_stop', index: 0 },
+  {
+    type: 'message_delta',
+    delta: { stop_reason: 'end_turn', stop_sequence: null },
+    usage: { output_tokens: 7 },
+  },
+  { type: 'message_stop' },
+];
+
+const CONTENT = {
+  candidates: [{ content: { role: 'model', parts: [{ text: 'Hello.' }] }, finishReason: 'STOP' }],
+  modelVersion: 'gemini-test',
+  usageMetadata: {
+    promptTokenCount: 30,
+    candidatesTokenCount: 4,
+    thoughtsTokenCount: 6,
+    totalTokenCount: 40,
+  },
+};
+
+const events = (named, list) =>
+  list.map((each) => {
+    const name = named ? `event: ${each.type}\n` : '';
+    return `${name}data: ${JSON.stringify(each)}\n\n`;
+  });
+
+/** What answers a path. */
+function answer(path, request) {
+  if (path.endsWith('/chat/completions')) {
+    const { usage } = CHAT;
+    const last = request.stream_options?.include_usage ? [chunk({ usage })] : [];
+    return request.stream ? [...events(false, [...CHUNKS, ...last]), 'data: [DONE]\n\n'] : CHAT;
+  }
+  if (path.endsWith('/responses')) {
+    const stream = [
+      { type: 'response.created', sequence_number: 0, response: { ...RESPONSE, usage: null } },
+      { type: 'response.completed', sequence_number: 1, response: RESPONSE },
+    ];
+    return request.stream ? events(true, stream) : RESPONSE;
+  }
+  if (path.endsWith('/embeddings')) {
+    const usage = { prompt_tokens: 9, total_tokens: 9 };
+    const data = [{ object: 'embedding', index: 0, embedding: [0.5] }];
+    return { object: 'list', model: 'embedding-test', data, usage };
+  }
+  if (path.endsWith('/messages')) {
+    return request.stream ? events(true, MESSAGE_EVENTS) : MESSAGE;
+  }
+  if (path.endsWith(':streamGenerateContent')) {
+    const first = { ...CONTENT, usageMetadata: { promptTokenCount: 30, totalTokenCount: 30 } };
+    return events(false, [first, CONTENT]);
+  }
+  return path.endsWith(':generateContent') ? CONTENT : undefined;
+}
+
+/** Starts it. It ends with the tests of this file. */
+export async function startModels() {
+  const server = createServer(async (req, res) => {
+    let body = '';
+    for await (const part of req) {
+      body += part;
+    }
+    const said = answer(new URL(req.url, 'http://localhost').pathname, JSON.parse(body || '{}'));
+    if (Array.isArray(said)) {
+      res.setHeader('content-type', 'text/event-stream').end(said.join(''));
+    } else {
+      res.statusCode = said ? 200 : 404;
+      res.setHeader('content-type', 'application/json').end(JSON.stringify(said ?? {}));
+    }
+  }).listen(0, '127.0.0.1');
+  after(() => server.closeAllConnections() ?? server.close());
+  await once(server, 'listening');
+  return `http://127.0.0.1:${server.address().port}`;
+}
