@@ -11,7 +11,13 @@ const compiler = join(
   '../bin/tsc',
 );
 
-for (const project of ['tsconfig.json', 'fastify4.json']) {
+const PROJECTS = [
+  'tsconfig.json',
+  'fastify4.json',
+  'compatibility/existing.json',
+  'compatibility/ours.json',
+];
+for (const project of PROJECTS) {
   test(`programs of test/types compile: ${project}`, () => {
     const args = [compiler, '--project', join(import.meta.dirname, 'types', project)];
     const { status, stdout } = spawnSync(process.execPath, args, { encoding: 'utf8' });
