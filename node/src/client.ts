@@ -1,6 +1,6 @@
 /** Events in the billing API's own names, for programs that have used its client for them. */
 
-import { ValidationError } from './errors';
+import { TimeoutError, ValidationError } from './errors';
 import type { Event, Metadata } from './event';
 import { environmentOf } from './health';
 import { Ingestion, type IngestionOptions } from './ingestion';
@@ -61,10 +61,16 @@ export class DodoClient implements AsyncDisposable {
     // The core has the billing API's own names.
     const receipts = events.map((event) => this.#ingestion.track(event as unknown as Event));
     await Promise.all(receipts);
-    // The flush makes them due; what became of each, its receipt knows.
-    const flushed = this.#ingestion.flush(options).catch(() => {});
-    await Promise.all(receipts.map((receipt) => receipt.delivered(options)));
-    await flushed;
+    // The flush makes them due, and knows what holds them up; what became of each, its receipt knows.
+    const heldUp = this.#ingestion.flush(options).then(
+      () => undefined,
+      (error: unknown) => error,
+    );
+    try {
+      await Promise.all(receipts.map((receipt) => receipt.delivered(options)));
+    } catch (error) {
+      throw error instanceof TimeoutError ? ((await heldUp) ?? error) : error;
+    }
     return { success: true, events_processed: events.length };
   }
 

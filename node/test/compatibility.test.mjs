@@ -53,3 +53,17 @@ test('the same program bills the same', async () => {
   assert.deepEqual(await events(ours.meter), await events(existing.meter));
   assert.deepEqual(ours.seen, existing.seen);
 });
+
+test('what only the existing package bills, and what only ours does', async () => {
+  const program = './test/compatibility/differences.mjs';
+  const [existing, ours] = await Promise.all([billed(EXISTING, program), billed(OURS, program)]);
+  const customers = async ({ meter }) =>
+    (await events(meter)).map((event) => JSON.parse(event)[0]).sort();
+  assert.deepEqual(await customers(existing), ['again', 'negative']);
+  assert.deepEqual(existing.seen, [
+    ['null', 'API_ERROR'],
+    ['bigint', 'API_ERROR'],
+  ]);
+  assert.deepEqual(await customers(ours), ['bigint', 'null', 'stream']);
+  assert.deepEqual(ours.seen, [['negative', 'VALIDATION_ERROR']]);
+});

@@ -2,6 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
 import { test } from 'node:test';
 import {
   createBatch,
@@ -172,6 +174,31 @@ test('the client for events in the API’s own names', async () => {
   await assert.rejects(client.ingestEvents([]), ValidationError);
   assert.throws(() => new DodoClient({ apiKey: '' }), ValidationError);
   await client.close();
+});
+
+test('a client whose key is not accepted says so, and keeps the events', async (t) => {
+  const server = createServer((req, res) => {
+    req.resume();
+    res.writeHead(401, { 'content-type': 'application/json' });
+    res.end('{"code":"UNAUTHORIZED","message":"no such key"}');
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const client = new DodoClient({
+    apiKey: 'dodo_test_node',
+    environment: 'test_mode',
+    baseUrl: `http://127.0.0.1:${server.address().port}`,
+    durability: 'memory',
+    onAlarm: () => {},
+  });
+  t.after(async () => {
+    await client.close({ timeout: 1 }).catch(() => {});
+    server.closeAllConnections();
+    server.close();
+  });
+  const event = { event_id: 'kept-1', customer_id: 'cus_kept', event_name: 'own' };
+  assert.equal(await client.healthCheck(), false);
+  const ingesting = client.ingestEvent(event, { timeout: 3_000 });
+  await assert.rejects(ingesting, { code: 'TIMEOUT_ERROR', message: /no such key/ });
 });
 
 test('a billing API that is not there is not healthy', async () => {
