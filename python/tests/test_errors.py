@@ -19,6 +19,8 @@ from dodo_ingestion import (
     create_batch,
     errors,
     track_api_call,
+    track_object_storage,
+    track_stream_bytes,
     track_time_range,
 )
 
@@ -123,7 +125,9 @@ def test_a_value_that_is_none(connect: Connect, value: Any) -> None:  # noqa: AN
         ("track_api_call", "eventId", "; did you mean 'event_id'?"),
         ("add", "quux", "; it takes customer_id, metadata, event_id, event_name, timestamp"),
         ("create_batch", "maxsize", "; did you mean 'max_size'?"),
-        ("track_time_range", "duration", ""),
+        ("track_object_storage", "byts", "; did you mean 'bytes'?"),
+        ("track_stream_bytes", "metdata", "; did you mean 'metadata'?"),
+        ("track_time_range", "duration", "; did you mean 'duration_ms'?"),
     ],
 )
 def test_an_unknown_keyword_is_refused(connect: Connect, verb: str, name: str, hint: str) -> None:
@@ -133,6 +137,8 @@ def test_an_unknown_keyword_is_refused(connect: Connect, verb: str, name: str, h
         "track_api_call": lambda **given: track_api_call(ingestion, **who, **given),
         "add": lambda **given: create_batch(ingestion).add(**who, **given),
         "create_batch": lambda **given: create_batch(ingestion, **given),
+        "track_object_storage": lambda **given: track_object_storage(ingestion, **who, **given),
+        "track_stream_bytes": lambda **given: track_stream_bytes(ingestion, **who, **given),
         "track_time_range": lambda **given: track_time_range(ingestion, **who, **given),
     }
     words = f"{verb}() got an unexpected keyword argument '{name}'{hint}"

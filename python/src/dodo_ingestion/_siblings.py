@@ -1,16 +1,36 @@
 """The track verbs beside `track_api_call`: the same, with a metadata pair of their own."""
 
+import functools
+import inspect
 import math
 import operator
+from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, SupportsIndex
+from typing import Any, ParamSpec, SupportsIndex
 
 from dodo_ingestion._native import Ingestion, Receipt, track_api_call
-from dodo_ingestion.errors import ValidationError
+from dodo_ingestion.errors import ValidationError, unknown_argument
 from dodo_ingestion.types import Metadata
 
+Arguments = ParamSpec("Arguments")
 
+
+def _naming_the_nearest(verb: Callable[Arguments, Receipt]) -> Callable[Arguments, Receipt]:
+    """Refuse an unknown keyword as `track_api_call` does."""
+    ingestion, *known = inspect.signature(verb).parameters
+
+    @functools.wraps(verb)
+    def checked(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Receipt:
+        unknown = [name for name in kwargs if name not in known and name != ingestion]
+        if unknown:
+            raise unknown_argument(verb.__name__, unknown, known)
+        return verb(*args, **kwargs)
+
+    return checked
+
+
+@_naming_the_nearest
 def track_object_storage(
     ingestion: Ingestion,
     *,
@@ -43,6 +63,7 @@ def track_object_storage(
     )
 
 
+@_naming_the_nearest
 def track_stream_bytes(
     ingestion: Ingestion,
     *,
@@ -67,6 +88,7 @@ def track_stream_bytes(
     )
 
 
+@_naming_the_nearest
 def track_time_range(
     ingestion: Ingestion,
     *,
