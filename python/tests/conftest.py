@@ -3,8 +3,6 @@
 import contextlib
 import json
 import socket
-import subprocess
-import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,15 +11,13 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-from dodo_ingestion import Ingestion, IngestionError
-from dodo_ingestion._dodometer import find_dodometer
+from dodo_ingestion import Ingestion, IngestionError, testing
 
 VECTORS = Path(__file__).parents[2] / "tests" / "vectors"
-READY_WITHIN = 20.0
 
 
 class Meter:
-    """A running `dodometer serve`."""
+    """A running meter, asked in the billing API's own words."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -52,26 +48,8 @@ class Meter:
 @contextlib.contextmanager
 def serving(*options: str) -> Iterator[Meter]:
     """Run a meter."""
-    binary = find_dodometer()
-    process = subprocess.Popen(
-        [binary, "serve", "--listen", "127.0.0.1:0", "--data", ":memory:", "--json", *options],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        watchdog = threading.Timer(READY_WITHIN, process.kill)
-        watchdog.start()
-        line = process.stdout.readline()
-        watchdog.cancel()
-        if not line:
-            pytest.fail(f"{binary} said nothing within {READY_WITHIN:.0f} s")
-        yield Meter(json.loads(line)["url"])
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
-        if process.stdout is not None:
-            process.stdout.close()
+    with testing.Meter(*options) as running:
+        yield Meter(running.url)
 
 
 @pytest.fixture(scope="session")
