@@ -1,8 +1,8 @@
 // Three workers of a cluster accept calls and tell their ids; one of them is killed, the others end.
 
 const cluster = require('node:cluster');
-const { writeSync } = require('node:fs');
 const { Ingestion, trackAPICall } = require('dodo-ingestion');
+const say = require('./say.cjs');
 
 if (cluster.isPrimary) {
   const workers = [1, 2, 3].map(() => cluster.fork());
@@ -20,7 +20,7 @@ if (cluster.isPrimary) {
   const ingestion = new Ingestion({ ...JSON.parse(process.env.OPTIONS), onAlarm() {} });
   for (let n = 0; n < 200; n += 1) {
     const { eventId } = trackAPICall(ingestion, { customerId: 'cus_cluster', metadata: { n } });
-    writeSync(1, `${eventId}\n`);
+    say(eventId);
   }
   process.send('done');
 }

@@ -32,19 +32,20 @@ const options = (account) => ({
 async function run(account, program, signal) {
   const script = `
     const { Ingestion, trackAPICall } = require('dodo-ingestion');
-    const { writeSync } = require('node:fs');
+    const say = require(process.env.SAY);
     const options = ${JSON.stringify(options(account))};
     const ingestion = new Ingestion({ ...options, onAlarm() {} });
     const accept = (count) => {
       for (let n = 0; n < count; n += 1) {
         const { eventId } = trackAPICall(ingestion, { customerId: 'cus_${account}', metadata: { n } });
-        if (eventId) writeSync(1, eventId + '\\n');
+        if (eventId) say(eventId);
       }
     };
     ${program}
   `;
   const child = spawn(process.execPath, ['-e', script], {
     cwd: new URL('..', import.meta.url),
+    env: { ...process.env, SAY: fileURLToPath(new URL('say.cjs', import.meta.url)) },
     stdio: ['ignore', 'pipe', signal ? 'inherit' : 'pipe'],
   });
   let told = '';
@@ -133,11 +134,11 @@ test('worker threads that are terminated in the middle of calls', async () => {
     const { Worker } = require('node:worker_threads');
     const work = \`
       const { Ingestion, trackAPICall } = require('dodo-ingestion');
-      const { writeSync } = require('node:fs');
+      const say = require(process.env.SAY);
       const ingestion = new Ingestion({ ...\${JSON.stringify(options)}, onAlarm() {} });
       for (;;) {
         const { eventId } = trackAPICall(ingestion, { customerId: 'cus_workers' });
-        writeSync(1, eventId + '\\\\n');
+        say(eventId);
       }
     \`;
     (async () => {

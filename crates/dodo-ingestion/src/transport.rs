@@ -13,6 +13,9 @@ use crate::delivery::{Answer, Failure, Response, ResponseHeaders};
 use crate::error::{Error, Result};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection is kept that nothing is sent on. Servers close theirs after a minute, as a rule, and what is sent
+/// at that very moment is lost: a key that was refused is tried again after just a minute.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_RESPONSE_BYTES: usize = 64 << 10;
 /// What is shorter is no secret, and may be part of any answer.
 const LEAST_SECRET_BYTES: usize = 8;
@@ -68,6 +71,7 @@ impl HttpTransport {
             .connect_timeout(CONNECT_TIMEOUT.min(timeout))
             .timeout(timeout)
             .pool_max_idle_per_host(1)
+            .pool_idle_timeout(IDLE_TIMEOUT)
             .tcp_nodelay(true);
         if base_url.is_loopback() {
             builder = builder.no_proxy();
