@@ -10,7 +10,7 @@
  * const [event] = await meter.events({ customerId: 'cus_1', count: 1 });
  * ```
  *
- * The program is the one in `DODOMETER_BIN`, or else that of the package `dodometer`.
+ * The program is the one in `DODOMETER_BIN`, or else that of the package `dodometer`, or of `PATH`.
  *
  * @packageDocumentation
  */
@@ -21,6 +21,7 @@ import type { Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { findDodometer } from './dodometer';
 import { TimeoutError } from './errors';
 import { Ingestion, type IngestionOptions } from './ingestion';
 
@@ -54,7 +55,9 @@ export interface StartOptions {
 }
 
 /** Starts a meter that keeps its events in memory. It ends with this process at the latest. */
-export async function startMeter({ binary = program() }: StartOptions = {}): Promise<LocalMeter> {
+export async function startMeter({
+  binary = findDodometer(),
+}: StartOptions = {}): Promise<LocalMeter> {
   const args = ['serve', '--listen', '127.0.0.1:0', '--data', ':memory:', '--json'];
   const child = spawn(binary, args, { stdio: ['ignore', 'pipe', 'ignore'] });
   const failed = new AbortController();
@@ -75,19 +78,6 @@ export async function startMeter({ binary = program() }: StartOptions = {}): Pro
     throw error;
   } finally {
     failed.abort();
-  }
-}
-
-function program(): string {
-  const named = process.env.DODOMETER_BIN;
-  if (named) {
-    return named;
-  }
-  try {
-    return require('dodometer').binaryPath();
-  } catch (cause) {
-    const help = 'install the package dodometer, or name the program in DODOMETER_BIN';
-    throw new Error(`there is no local meter: ${help}`, { cause });
   }
 }
 

@@ -37,9 +37,9 @@ test('a program that is not there is said', async () => {
   await assert.rejects(startMeter({ binary: process.execPath }), /exited/);
   const script =
     "require('dodo-ingestion/testing').startMeter().catch(({ message }) => console.log(message))";
-  const env = { ...process.env, DODOMETER_BIN: '' };
+  const env = { ...process.env, DODOMETER_BIN: '', PATH: '' };
   const { stdout } = spawnSync(process.execPath, ['-e', script], { cwd, env, encoding: 'utf8' });
-  assert.match(stdout, /install the package dodometer/);
+  assert.match(stdout, /dodometer is not installed: `npm install dodometer`/);
 });
 
 test('a meter that is not stopped ends with its process', async () => {
