@@ -163,6 +163,10 @@ fn calls_that_no_process_delivers_are_told_of_with_the_way_out() {
     let server = Server::start_on(server.address, server.state.clone());
     let next = with(NEW_KEY).account(account).build().unwrap();
     eventually("the old calls are billed", || server.billed() == 10);
+    let spools = || namespace.join("spools").read_dir().unwrap().count();
+    eventually("the old client's spool is settled, and only the next one's is left", || {
+        spools() == 1
+    });
     next.blocking_close(PATIENT).unwrap();
     assert_eq!(abandoned(with(NEW_KEY)), none);
 }
