@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import signal
 import socket
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -12,6 +13,9 @@ from urllib.parse import quote, urlencode
 import pytest
 
 from dodo_ingestion import Ingestion, IngestionError, testing
+
+# Whoever starts the tests in the background may have them, and all their children, ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 VECTORS = Path(__file__).parents[2] / "tests" / "vectors"
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import uvicorn
 import waitress.server
+import waitress.wasyncore
 from aiohttp import web
 
 from conftest import VECTORS, Meter
@@ -110,8 +111,9 @@ def wsgi(app: Any) -> Iterator[int]:  # noqa: ANN401
     try:
         yield server.effective_port
     finally:
-        server.close()
-        thread.join(1)
+        # In its own thread, which may be waiting for these very sockets.
+        server.trigger.pull_trigger(lambda: waitress.wasyncore.close_all(server._map))
+        thread.join(WITHIN)
 
 
 class _Threaded(socketserver.ThreadingMixIn, wsgiref.simple_server.WSGIServer):
