@@ -4,12 +4,12 @@
 
 mod support;
 
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::Command;
 
 use support::{PATIENCE, Stage, ask_with};
 
@@ -18,6 +18,27 @@ fn example() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let name = format!("gateway{}", std::env::consts::EXE_SUFFIX);
     test.parent().unwrap().parent().unwrap().join("examples").join(name)
+}
+
+/// The example, which does not outlive the test.
+struct Gateway(Child);
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+    }
+}
+
+impl Gateway {
+    async fn ended(&mut self) -> ExitStatus {
+        loop {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
 }
 
 #[tokio::test]
@@ -29,18 +50,17 @@ async fn the_example_bills_its_customers() {
             command.env_remove(&name);
         }
     }
-    let mut gateway = command
+    let gateway = command
         .env("DODO_PAYMENTS_API_KEY", "sk_test")
         .env("DODO_PAYMENTS_BASE_URL", format!("http://{}", stage.server.address()))
         .env("DODO_INGESTION_SPOOL_DIR", stage.spool.path().join("gateway"))
         .env("GATEWAY_ADDRESS", "127.0.0.1:0")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .kill_on_drop(true)
         .spawn()
         .expect("`cargo test` builds the example, unless it is told to build one test alone");
-    let mut lines = BufReader::new(gateway.stdout.take().unwrap()).lines();
-    let url = lines.next_line().await.unwrap().unwrap();
+    let mut gateway = Gateway(gateway);
+    let url = BufReader::new(gateway.0.stdout.take().unwrap()).lines().next().unwrap().unwrap();
     let address = url.strip_prefix("http://").unwrap().parse().unwrap();
     for (path, key, status) in [
         ("/v1/users/7", "key_acme", 200),
@@ -53,8 +73,8 @@ async fn the_example_bills_its_customers() {
         let (head, _) = ask_with(address, &format!("GET {path} HTTP/1.1"), &[&header]).await;
         assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {head}");
     }
-    drop(gateway.stdin.take());
-    let ended = tokio::time::timeout(PATIENCE, gateway.wait()).await.unwrap().unwrap();
+    drop(gateway.0.stdin.take());
+    let ended = tokio::time::timeout(PATIENCE, gateway.ended()).await.unwrap();
     assert!(ended.success(), "{ended}");
 
     let seen: Vec<_> = stage

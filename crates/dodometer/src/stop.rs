@@ -2,48 +2,46 @@
 
 use anyhow::Context;
 
-/// Hears of every request to stop since it began to listen.
-pub(crate) struct Stop {
-    #[cfg(unix)]
-    interrupt: tokio::signal::unix::Signal,
-    #[cfg(unix)]
-    terminate: tokio::signal::unix::Signal,
-    #[cfg(not(unix))]
-    interrupt: tokio::signal::windows::CtrlC,
-}
-
+#[cfg(not(unix))]
+type Requests = tokio::signal::windows::CtrlC;
+// Not tokio's signals: cargo would give its signal driver to the client library in every build of the workspace, and
+// with it no runtime can be built in a process whose descriptors were closed and used again.
 #[cfg(unix)]
+type Requests = tokio::sync::mpsc::UnboundedReceiver<()>;
+
+/// Hears of every request to stop since it began to listen.
+pub(crate) struct Stop(Requests);
+
 impl Stop {
     /// Begins to listen; from now on the signals no longer end the process by themselves. Must be
     /// called within a tokio runtime.
     pub(crate) fn listen() -> anyhow::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-
-        let interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-        let terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-        Ok(Self { interrupt, terminate })
+        requests().context("cannot listen for Ctrl-C").map(Self)
     }
 
     /// Ends with the next request to stop.
     pub(crate) async fn asked(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
+        self.0.recv().await;
     }
 }
 
 #[cfg(not(unix))]
-impl Stop {
-    /// Begins to listen; from now on Ctrl-C no longer ends the process by itself. Must be called
-    /// within a tokio runtime.
-    pub(crate) fn listen() -> anyhow::Result<Self> {
-        let interrupt = tokio::signal::windows::ctrl_c().context("cannot listen for Ctrl-C")?;
-        Ok(Self { interrupt })
-    }
+fn requests() -> std::io::Result<Requests> {
+    tokio::signal::windows::ctrl_c()
+}
 
-    /// Ends with the next request to stop.
-    pub(crate) async fn asked(&mut self) {
-        self.interrupt.recv().await;
-    }
+#[cfg(unix)]
+fn requests() -> std::io::Result<Requests> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    use signal_hook::iterator::Signals;
+
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let (asked, requests) = tokio::sync::mpsc::unbounded_channel();
+    std::thread::spawn(move || {
+        for _ in signals.forever() {
+            // Nobody listens any more only when the process ends anyway.
+            let _ = asked.send(());
+        }
+    });
+    Ok(requests)
 }

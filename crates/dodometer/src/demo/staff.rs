@@ -60,7 +60,7 @@ impl Staff {
             Self::Here { ingestion, .. } => {
                 ingestion.close(Duration::ZERO).await.context("the client did not close")
             }
-            Self::Workers(workers) => workers.leave().await,
+            Self::Workers(workers) => workers.leave(),
         }
     }
 

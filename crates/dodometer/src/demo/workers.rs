@@ -1,14 +1,13 @@
 //! The workers: several processes of the metered API, which share one spool directory, and the one of them
 //! that is killed.
 
+use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::{mpsc, watch};
 
 use super::FLUSH_TIMEOUT;
@@ -30,7 +29,24 @@ pub(crate) struct Workers {
 struct Worker {
     name: String,
     address: SocketAddr,
-    process: Child,
+    process: Process,
+}
+
+/// A child that does not outlive its handle.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.kill();
+    }
+}
+
+impl Process {
+    fn kill(&mut self) -> std::io::Result<()> {
+        self.0.kill()?;
+        self.0.wait().map(|_| ())
+    }
 }
 
 impl Workers {
@@ -74,7 +90,7 @@ impl Workers {
             return Ok(());
         }
         let mut victim = self.running.remove(0);
-        victim.process.kill().await.with_context(|| format!("cannot kill {}", victim.name))?;
+        victim.process.kill().with_context(|| format!("cannot kill {}", victim.name))?;
         self.kills += 1;
         targets.set(self.addresses());
         self.note(format!("{} is killed", victim.name));
@@ -95,21 +111,25 @@ impl Workers {
         }
         targets.set(Vec::new());
         for worker in &mut self.running {
-            worker.process.stdin = None;
+            worker.process.0.stdin = None;
         }
         for mut worker in self.running.drain(..) {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let ended = tokio::time::timeout(left, worker.process.wait()).await;
-            let status = ended.with_context(|| format!("{} does not end", worker.name))??;
+            let status = loop {
+                if let Some(status) = worker.process.0.try_wait()? {
+                    break status;
+                }
+                ensure!(Instant::now() < deadline, "{} does not end", worker.name);
+                tokio::time::sleep(POLL).await;
+            };
             ensure!(status.success(), "{} ended badly: {status}", worker.name);
         }
         Ok(())
     }
 
     /// Ends those that still run, as they do when the demo fails.
-    pub(crate) async fn leave(self) -> anyhow::Result<()> {
+    pub(crate) fn leave(self) -> anyhow::Result<()> {
         for mut worker in self.running {
-            worker.process.kill().await.with_context(|| format!("cannot end {}", worker.name))?;
+            worker.process.kill().with_context(|| format!("cannot end {}", worker.name))?;
         }
         Ok(())
     }
@@ -128,12 +148,13 @@ impl Workers {
         let program = std::env::current_exe().context("the path of this program")?;
         let mut command = Command::new(program);
         command.args(["demo-worker", "--meter", &self.meter.to_string(), "--spool"]);
-        command.arg(&self.spool).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
-        let mut process = command.spawn().with_context(|| format!("cannot start {name}"))?;
-        let stdout = process.stdout.take().with_context(|| format!("the output of {name}"))?;
-        let mut lines = BufReader::new(stdout).lines();
-        let Some(address) = lines.next_line().await? else {
-            let status = process.wait().await?;
+        command.arg(&self.spool).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let process = command.spawn().with_context(|| format!("cannot start {name}"))?;
+        let mut process = Process(process);
+        let stdout = process.0.stdout.take().with_context(|| format!("the output of {name}"))?;
+        let mut lines = lines(stdout);
+        let Some(address) = lines.recv().await else {
+            let status = process.0.wait()?;
             bail!("{name} did not start: {status}");
         };
         let address = address.parse().with_context(|| format!("{name} said {address:?}"))?;
@@ -163,12 +184,23 @@ impl Workers {
     }
 }
 
+/// The lines of a worker's output, to its end.
+fn lines(output: ChildStdout) -> mpsc::UnboundedReceiver<String> {
+    let (line, lines) = mpsc::unbounded_channel();
+    std::thread::spawn(move || {
+        let mut read = BufReader::new(output).lines().map_while(Result::ok);
+        // Nobody reads them any more only when the demo is over.
+        read.all(|read| line.send(read).is_ok())
+    });
+    lines
+}
+
 async fn pass_on(
     name: String,
-    mut lines: Lines<BufReader<ChildStdout>>,
+    mut lines: mpsc::UnboundedReceiver<String>,
     notes: mpsc::UnboundedSender<String>,
 ) {
-    while let Ok(Some(line)) = lines.next_line().await {
+    while let Some(line) = lines.recv().await {
         let _ = notes.send(format!("{name}: {line}"));
     }
 }
