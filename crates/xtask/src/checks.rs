@@ -4,17 +4,20 @@
 //! to its part; to add a language, add a module and a line to [`PARTS`]. The rules that hold for all of them are here:
 //!
 //! - A step's output goes to `.cache/log/` and is shown when the step fails. A failure stops only what needs the step.
+//! - The steps of a [`Lane`] run one after the other, the lanes at the same time.
 //! - What a part needs from the system is probed first. Missing means skipped, and under `CI=true` failed.
 //! - Nothing skipped counts as passed, and a test step in which no test ran has failed.
 //! - The last line counts tests, in the form `12 passed, 0 failed, 3 skipped`. A failed step in which no test failed
 //!   counts as one failure, a step left out as one skipped.
 
 mod kotlin;
+mod lanes;
 mod node;
 mod packages;
 mod page;
 mod python;
 mod rust;
+mod screen;
 mod strangers;
 #[cfg(test)]
 mod tests;
@@ -22,7 +25,7 @@ mod workflows;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -34,9 +37,11 @@ use crate::system::{self, Missing, Requirement};
 use crate::tally::{Runner, Tally};
 use crate::workspace::Workspace;
 
+use screen::Screen;
+
 pub(crate) use rust::BUILD;
 
-/// In the order in which they run: everything after `rust` uses what `rust/build` has built.
+/// In the order in which they are begun, where nothing has to be waited for.
 const PARTS: &[Part] = &[
     rust::PART,
     python::PART,
@@ -63,7 +68,7 @@ pub(crate) struct Options {
     /// List the steps and run nothing
     #[arg(long)]
     list: bool,
-    /// Show the output of every step while it runs
+    /// Show the output of every step while it runs, and run one at a time
     #[arg(long, short)]
     verbose: bool,
 }
@@ -84,9 +89,19 @@ struct Step {
     about: &'static str,
     /// Steps before this one without which it cannot run.
     needs: &'static [&'static str],
+    lane: Lane,
     /// Set for a step that runs tests: how to count them.
     runner: Option<Runner>,
     run: fn(&mut Job<'_>) -> Result<()>,
+}
+
+/// Which steps stand in each other's way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lane {
+    /// Takes cargo's lock, and all processors.
+    Cargo,
+    /// Mostly waits: for the network, or for what it tests.
+    Tools,
 }
 
 /// What a running step works with.
@@ -187,13 +202,16 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     let started = Instant::now();
     let logs = workspace.cache("log");
     let absent = probe(workspace, &selected, &logs, options.verbose)?;
-    let mut reports = Vec::new();
-    for part in PARTS {
-        for step in part.steps.iter().filter(|step| selected.contains(step.id)) {
-            let report = run_step(workspace, part, step, &absent, &reports, &logs, options)?;
-            reports.push(report);
-        }
-    }
+    let steps = lanes::in_order(PARTS, &selected);
+    let screen = Screen::new();
+    let reports = lanes::run(&steps, options.verbose, |part, step, unmet| {
+        screen.begun(step.id);
+        let started = Instant::now();
+        let path = log_path(&logs, step.id);
+        let outcome = run_step(workspace, part, step, &absent, unmet, &path, options.verbose);
+        screen.ended(step.id, &told(step.id, &outcome, started.elapsed(), &path, options.verbose));
+        outcome
+    });
     Ok(close(&reports, &logs, started.elapsed()))
 }
 
@@ -227,30 +245,22 @@ fn run_step(
     part: &Part,
     step: &'static Step,
     absent: &BTreeMap<&'static str, Missing>,
-    before: &[Report],
-    logs: &Path,
-    options: &Options,
-) -> Result<Report> {
-    let started = Instant::now();
-    let mut log = Log::create(log_path(logs, step.id), options.verbose)?;
-    let outcome = if !workspace.path(part.manifest).exists() {
+    unmet: Option<&'static str>,
+    log: &Path,
+    verbose: bool,
+) -> Outcome {
+    if !workspace.path(part.manifest).exists() {
         Outcome::Skipped(format!("this tree has no {}", part.manifest))
     } else if let Some(missing) = absent.get(part.name) {
         without(missing, system::is_ci())
-    } else if let Some(needed) = unmet(step, before) {
+    } else if let Some(needed) = unmet {
         Outcome::Skipped(format!("needs {}", title(needed)))
     } else {
-        announce(step.id);
-        execute(step, &mut Job { workspace, log: &mut log })
-    };
-    print_outcome(step.id, &outcome, started.elapsed());
-    if let Outcome::Failed { error, .. } = &outcome {
-        if !options.verbose {
-            print!("{}", tail(&log.text()?, TAIL));
+        match Log::create(log.to_owned(), verbose) {
+            Ok(mut log) => execute(step, &mut Job { workspace, log: &mut log }),
+            Err(error) => Outcome::Failed { error, tally: Tally::default() },
         }
-        println!("     {error:#}\n     all of it: {}", log.path().display());
     }
-    Ok(Report { step: step.id, outcome })
 }
 
 fn execute(step: &Step, job: &mut Job<'_>) -> Outcome {
@@ -282,16 +292,6 @@ fn without(missing: &Missing, ci: bool) -> Outcome {
         return Outcome::Failed { error, tally: Tally::default() };
     }
     Outcome::Skipped(reason)
-}
-
-/// The first of the steps that a step needs which has not passed.
-fn unmet(step: &Step, before: &[Report]) -> Option<&'static str> {
-    let passed = |id: &str| {
-        before
-            .iter()
-            .any(|report| report.step == id && matches!(report.outcome, Outcome::Passed(_)))
-    };
-    step.needs.iter().find(|id| !passed(id)).copied()
 }
 
 /// The steps that were asked for, and all that they need.
@@ -370,16 +370,8 @@ fn total(reports: &[Report]) -> Tally {
     total
 }
 
-/// Says on a terminal what is running; the line that tells of the outcome takes its place.
-fn announce(id: &str) {
-    if io::stdout().is_terminal() {
-        print!("...  {}\r", title(id));
-        // A terminal that is gone shows nothing either way.
-        let _ = io::stdout().flush();
-    }
-}
-
-fn print_outcome(id: &str, outcome: &Outcome, elapsed: Duration) {
+/// What is printed of a step that has ended.
+fn told(id: &str, outcome: &Outcome, elapsed: Duration, log: &Path, verbose: bool) -> String {
     let (word, rest) = match outcome {
         Outcome::Passed(tally) if tally.is_empty() => ("ok", String::new()),
         Outcome::Passed(tally) => ("ok", tally.to_string()),
@@ -387,7 +379,11 @@ fn print_outcome(id: &str, outcome: &Outcome, elapsed: Duration) {
         Outcome::Skipped(reason) => ("skip", reason.clone()),
     };
     let seconds = format!("{:.1} s", elapsed.as_secs_f64());
-    println!("{}", format!("{word:<4} {:<20} {seconds:>8}   {rest}", title(id)).trim_end());
+    let line = format!("{word:<4} {:<20} {seconds:>8}   {rest}", title(id));
+    let Outcome::Failed { error, .. } = outcome else { return line.trim_end().to_owned() + "\n" };
+    let output = if verbose { Vec::new() } else { fs::read(log).unwrap_or_default() };
+    let end = tail(&String::from_utf8_lossy(&output), TAIL);
+    format!("{}\n{end}     {error:#}\n     all of it: {}\n", line.trim_end(), log.display())
 }
 
 /// The last lines of an output, set off from the report's own.

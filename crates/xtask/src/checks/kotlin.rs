@@ -1,6 +1,6 @@
 //! The Kotlin package, against the library that `rust/build` has built.
 
-use super::{Part, Step};
+use super::{Lane, Part, Step};
 use crate::system::{self, Requirement};
 use crate::tally::Runner;
 
@@ -12,6 +12,7 @@ pub(super) const PART: Part = Part {
         id: "kotlin/test",
         about: "mvn test",
         needs: &["rust/build"],
+        lane: Lane::Tools,
         runner: Some(Runner::Surefire),
         run: |job| {
             let mut command = job.command(system::script("mvn"), "bindings/uniffi/kotlin")?;

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Job, Part, Step};
+use super::{Job, Lane, Part, Step};
 use crate::system::{self, Requirement};
 use crate::tally::Runner;
 
@@ -15,6 +15,7 @@ pub(super) const PART: Part = Part {
             id: "node/setup",
             about: "npm ci",
             needs: &[],
+            lane: Lane::Tools,
             runner: None,
             run: |job| npm_ci(job, "node"),
         },
@@ -22,6 +23,7 @@ pub(super) const PART: Part = Part {
             id: "node/addon",
             about: "the built library as native/dodo_ingestion.node",
             needs: &["rust/build"],
+            lane: Lane::Tools,
             runner: None,
             run: |job| {
                 let library = job.workspace.library("dodo-ingestion-napi");
@@ -33,6 +35,7 @@ pub(super) const PART: Part = Part {
             id: "node/lint",
             about: "biome",
             needs: &["node/setup"],
+            lane: Lane::Tools,
             runner: None,
             run: |job| npm(job, "node", "lint"),
         },
@@ -40,6 +43,7 @@ pub(super) const PART: Part = Part {
             id: "node/build",
             about: "tsc",
             needs: &["node/setup"],
+            lane: Lane::Tools,
             runner: None,
             run: |job| npm(job, "node", "build"),
         },
@@ -47,6 +51,7 @@ pub(super) const PART: Part = Part {
             id: "node/test",
             about: "the tests of the package",
             needs: &["node/build", "node/addon"],
+            lane: Lane::Tools,
             runner: Some(Runner::Node),
             run: |job| npm(job, "node", "test"),
         },

@@ -1,6 +1,6 @@
 //! What people without Rust install, used as they would use it: in an empty environment without cargo.
 
-use super::{Part, Step, python};
+use super::{Lane, Part, Step, python};
 use crate::package::Packing;
 use crate::system::Requirement;
 use crate::tally::Runner;
@@ -18,6 +18,7 @@ pub(super) const PART: Part = Part {
             id: "packages/build",
             about: "what `cargo xtask package` makes, quickly built, in .cache/dist",
             needs: &[],
+            lane: Lane::Cargo,
             runner: None,
             run: |job| Packing::for_tests(job.workspace, job.log, job.workspace.cache("dist")),
         },
@@ -25,6 +26,7 @@ pub(super) const PART: Part = Part {
             id: "packages/test",
             about: "pip, uvx, npm and npx install it and run it",
             needs: &["python/setup", "packages/build"],
+            lane: Lane::Tools,
             runner: Some(Runner::Pytest),
             run: |job| {
                 let uv = Venv::new(job.workspace, "uv");

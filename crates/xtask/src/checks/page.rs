@@ -1,7 +1,7 @@
 //! The live page of the local meter, in a real Chromium.
 
 use super::node::{npm, npm_ci};
-use super::{Part, Step};
+use super::{Lane, Part, Step};
 use crate::system::Requirement;
 use crate::tally::Runner;
 
@@ -14,6 +14,7 @@ pub(super) const PART: Part = Part {
             id: "page/setup",
             about: "npm ci",
             needs: &[],
+            lane: Lane::Tools,
             runner: None,
             run: |job| npm_ci(job, "tests/page"),
         },
@@ -21,6 +22,7 @@ pub(super) const PART: Part = Part {
             id: "page/lint",
             about: "biome, on the page and on its tests",
             needs: &["page/setup"],
+            lane: Lane::Tools,
             runner: None,
             run: |job| npm(job, "tests/page", "lint"),
         },
@@ -28,6 +30,7 @@ pub(super) const PART: Part = Part {
             id: "page/test",
             about: "the page of a real meter in a real browser",
             needs: &["page/setup", "rust/build"],
+            lane: Lane::Tools,
             runner: Some(Runner::Node),
             run: |job| npm(job, "tests/page", "test"),
         },

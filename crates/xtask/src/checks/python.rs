@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Job, Part, Step};
+use super::{Job, Lane, Part, Step};
 use crate::system::Requirement;
 use crate::tally::Runner;
 use crate::venv::Venv;
@@ -21,6 +21,7 @@ pub(super) const PART: Part = Part {
             id: "python/setup",
             about: "a virtual environment in .cache/venv with the pinned tools",
             needs: &[],
+            lane: Lane::Tools,
             runner: None,
             run: setup,
         },
@@ -28,6 +29,7 @@ pub(super) const PART: Part = Part {
             id: "python/extension",
             about: "the built library as dodo_ingestion._native",
             needs: &["rust/build"],
+            lane: Lane::Tools,
             runner: None,
             run: |job| {
                 let suffix = if cfg!(windows) { "pyd" } else { "abi3.so" };
@@ -41,6 +43,7 @@ pub(super) const PART: Part = Part {
             id: "python/ruff",
             about: "ruff check, ruff format --check",
             needs: &["python/setup"],
+            lane: Lane::Tools,
             runner: None,
             run: |job| {
                 let places = [".", "../tests/packages"];
@@ -52,6 +55,7 @@ pub(super) const PART: Part = Part {
             id: "python/mypy",
             about: "mypy --strict",
             needs: &["python/setup", "python/extension"],
+            lane: Lane::Tools,
             runner: None,
             run: |job| tool(job, "mypy", &["--strict"]),
         },
@@ -59,6 +63,7 @@ pub(super) const PART: Part = Part {
             id: "python/pyright",
             about: "pyright, as editors run it",
             needs: &["python/setup", "python/extension"],
+            lane: Lane::Tools,
             runner: None,
             run: |job| tool(job, "basedpyright", &["--level", "error"]),
         },
@@ -66,6 +71,7 @@ pub(super) const PART: Part = Part {
             id: "python/pytest",
             about: "the tests of the package",
             needs: &["python/setup", "python/extension", "rust/build"],
+            lane: Lane::Tools,
             runner: Some(Runner::Pytest),
             run: |job| tool(job, "pytest", &["--color=no"]),
         },

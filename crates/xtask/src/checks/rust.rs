@@ -3,7 +3,7 @@
 //! Everything is built in one profile and with one selection of packages and targets: cargo unifies features over the
 //! selection, so that a second selection would compile half of the dependencies again.
 
-use super::{Part, Step};
+use super::{Lane, Part, Step};
 use crate::generate;
 use crate::system::Requirement;
 use crate::tally::Runner;
@@ -11,6 +11,8 @@ use crate::tally::Runner;
 /// Builds every library and program. `--examples` is what makes cargo unify features as it does for tests.
 pub(crate) const BUILD: &[&str] =
     &["build", "--workspace", "--locked", "--lib", "--bins", "--examples"];
+
+const TEST: &[&str] = &["test", "--workspace", "--locked", "--no-fail-fast"];
 
 pub(super) const PART: Part = Part {
     name: "rust",
@@ -21,6 +23,7 @@ pub(super) const PART: Part = Part {
             id: "rust/fmt",
             about: "cargo fmt --check",
             needs: &[],
+            lane: Lane::Cargo,
             runner: None,
             run: |job| {
                 job.cargo(&["fmt", "--all", "--check", "--", "--color", "never"])?;
@@ -28,9 +31,49 @@ pub(super) const PART: Part = Part {
             },
         },
         Step {
+            id: "rust/build",
+            about: "the core, dodometer, and the libraries that the other languages load",
+            needs: &[],
+            lane: Lane::Cargo,
+            runner: None,
+            run: |job| {
+                job.cargo(BUILD)?;
+                Ok(())
+            },
+        },
+        Step {
+            id: "rust/test-build",
+            about: "the tests are compiled",
+            needs: &["rust/build"],
+            lane: Lane::Cargo,
+            runner: None,
+            run: |job| job.cargo(&["test", "--workspace", "--locked", "--no-run"]),
+        },
+        Step {
+            id: "rust/unit",
+            about: "unit tests, the simulator's seeds among them, and documentation tests",
+            needs: &["rust/test-build"],
+            lane: Lane::Cargo,
+            runner: Some(Runner::Cargo),
+            run: |job| {
+                let units = job.cargo(&[TEST, &["--lib", "--bins"]].concat());
+                job.cargo(&[TEST, &["--doc"]].concat())?;
+                units
+            },
+        },
+        Step {
+            id: "rust/integration",
+            about: "integration tests: real servers, files, processes and signals",
+            needs: &["rust/test-build"],
+            lane: Lane::Tools,
+            runner: Some(Runner::Cargo),
+            run: |job| job.cargo(&[TEST, &["--test", "*"]].concat()),
+        },
+        Step {
             id: "rust/clippy",
             about: "clippy on every target of every crate, warnings are errors",
             needs: &[],
+            lane: Lane::Cargo,
             runner: None,
             run: |job| {
                 // Not `--all-targets`, which makes tests of libraries that say that they have none.
@@ -41,40 +84,10 @@ pub(super) const PART: Part = Part {
             },
         },
         Step {
-            id: "rust/build",
-            about: "the core, dodometer, and the libraries that the other languages load",
-            needs: &[],
-            runner: None,
-            run: |job| {
-                job.cargo(BUILD)?;
-                Ok(())
-            },
-        },
-        Step {
-            id: "rust/test",
-            about: "unit, integration and documentation tests",
-            needs: &["rust/build"],
-            runner: Some(Runner::Cargo),
-            run: |job| {
-                // The core as it ships, without what dodometer asks of tokio: with its signal driver no runtime can be
-                // built in a process whose descriptors were closed and used again.
-                let all = [
-                    "test",
-                    "--workspace",
-                    "--locked",
-                    "--no-fail-fast",
-                    "--exclude",
-                    "dodo-ingestion",
-                ];
-                let others = job.cargo(&all);
-                job.cargo(&["test", "--package", "dodo-ingestion", "--locked", "--no-fail-fast"])?;
-                others
-            },
-        },
-        Step {
             id: "rust/doc",
             about: "the documentation builds without a warning",
             needs: &[],
+            lane: Lane::Cargo,
             runner: None,
             run: |job| {
                 let args = ["doc", "--workspace", "--lib", "--no-deps", "--locked"];
@@ -86,6 +99,7 @@ pub(super) const PART: Part = Part {
             id: "rust/generated",
             about: "generated files are what `cargo xtask gen` writes",
             needs: &["rust/build"],
+            lane: Lane::Cargo,
             runner: None,
             run: |job| {
                 for line in generate::check(job.workspace)? {

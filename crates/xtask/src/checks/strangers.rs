@@ -6,7 +6,7 @@ use std::fs;
 use anyhow::{Context as _, Result, ensure};
 
 use super::node::{npm, npm_ci};
-use super::{Job, Part, Step};
+use super::{Job, Lane, Part, Step};
 use crate::system::Requirement;
 use crate::tally::Runner;
 use crate::venv::Venv;
@@ -25,6 +25,7 @@ pub(super) const PART: Part = Part {
             id: "strangers/setup",
             about: "a virtual environment in .cache/strangers, and npm ci",
             needs: &[],
+            lane: Lane::Tools,
             runner: None,
             run: setup,
         },
@@ -32,6 +33,7 @@ pub(super) const PART: Part = Part {
             id: "strangers/python",
             about: "the official Python SDK, and schemathesis",
             needs: &["strangers/setup", "rust/build"],
+            lane: Lane::Tools,
             runner: Some(Runner::Pytest),
             run: |job| {
                 let pytest = venv(job).program("pytest");
@@ -45,6 +47,7 @@ pub(super) const PART: Part = Part {
             id: "strangers/node",
             about: "the official Node SDK, and @dodopayments/ingestion-blueprints",
             needs: &["strangers/setup", "rust/build"],
+            lane: Lane::Tools,
             runner: Some(Runner::Node),
             run: |job| npm(job, NODE, "test"),
         },

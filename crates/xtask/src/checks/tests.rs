@@ -1,7 +1,7 @@
 use super::*;
 
 const fn step(id: &'static str, needs: &'static [&'static str]) -> Step {
-    Step { id, about: "", needs, runner: None, run: |_| Ok(()) }
+    Step { id, about: "", needs, lane: Lane::Tools, runner: None, run: |_| Ok(()) }
 }
 
 const A: &[Step] = &[step("a/build", &[]), step("a/test", &["a/build"]), step("a/lint", &[])];
@@ -53,17 +53,6 @@ fn the_real_steps_are_named_after_their_parts_and_need_only_earlier_ones() {
             assert!(seen.insert(step.id), "{} is there twice", step.id);
         }
     }
-}
-
-#[test]
-fn a_step_waits_for_what_it_needs() {
-    let step = &B[1];
-    let mut before = vec![report("b/setup", Outcome::Passed(Tally::default()))];
-    assert_eq!(unmet(step, &before), Some("a/build"));
-    before.push(report("a/build", failed(Tally::default())));
-    assert_eq!(unmet(step, &before), Some("a/build"));
-    before[1].outcome = Outcome::Passed(Tally::default());
-    assert_eq!(unmet(step, &before), None);
 }
 
 #[test]

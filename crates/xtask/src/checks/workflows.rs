@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::{Job, Part, Step};
+use super::{Job, Lane, Part, Step};
 use crate::process;
 use crate::system::{self, Requirement};
 use crate::venv::Venv;
@@ -23,6 +23,7 @@ pub(super) const PART: Part = Part {
         id: "workflows/actionlint",
         about: "actionlint on .github/workflows",
         needs: &[],
+        lane: Lane::Tools,
         runner: None,
         run: |job| {
             let actionlint = provide(job)?;
