@@ -4,10 +4,7 @@ use super::{Lane, Part, Step, python};
 use crate::package::Packing;
 use crate::system::Requirement;
 use crate::tally::Runner;
-use crate::venv::Venv;
-
-/// Runs a program out of a wheel, as `uvx`.
-const UV: &str = "uv==0.13.9";
+use crate::venv;
 
 pub(super) const PART: Part = Part {
     name: "packages",
@@ -29,12 +26,11 @@ pub(super) const PART: Part = Part {
             lane: Lane::Tools,
             runner: Some(Runner::Pytest),
             run: |job| {
-                let uv = Venv::new(job.workspace, "uv");
-                uv.provide(job.workspace, job.log, &[UV])?;
+                let uvx = venv::uvx(job.workspace, job.log)?;
                 let mut command =
                     job.command(python::venv(job).program("pytest"), "tests/packages")?;
                 command.args(["--color=no", "-ra", "-p", "no:cacheprovider"]);
-                command.env("DIST", job.workspace.cache("dist")).env("UVX", uv.program("uvx"));
+                command.env("DIST", job.workspace.cache("dist")).env("UVX", uvx);
                 // Only what was installed may answer.
                 command.env_remove("DODOMETER_BIN");
                 job.run(command)
