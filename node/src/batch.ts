@@ -1,6 +1,6 @@
 import { type Encoded, type Event, encode } from './event';
 import { native } from './load';
-import type { BatchHandle } from './native';
+import type { Handle } from './native';
 import { type WaitOptions, wait } from './wait';
 import { warn } from './warn';
 
@@ -17,10 +17,10 @@ export interface BatchOptions {
  * may be taken out of it: `const { add, flush, cleanup } = createBatch(ingestion)`.
  */
 export class Batch implements AsyncDisposable, Disposable {
-  readonly #handle: BatchHandle;
+  readonly #handle: Handle<'Batch'>;
 
   /** @internal */
-  constructor(handle: BatchHandle) {
+  constructor(handle: Handle<'Batch'>) {
     this.#handle = handle;
   }
 

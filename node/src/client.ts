@@ -2,7 +2,6 @@
 
 import { TimeoutError, ValidationError } from './errors';
 import type { Event, Metadata } from './event';
-import { environmentOf } from './health';
 import { Ingestion, type IngestionOptions } from './ingestion';
 import type { WaitOptions } from './wait';
 
@@ -31,7 +30,6 @@ const REQUIRED = ['event_id', 'customer_id', 'event_name'] as const;
 /** Sends events and waits until the billing API has acknowledged them. */
 export class DodoClient implements AsyncDisposable {
   readonly #ingestion: Ingestion;
-  readonly #environment: string;
 
   constructor(config: DodoConfig) {
     const { apiKey } = config;
@@ -40,7 +38,6 @@ export class DodoClient implements AsyncDisposable {
     }
     // The core wants a name for events that have none; here none is without.
     this.#ingestion = new Ingestion({ eventName: 'event', ...config });
-    this.#environment = environmentOf(config);
   }
 
   /**
@@ -86,13 +83,13 @@ export class DodoClient implements AsyncDisposable {
 
   /** `test_mode` or `live_mode`. */
   getEnvironment(): string {
-    return this.#environment;
+    return this.#ingestion.environment;
   }
 
   /** The environment and this package's version. */
   getClientInfo(): { environment: string; sdkVersion: string } {
     const { version } = require('../package.json') as { version: string };
-    return { environment: this.#environment, sdkVersion: version };
+    return { environment: this.getEnvironment(), sdkVersion: version };
   }
 
   /** Flushes and lets go. What is left stays spooled. */

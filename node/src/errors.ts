@@ -186,10 +186,12 @@ interface Thrown {
  * @internal
  */
 export function fromNative(thrown: unknown): unknown {
-  if (!(thrown instanceof Error) || (thrown as NodeJS.ErrnoException).code !== CODE) {
+  // Not `instanceof Error`: a test runner may have loaded this file in another realm than the addon.
+  const error = Object(thrown) as NodeJS.ErrnoException;
+  if (error.code !== CODE) {
     return thrown;
   }
-  const { kind, message, field, status, mayBeBilled } = JSON.parse(thrown.message) as Thrown;
+  const { kind, message, field, status, mayBeBilled } = JSON.parse(error.message) as Thrown;
   const details = { field: field ?? undefined, statusCode: status ?? undefined, mayBeBilled };
   return BY_KIND[kind](message, details);
 }

@@ -3,6 +3,8 @@
  * named beside the text, so that the core refuses it in its own words.
  */
 
+import { isDate } from 'node:util/types';
+
 /** A metadata value. `undefined` and `null` are left out; a `Date` becomes ISO 8601 text. */
 export type MetadataValue = string | number | bigint | boolean | Date | null | undefined;
 
@@ -45,7 +47,7 @@ export function encode(event: Event): Encoded {
     // A name that is not ours crosses as it is, for the core to refuse.
     fields[NAMES[name] ?? name] = value;
   }
-  if (event.timestamp instanceof Date && Number.isNaN(event.timestamp.getTime())) {
+  if (isDate(event.timestamp) && Number.isNaN(event.timestamp.getTime())) {
     fields.timestamp = 'Invalid Date';
   }
   const { metadata } = event;
@@ -92,7 +94,7 @@ function special(value: unknown): string | undefined {
   if (typeof value === 'number' && Number.isFinite(value)) {
     return value.toExponential();
   }
-  if (value instanceof Date && !Number.isNaN(value.getTime())) {
+  if (isDate(value) && !Number.isNaN(value.getTime())) {
     return JSON.stringify(value);
   }
   return undefined;
@@ -107,7 +109,7 @@ function describe(value: unknown): string {
     case 'bigint':
       return 'bigint of more than 64 bits';
     case 'object':
-      return value instanceof Date ? 'Invalid Date' : Array.isArray(value) ? 'array' : 'object';
+      return isDate(value) ? 'Invalid Date' : Array.isArray(value) ? 'array' : 'object';
     default:
       return typeof value;
   }

@@ -4,7 +4,7 @@ import { ConfigurationError, fromNative } from './errors';
 import { type Event, encode } from './event';
 import { healthy } from './health';
 import { native } from './load';
-import type { Client, Pending } from './native';
+import type { Handle } from './native';
 import { checkNames } from './nearest';
 import { Receipt } from './receipt';
 import { type WaitOptions, wait } from './wait';
@@ -35,19 +35,26 @@ export type AlarmListener = (kind: string, message: string) => void;
 /** Counts of what has happened so far. */
 export type Stats = Readonly<Record<string, number>>;
 
-const SECONDS: ReadonlySet<string> = new Set(native.optionsInSeconds());
+const OPEN = Symbol.for('dodo-ingestion.open');
+const shared = process as { [OPEN]?: Set<() => void> };
+shared[OPEN] ??= closedAtExit();
 
-type AtExit = (wake: () => void) => Pending | undefined;
+/**
+ * How to close the clients that are still open at the end of the program. There is one set, however
+ * many copies of this module a program has, or how often it loads its code anew.
+ */
+const open = shared[OPEN];
 
-/** How to close the clients that are still open at the end of the program. */
-const open = new Set<AtExit>();
-
-process.on('beforeExit', () => {
-  for (const close of open) {
-    open.delete(close);
-    wait((_, wake) => close(wake)).catch((error: unknown) => warn('exit', String(error)));
-  }
-});
+function closedAtExit(): Set<() => void> {
+  const open = new Set<() => void>();
+  process.on('beforeExit', () => {
+    for (const close of open) {
+      open.delete(close);
+      close();
+    }
+  });
+  return open;
+}
 
 /** Where every alarm and every accepted or refused call is told as well. */
 const ALARMS = channel('dodo-ingestion:alarm');
@@ -67,9 +74,9 @@ function telling(listener: AlarmListener): AlarmListener {
 
 /** A client of the billing API: accepts calls in microseconds and delivers them in batches. */
 export class Ingestion implements AsyncDisposable, Disposable {
-  readonly #client: Client;
-  readonly #options: IngestionOptions;
-  readonly #atExit: AtExit;
+  readonly #client: Handle<'Ingestion'>;
+  readonly #apiKey: string | undefined;
+  readonly #atExit: () => void;
 
   constructor(options: IngestionOptions) {
     const settings: Record<string, OptionValue> = {};
@@ -84,18 +91,21 @@ export class Ingestion implements AsyncDisposable, Disposable {
           field: name,
         });
       }
-      settings[name] = typeof value === 'number' && SECONDS.has(name) ? value / 1000 : value;
+      settings[name] = value;
     }
     try {
       this.#client = native.open(JSON.stringify(settings), telling(onAlarm));
     } catch (thrown) {
       throw fromNative(thrown);
     }
-    this.#options = options;
+    this.#apiKey = options.apiKey ?? process.env.DODO_PAYMENTS_API_KEY;
     const client = new WeakRef(this.#client);
-    this.#atExit = (wake) => {
+    this.#atExit = () => {
       const open = client.deref();
-      return open && native.closeAtExit(open, wake);
+      if (open !== undefined) {
+        const closing = wait((_, wake) => native.closeAtExit(open, wake));
+        closing.catch((error: unknown) => warn('exit', String(error)));
+      }
     };
     open.add(this.#atExit);
   }
@@ -127,10 +137,21 @@ export class Ingestion implements AsyncDisposable, Disposable {
     return wait((timeout, wake) => native.flush(this.#client, timeout, wake), options);
   }
 
-  /** Flushes and lets go. What is left stays spooled. */
+  /** Flushes and lets go. What is left stays spooled. Where the signal ends it, the client stays open. */
   close(options?: WaitOptions): Promise<void> {
-    open.delete(this.#atExit);
-    return wait((timeout, wake) => native.close(this.#client, timeout, wake), options);
+    const closing = wait((timeout, wake) => native.close(this.#client, timeout, wake), options);
+    const closed = () => options?.signal?.aborted || open.delete(this.#atExit);
+    closing.then(closed, closed);
+    return closing;
+  }
+
+  /**
+   * `test_mode` or `live_mode`.
+   *
+   * @internal
+   */
+  get environment(): string {
+    return native.environment(this.#client);
   }
 
   /** Counts of what has happened so far. */
@@ -146,7 +167,7 @@ export class Ingestion implements AsyncDisposable, Disposable {
 
   /** Whether the billing API answers and takes the key. */
   healthCheck(): Promise<boolean> {
-    return healthy(this.#options);
+    return healthy(native.baseUrl(this.#client), this.#apiKey);
   }
 
   /** The same as `close()`, for `await using`. */

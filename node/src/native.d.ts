@@ -1,43 +1,50 @@
-/** What the addon exports. See `bindings/napi`. */
+/** What the addon exports. Written by `cargo xtask gen`, from the functions of `bindings/napi`. */
 
 declare const brand: unique symbol;
 
 /** A value that only the addon can look into. */
-interface Opaque<Name extends string> {
+export interface Handle<Name extends string> {
   readonly [brand]: Name;
 }
 
-export type Client = Opaque<'client'>;
-export type BatchHandle = Opaque<'batch'>;
-export type ReceiptHandle = Opaque<'receipt'>;
-export type Pending = Opaque<'pending'>;
-
-/** Starts a wait: `wake` is called whenever it is worth polling. Times are milliseconds. */
-type Start<Handle> = (handle: Handle, timeout: number | undefined, wake: () => void) => Pending;
-
-/** Accepts an event; the last two name a metadata value that JSON has no form for. */
-type Accept<Handle, Result> = (
-  handle: Handle,
-  event: string,
-  unsupportedKey?: string,
-  unsupportedType?: string,
-) => Result;
-
 export interface Native {
-  errorKinds(): string[];
-  optionsInSeconds(): string[];
-  open(options: string, onAlarm: (kind: string, message: string) => void): Client;
-  track: Accept<Client, ReceiptHandle>;
-  flush: Start<Client>;
-  close: Start<Client>;
-  closeAtExit(client: Client, wake: () => void): Pending;
-  stats(client: Client): string;
-  eventId(receipt: ReceiptHandle): string;
-  delivered: Start<ReceiptHandle>;
-  openBatch(client: Client, maxSize?: number, flushInterval?: number): BatchHandle;
-  add: Accept<BatchHandle, void>;
-  refuse(batch: BatchHandle, reason: string): void;
-  flushBatch: Start<BatchHandle>;
-  cleanupBatch: Start<BatchHandle>;
-  poll(pending: Pending): boolean;
+  /** Accepts one call. The last two name a metadata value that JSON has no form for. */
+  add(batch: Handle<'Batch'>, text: string, unsupportedKey?: string | undefined | null, unsupportedType?: string | undefined | null): void;
+  /** Where a client's billing API is, without a slash at the end. */
+  baseUrl(client: Handle<'Ingestion'>): string;
+  /** Gives a wait up. What was waited for goes on without it. */
+  cancel(pending: Handle<'Pending'>): void;
+  /** Flushes and ends the batch. What is left stays spooled. */
+  cleanupBatch(batch: Handle<'Batch'>, timeout: number | undefined | null, wake: () => void): Handle<'Pending'>;
+  /** Flushes and lets go. What is left stays spooled. */
+  close(client: Handle<'Ingestion'>, timeout: number | undefined | null, wake: () => void): Handle<'Pending'>;
+  /** Closes a client at the end of the program, for as long as its options allow. */
+  closeAtExit(client: Handle<'Ingestion'>, wake: () => void): Handle<'Pending'>;
+  /** Waits until the billing API has acknowledged the call. */
+  delivered(receipt: Handle<'Receipt'>, timeout: number | undefined | null, wake: () => void): Handle<'Pending'>;
+  /** Which of the provider's two environments a client bills. */
+  environment(client: Handle<'Ingestion'>): string;
+  /** The kinds that the core may report, in its order. */
+  errorKinds(): Array<string>;
+  /** The idempotency key of an accepted call. */
+  eventId(receipt: Handle<'Receipt'>): string;
+  /** Makes everything accepted so far due and waits until it is settled. */
+  flush(client: Handle<'Ingestion'>, timeout: number | undefined | null, wake: () => void): Handle<'Pending'>;
+  /** Makes everything accepted so far due and waits until it is settled. */
+  flushBatch(batch: Handle<'Batch'>, timeout: number | undefined | null, wake: () => void): Handle<'Pending'>;
+  /**
+   * Opens a client. The text is an object of options by the core's names, with lengths of time in
+   * milliseconds. The listener does not keep the process from exiting.
+   */
+  open(options: string, onAlarm: (kind: string, message: string) => void): Handle<'Ingestion'>;
+  /** Opens a batch. */
+  openBatch(client: Handle<'Ingestion'>, maxSize?: number | undefined | null, flushInterval?: number | undefined | null): Handle<'Batch'>;
+  /** Whether a wait is over; throws what it failed with, once. */
+  poll(pending: Handle<'Pending'>): boolean;
+  /** Counts and alarms a call that could not be turned into text. */
+  refuse(batch: Handle<'Batch'>, reason: string): void;
+  /** What has happened so far: a JSON object of counts. */
+  stats(client: Handle<'Ingestion'>): string;
+  /** Accepts one call. The last two name a metadata value that JSON has no form for. */
+  track(client: Handle<'Ingestion'>, text: string, unsupportedKey?: string | undefined | null, unsupportedType?: string | undefined | null): Handle<'Receipt'>;
 }

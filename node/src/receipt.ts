@@ -1,6 +1,6 @@
 import { fromNative } from './errors';
 import { native } from './load';
-import type { ReceiptHandle } from './native';
+import type { Handle } from './native';
 import { type WaitOptions, wait } from './wait';
 
 /**
@@ -8,7 +8,7 @@ import { type WaitOptions, wait } from './wait';
  * rejected when it was not. The rejection counts as handled, so a receipt may be dropped.
  */
 export class Receipt extends Promise<void> {
-  #handle: ReceiptHandle | undefined;
+  #handle: Handle<'Receipt'> | undefined;
 
   /** What `then` returns is an ordinary promise. */
   static override get [Symbol.species](): PromiseConstructor {
@@ -16,7 +16,7 @@ export class Receipt extends Promise<void> {
   }
 
   /** @internal */
-  static of(accept: () => ReceiptHandle): Receipt {
+  static of(accept: () => Handle<'Receipt'>): Receipt {
     try {
       const handle = accept();
       const receipt = new Receipt((resolve) => resolve());

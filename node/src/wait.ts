@@ -1,6 +1,6 @@
 import { fromNative } from './errors';
 import { native } from './load';
-import type { Pending } from './native';
+import type { Handle } from './native';
 import { checkNames } from './nearest';
 
 /** How long to wait. */
@@ -11,13 +11,32 @@ export interface WaitOptions {
   signal?: AbortSignal | undefined;
 }
 
+/** What a signal ends, with one listener for all of it: Node warns where there are many. */
+const aborts = new WeakMap<AbortSignal, Set<() => void>>();
+
+function abortsOf(signal: AbortSignal): Set<() => void> {
+  const known = aborts.get(signal);
+  if (known !== undefined) {
+    return known;
+  }
+  const all = new Set<() => void>();
+  aborts.set(signal, all);
+  const end = () => {
+    for (const abort of all) {
+      abort();
+    }
+  };
+  signal.addEventListener('abort', end, { once: true });
+  return all;
+}
+
 /**
- * Waits for the core. The process stays alive meanwhile.
+ * Waits for the core. The process stays alive meanwhile, and no longer.
  *
  * @internal
  */
 export function wait(
-  start: (timeout: number | undefined, wake: () => void) => Pending | undefined,
+  start: (timeout: number | undefined, wake: () => void) => Handle<'Pending'>,
   options: WaitOptions = {},
 ): Promise<void> {
   const { timeout, signal } = options;
@@ -25,7 +44,7 @@ export function wait(
   const waiting = new Promise<void>((resolve, reject) => {
     checkNames(options, ['timeout', 'signal']);
     signal?.throwIfAborted();
-    let pending: Pending | undefined;
+    let pending: Handle<'Pending'> | undefined;
     const poll = () => {
       try {
         if (pending !== undefined && native.poll(pending)) {
@@ -41,15 +60,17 @@ export function wait(
       reject(fromNative(thrown));
       return;
     }
-    if (pending === undefined) {
-      resolve();
-    }
+    const started = pending;
     abort = () => {
-      pending = undefined;
+      native.cancel(started);
       reject(signal?.reason);
     };
-    signal?.addEventListener('abort', abort, { once: true });
     poll();
   });
-  return signal ? waiting.finally(() => signal.removeEventListener('abort', abort)) : waiting;
+  if (signal === undefined || signal.aborted) {
+    return waiting;
+  }
+  const all = abortsOf(signal);
+  all.add(abort);
+  return waiting.finally(() => all.delete(abort));
 }

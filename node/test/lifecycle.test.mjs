@@ -1,84 +1,24 @@
 // How a process can end, and what is billed then: all that it was told is accepted, once.
 
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { after, test } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
-import { Ingestion } from 'dodo-ingestion';
-import { startMeter } from './meter.mjs';
+import { test } from 'node:test';
+import { beside, billed, end, optionsOf, prelude, start } from './processes.mjs';
 
-const WITHIN = 60_000;
-
-const meter = await startMeter();
-const spoolDir = mkdtempSync(join(tmpdir(), 'dodo-ingestion-lifecycle-'));
-after(() => rmSync(spoolDir, { recursive: true, force: true }));
-
-/** The options of a client whose spool outlives its process. */
-const options = (account) => ({
-  apiKey: 'dodo_test_node',
-  environment: 'test_mode',
-  baseUrl: meter.url,
-  eventName: 'api_call',
-  spoolDir,
-  account,
-});
-
-/** Runs a program with `ingestion` and `accept(count)`, which tracks calls and prints how many were accepted. */
+/** Runs a program with `ingestion` and `accept(count)`; the signal comes when it has told of some calls. */
 async function run(account, program, signal) {
-  const script = `
-    const { Ingestion, trackAPICall } = require('dodo-ingestion');
-    const say = require(process.env.SAY);
-    const options = ${JSON.stringify(options(account))};
-    const ingestion = new Ingestion({ ...options, onAlarm() {} });
-    const accept = (count) => {
-      for (let n = 0; n < count; n += 1) {
-        const { eventId } = trackAPICall(ingestion, { customerId: 'cus_${account}', metadata: { n } });
-        if (eventId) say(eventId);
-      }
-    };
-    ${program}
-  `;
-  const child = spawn(process.execPath, ['-e', script], {
-    cwd: new URL('..', import.meta.url),
-    env: { ...process.env, SAY: fileURLToPath(new URL('say.cjs', import.meta.url)) },
+  const child = start(['-e', `${prelude(account)}${program}`], {
     stdio: ['ignore', 'pipe', signal ? 'inherit' : 'pipe'],
   });
-  let told = '';
-  child.stdout.on('data', (chunk) => {
-    told += chunk;
-    if (signal && !child.killed && told.split('\n').length > 50) {
-      child.kill(signal);
-    }
-  });
   child.stderr?.resume();
-  const [code, by] = await once(child, 'close');
-  // The last line may have been cut off by the end.
-  return { code, by, ids: told.split('\n').slice(0, -1) };
-}
-
-/** Whoever comes next bills what is left. */
-async function billed(account, ids, next = true) {
-  const customer = `cus_${account}`;
-  const ingestion = next ? new Ingestion({ ...options(account), onAlarm() {} }) : undefined;
-  const until = Date.now() + WITHIN;
-  let found = [];
-  while (found.length < ids.length && Date.now() < until) {
-    await sleep(50);
-    found = await meter.events(customer);
+  if (signal) {
+    child.stdout.on('data', () => {
+      if (!child.killed && child.told.split('\n').length > 50) {
+        child.kill(signal);
+      }
+    });
   }
-  await ingestion?.close({ timeout: WITHIN });
-  found = await meter.events(customer);
-  const foundIds = found.map((event) => event.event_id);
-  assert.equal(new Set(foundIds).size, foundIds.length);
-  for (const id of ids) {
-    assert.ok(foundIds.includes(id), `${id} of ${account} was accepted and is not billed`);
-  }
-  return foundIds;
+  const { lines, ...ended } = await end(child);
+  return { ...ended, ids: lines };
 }
 
 test('the natural end bills what waits', async () => {
@@ -129,47 +69,10 @@ test('SIGTERM with a handler that closes bills all', async () => {
   await billed('graceful', ids, false);
 });
 
-test('worker threads that are terminated in the middle of calls', async () => {
-  const program = `
-    const { Worker } = require('node:worker_threads');
-    const work = \`
-      const { Ingestion, trackAPICall } = require('dodo-ingestion');
-      const say = require(process.env.SAY);
-      const ingestion = new Ingestion({ ...\${JSON.stringify(options)}, onAlarm() {} });
-      for (;;) {
-        const { eventId } = trackAPICall(ingestion, { customerId: 'cus_workers' });
-        say(eventId);
-      }
-    \`;
-    (async () => {
-      for (let round = 0; round < 5; round += 1) {
-        const workers = [1, 2].map(() => new Worker(work, { eval: true }));
-        await Promise.all(workers.map((worker) => new Promise((go) => worker.once('online', go))));
-        await new Promise((go) => setTimeout(go, 20 * round));
-        await Promise.all(workers.map((worker) => worker.terminate()));
-      }
-      accept(1);
-      await ingestion.close();
-    })();
-  `;
-  const { code, ids } = await run('workers', program);
-  assert.equal(code, 0);
-  assert.ok(ids.length > 0);
-  await billed('workers', ids);
-});
-
 test('a cluster, of which a worker is killed', async () => {
-  const child = spawn(process.execPath, [fileURLToPath(new URL('cluster.cjs', import.meta.url))], {
-    env: { ...process.env, OPTIONS: JSON.stringify(options('cluster')) },
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  let told = '';
-  child.stdout.on('data', (chunk) => {
-    told += chunk;
-  });
-  const [code] = await once(child, 'close');
+  const env = { ...process.env, OPTIONS: JSON.stringify(optionsOf('cluster')) };
+  const { code, lines } = await end(start([beside('cluster.cjs')], { env }));
   assert.equal(code, 0);
-  const ids = told.split('\n').slice(0, -1);
-  assert.equal(ids.length, 600);
-  assert.equal((await billed('cluster', ids)).length, 600);
+  assert.equal(lines.length, 600);
+  assert.equal((await billed('cluster', lines)).length, 600);
 });

@@ -28,7 +28,7 @@ pub(crate) fn open_batch(
     client.create_batch(config).map(External::new).map_err(|error| thrown(&error))
 }
 
-/// Accepts one call.
+/// Accepts one call. The last two name a metadata value that JSON has no form for.
 #[napi(catch_unwind)]
 #[allow(clippy::needless_pass_by_value)] // Node-API hands a string over as its own
 pub(crate) fn add(

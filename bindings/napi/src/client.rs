@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dodo_ingestion::{
-    Builder, Event, Ingestion, MetadataValue, OPTIONS, OptionKind, OptionValue, Receipt,
-};
+use dodo_ingestion::{Builder, Event, Ingestion, MetadataValue, OptionValue, Receipt, TimeUnit};
 use napi::Status;
 use napi::bindgen_prelude::{External, FnArgs, Function};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
@@ -14,26 +12,20 @@ use serde_json::Value;
 use crate::error::{Code, Result, duration, thrown, unconvertible};
 use crate::wait::{Pending, start};
 
-/// The names of the options that are lengths of time. The core takes them in seconds.
-#[napi(catch_unwind)]
-pub(crate) fn options_in_seconds() -> Vec<&'static str> {
-    OPTIONS
-        .iter()
-        .filter(|option| matches!(option.kind, OptionKind::Seconds { .. }))
-        .map(|option| option.name)
-        .collect()
-}
-
 type OnAlarm = ThreadsafeFunction<Telling, (), Telling, Status, false, true>;
 type Telling = FnArgs<(String, String)>;
 
-/// Opens a client. The text is an object of options by the core's names. `on_alarm` is called with
-/// an alarm's kind and message, and does not keep the process from exiting.
+/// Opens a client. The text is an object of options by the core's names, with lengths of time in
+/// milliseconds. The listener does not keep the process from exiting.
 #[napi(catch_unwind)]
 #[allow(clippy::needless_pass_by_value)] // Node-API hands a string over as its own
 pub(crate) fn open(
     options: String,
-    on_alarm: Function<'_, Telling, ()>,
+    #[napi(ts_arg_type = "(kind: string, message: string) => void")] on_alarm: Function<
+        '_,
+        Telling,
+        (),
+    >,
 ) -> Result<External<Ingestion>> {
     let options: BTreeMap<String, Value> = serde_json::from_str(&options)
         .map_err(|error| unconvertible("options", &error.to_string()))?;
@@ -42,7 +34,7 @@ pub(crate) fn open(
         .weak::<true>()
         .build()
         .map_err(|error| napi::Error::new(Code::from(error.status), error.reason.clone()))?;
-    let mut builder = Builder::new().on_alarm(move |alarm| {
+    let mut builder = Builder::new().time_unit(TimeUnit::Milliseconds).on_alarm(move |alarm| {
         let telling = (alarm.kind.as_str().to_owned(), alarm.message.clone()).into();
         // A refusal means that the environment is shutting down.
         let _ = tell.call(telling, ThreadsafeFunctionCallMode::NonBlocking);
@@ -80,7 +72,7 @@ pub(crate) fn event(
     })
 }
 
-/// Accepts one call.
+/// Accepts one call. The last two name a metadata value that JSON has no form for.
 #[napi(catch_unwind)]
 #[allow(clippy::needless_pass_by_value)] // Node-API hands a string over as its own
 pub(crate) fn track(
@@ -125,6 +117,18 @@ pub(crate) fn close_at_exit(
 ) -> Result<External<Pending>> {
     let core = Ingestion::clone(client);
     start(async move { core.close(core.exit_timeout()).await }, &wake)
+}
+
+/// Which of the provider's two environments a client bills.
+#[napi(catch_unwind)]
+pub(crate) fn environment(client: &External<Ingestion>) -> &'static str {
+    client.environment().as_str()
+}
+
+/// Where a client's billing API is, without a slash at the end.
+#[napi(catch_unwind)]
+pub(crate) fn base_url(client: &External<Ingestion>) -> String {
+    client.base_url()
 }
 
 /// What has happened so far: a JSON object of counts.

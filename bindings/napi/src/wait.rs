@@ -30,7 +30,8 @@ impl Wake for Waiting {
 
 /// A wait that has not ended.
 pub(crate) struct Pending {
-    // `None` once it is over, so that the process is let go then and not when this is collected.
+    // `None` once it is over or given up, so that the process is let go then and not when this is
+    // collected.
     wait: Mutex<Option<(Wait, Waker)>>,
 }
 
@@ -61,4 +62,10 @@ pub(crate) fn poll(pending: &External<Pending>) -> Result<bool> {
             result.map(|()| true).map_err(|error| thrown(&error))
         }
     }
+}
+
+/// Gives a wait up. What was waited for goes on without it.
+#[napi(catch_unwind)]
+pub(crate) fn cancel(pending: &External<Pending>) {
+    *pending.wait.lock().unwrap_or_else(PoisonError::into_inner) = None;
 }

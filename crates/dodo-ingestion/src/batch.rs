@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::config::milliseconds_hint;
+use crate::config::TimeUnit;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::ingestion::Ingestion;
@@ -29,7 +29,7 @@ impl Default for BatchConfig {
 }
 
 impl BatchConfig {
-    fn check(self) -> Result<Self> {
+    fn check(self, unit: TimeUnit) -> Result<Self> {
         if !(1..=EVENTS_PER_REQUEST).contains(&self.max_size) {
             return Err(Error::configuration(
                 "max_size",
@@ -37,12 +37,12 @@ impl BatchConfig {
             ));
         }
         if self.flush_interval > MAX_FLUSH_INTERVAL {
-            let (given, max) =
+            let (seconds, max) =
                 (self.flush_interval.as_secs_f64(), MAX_FLUSH_INTERVAL.as_secs_f64());
-            let hint = milliseconds_hint(Some(given), max);
+            let given = unit.count(self.flush_interval).to_string();
             return Err(Error::configuration(
                 "flush_interval",
-                format!("must be 0 to {max} seconds, not {given}{hint}"),
+                unit.out_of_range(&given, Some(seconds), 0.0, max),
             ));
         }
         Ok(self)
@@ -84,8 +84,8 @@ impl fmt::Debug for Batch {
 
 impl Batch {
     pub(crate) fn new(ingestion: Ingestion, config: BatchConfig) -> Result<Self> {
-        let pending = PerProcess::new();
-        Ok(Self(Arc::new(Inner { ingestion, config: config.check()?, pending })))
+        let config = config.check(ingestion.time_unit())?;
+        Ok(Self(Arc::new(Inner { ingestion, config, pending: PerProcess::new() })))
     }
 
     /// Accepts a call. It is billed when the batch is full, or its oldest call old enough, or

@@ -10,9 +10,9 @@ mod options;
 
 pub(crate) use base_url::BaseUrl;
 pub use builder::Builder;
-pub(crate) use builder::{digest, milliseconds_hint};
+pub(crate) use builder::digest;
 pub use options::{
-    Durability, Environment, LatePolicy, OPTIONS, OptionKind, OptionSpec, OptionValue,
+    Durability, Environment, LatePolicy, OPTIONS, OptionKind, OptionSpec, OptionValue, TimeUnit,
 };
 
 use std::path::PathBuf;
@@ -25,6 +25,7 @@ use serde_json::Value;
 pub(crate) struct Config {
     pub(crate) api_key: ApiKey,
     pub(crate) event_name: String,
+    pub(crate) time_unit: TimeUnit,
     /// Neither the environment nor an address was chosen.
     pub(crate) environment_by_default: bool,
     pub(crate) linger: Duration,

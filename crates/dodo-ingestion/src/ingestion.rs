@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::alarm::{AlarmCallback, AlarmKind};
 use crate::batch::{Batch, BatchConfig};
 use crate::clock::{Clock as _, SystemClock};
-use crate::config::{Builder, Config};
+use crate::config::{Builder, Config, Environment, TimeUnit};
 use crate::engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{ApiCall, Event, ObjectStorage, StreamBytes, TimeRange};
@@ -260,6 +260,20 @@ impl Ingestion {
     /// How long the natural end of the host program may wait for calls to be billed.
     pub fn exit_timeout(&self) -> Duration {
         self.0.config.exit_timeout
+    }
+
+    /// Which of the provider's two environments is billed.
+    pub fn environment(&self) -> Environment {
+        self.0.config.namespace.environment
+    }
+
+    /// Where the billing API is, without a slash at the end.
+    pub fn base_url(&self) -> String {
+        self.0.config.namespace.base_url.to_string()
+    }
+
+    pub(crate) fn time_unit(&self) -> TimeUnit {
+        self.0.config.time_unit
     }
 
     /// What this process's clients of this account have done so far.

@@ -66,6 +66,7 @@ pub use alarm::{Alarm, AlarmKind};
 pub use batch::{Batch, BatchConfig};
 pub use config::{
     Builder, Durability, Environment, LatePolicy, OPTIONS, OptionKind, OptionSpec, OptionValue,
+    TimeUnit,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use event::{ApiCall, Event, MetadataValue, ObjectStorage, StreamBytes, TimeRange, keys};

@@ -1,5 +1,7 @@
 //! `gen`: committed files that a program writes. To add one, add a line to [`GENERATORS`].
 
+mod addon;
+
 use std::fs;
 use std::process::ExitCode;
 
@@ -16,10 +18,13 @@ struct Generator {
     content: fn(&Workspace) -> Result<String>,
 }
 
-const GENERATORS: &[Generator] = &[Generator {
-    path: "docs/configuration.md",
-    content: |workspace| describe(workspace, "configuration"),
-}];
+const GENERATORS: &[Generator] = &[
+    Generator {
+        path: "docs/configuration.md",
+        content: |workspace| describe(workspace, "configuration"),
+    },
+    Generator { path: "node/src/native.d.ts", content: addon::declarations },
+];
 
 /// Lines of a difference that are shown.
 const SHOWN: usize = 10;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{
     ApiKey, BaseUrl, Config, Durability, Environment, LatePolicy, NamespaceConfig, OptionKind,
-    OptionSpec, OptionValue, options::did_you_mean,
+    OptionSpec, OptionValue, TimeUnit, options::did_you_mean,
 };
 use crate::alarm::{Alarm, AlarmCallback};
 use crate::error::{Error, Result};
@@ -19,6 +19,7 @@ use crate::validate;
 #[derive(Clone, Default)]
 pub struct Builder {
     values: BTreeMap<&'static str, OptionValue>,
+    unit: TimeUnit,
     on_alarm: Option<AlarmCallback>,
 }
 
@@ -105,6 +106,13 @@ impl Builder {
         Ok(self)
     }
 
+    /// The unit of bare numbers that are lengths of time, for the bindings of languages that do not
+    /// count in seconds. Environment variables are in seconds everywhere.
+    pub fn time_unit(mut self, unit: TimeUnit) -> Self {
+        self.unit = unit;
+        self
+    }
+
     /// Called for each [`Alarm`], on the engine's thread or on that of a track verb. It must not
     /// block.
     pub fn on_alarm(mut self, callback: impl Fn(&Alarm) + Send + Sync + 'static) -> Self {
@@ -123,7 +131,7 @@ impl Builder {
     }
 
     pub(crate) fn config(&self, env: impl Fn(&str) -> Option<String>) -> Result<Config> {
-        let given = Given { arguments: &self.values, env: &env };
+        let given = Given { arguments: &self.values, env: &env, unit: self.unit };
         let api_key = given.required("api_key")?;
         if api_key.trim() != api_key || api_key.chars().any(char::is_control) {
             return Err(Error::configuration(
@@ -156,6 +164,7 @@ impl Builder {
         };
         Ok(Config {
             event_name,
+            time_unit: given.unit,
             environment_by_default,
             linger: given.duration("linger")?,
             exit_timeout: given.duration("exit_timeout")?,
@@ -203,6 +212,7 @@ fn check_account(name: String) -> Result<String> {
 struct Given<'a, E> {
     arguments: &'a BTreeMap<&'static str, OptionValue>,
     env: &'a E,
+    unit: TimeUnit,
 }
 
 impl<E: Fn(&str) -> Option<String>> Given<'_, E> {
@@ -296,36 +306,28 @@ impl<E: Fn(&str) -> Option<String>> Given<'_, E> {
         let OptionKind::Seconds { min, max } = spec.kind else {
             return Err(wrong(name, &shown, "is not a duration"));
         };
-        let seconds = match &value {
-            Some(OptionValue::Duration(duration)) => Some(duration.as_secs_f64()),
-            Some(OptionValue::Number(seconds)) => Some(*seconds),
-            Some(OptionValue::Integer(seconds)) => Some(*seconds as f64),
-            Some(OptionValue::Text(text)) => text.trim().parse().ok(),
-            _ => None,
+        let (unit, seconds) = match &value {
+            Some(OptionValue::Number(number)) => (self.unit, Some(number / self.unit.per_second())),
+            Some(OptionValue::Integer(number)) => {
+                (self.unit, Some(*number as f64 / self.unit.per_second()))
+            }
+            Some(OptionValue::Duration(duration)) => {
+                (TimeUnit::Seconds, Some(duration.as_secs_f64()))
+            }
+            Some(OptionValue::Text(text)) => (TimeUnit::Seconds, text.trim().parse().ok()),
+            _ => (self.unit, None),
         };
         if let Some(seconds) = seconds.filter(|seconds| (min..=max).contains(seconds)) {
             return Ok(Duration::from_secs_f64(seconds));
         }
         let given = shown_value(value.as_ref());
-        let hint = milliseconds_hint(seconds, max);
-        let message = format!("must be {min} to {max} seconds, not {given}{hint}");
-        Err(wrong(name, &shown, &message))
+        Err(wrong(name, &shown, &unit.out_of_range(&given, seconds, min, max)))
     }
 }
 
 /// An error about the option `name`, which is shown with where its value came from.
 fn wrong(name: &str, shown: &str, message: &str) -> Error {
     Error::configuration(shown, message).with_field(name)
-}
-
-/// A number of seconds that is too large looks like milliseconds: `; 5000? use 5`.
-pub(crate) fn milliseconds_hint(seconds: Option<f64>, max: f64) -> String {
-    match seconds {
-        Some(given) if given > max && given / 1000.0 <= max => {
-            format!("; durations are in seconds: for {given} milliseconds use {:?}", given / 1000.0)
-        }
-        _ => String::new(),
-    }
 }
 
 fn shown_value(value: Option<&OptionValue>) -> String {
@@ -409,6 +411,27 @@ mod tests {
             assert_eq!(error.field(), Some(name));
             assert_eq!(error.kind(), crate::ErrorKind::Configuration);
         }
+    }
+
+    #[test]
+    fn a_language_that_counts_in_milliseconds_is_told_in_milliseconds() {
+        let millis = |name: &str, value: OptionValue| {
+            let mut builder = builder().time_unit(TimeUnit::Milliseconds);
+            builder.set(name, value).unwrap();
+            builder
+        };
+        let config = millis("linger", 250_i64.into()).config(no_env).unwrap();
+        assert_eq!(config.linger, Duration::from_millis(250));
+        let config = millis("linger", 0.5.into()).config(no_env).unwrap();
+        assert_eq!(config.linger, Duration::from_micros(500));
+        let error = millis("request_timeout", 5_000_000_i64.into()).config(no_env).err().unwrap();
+        let expected = "request_timeout: must be 100 to 300000 milliseconds, not 5000000";
+        assert_eq!(error.message(), expected);
+
+        let env = |name: &str| (name == "DODO_INGESTION_LINGER").then(|| "5000".to_owned());
+        let builder = builder().time_unit(TimeUnit::Milliseconds);
+        let error = builder.config(env).err().unwrap();
+        assert!(error.message().contains("0 to 300 seconds, not \"5000\""), "{error}");
     }
 
     #[test]

@@ -54,6 +54,65 @@ pub struct OptionSpec {
     pub doc: &'static str,
 }
 
+/// The unit in which a language gives lengths of time as bare numbers, and is told of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TimeUnit {
+    /// Seconds.
+    #[default]
+    Seconds,
+    /// Milliseconds.
+    Milliseconds,
+}
+
+impl TimeUnit {
+    /// How many of it are a second.
+    pub(crate) const fn per_second(self) -> f64 {
+        match self {
+            Self::Seconds => 1.0,
+            Self::Milliseconds => 1000.0,
+        }
+    }
+
+    /// How many of it a length of time is.
+    pub(crate) fn count(self, duration: Duration) -> f64 {
+        match self {
+            Self::Seconds => duration.as_secs_f64(),
+            Self::Milliseconds => duration.as_micros() as f64 / 1000.0,
+        }
+    }
+
+    /// Why a length of time is refused that is not between `min` and `max` seconds.
+    pub(crate) fn out_of_range(
+        self,
+        given: &str,
+        seconds: Option<f64>,
+        min: f64,
+        max: f64,
+    ) -> String {
+        let (min_shown, max_shown) = (min * self.per_second(), max * self.per_second());
+        match self {
+            Self::Seconds => {
+                let hint = milliseconds_hint(seconds, max);
+                format!("must be {min_shown} to {max_shown} seconds, not {given}{hint}")
+            }
+            Self::Milliseconds => {
+                format!("must be {min_shown} to {max_shown} milliseconds, not {given}")
+            }
+        }
+    }
+}
+
+/// A number of seconds that is too large looks like milliseconds: `; 5000? use 5`.
+fn milliseconds_hint(seconds: Option<f64>, max: f64) -> String {
+    match seconds {
+        Some(given) if given > max && given / 1000.0 <= max => {
+            format!("; durations are in seconds: for {given} milliseconds use {:?}", given / 1000.0)
+        }
+        _ => String::new(),
+    }
+}
+
 /// Every option of a client.
 pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
@@ -197,11 +256,11 @@ pub(crate) fn did_you_mean<'a>(given: &str, known: impl Iterator<Item = &'a str>
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum OptionValue {
-    /// Text; also a number, flag or word as an environment variable gives it.
+    /// Text; also a number (for a duration: seconds), flag or word as an environment variable gives it.
     Text(String),
-    /// A whole number. For a duration: seconds.
+    /// A whole number. For a duration: of the [`TimeUnit`].
     Integer(i64),
-    /// A number. For a duration: seconds.
+    /// A number. For a duration: of the [`TimeUnit`].
     Number(f64),
     /// True or false.
     Flag(bool),
