@@ -207,6 +207,24 @@ fn where_no_directory_can_be_written_memory_serves_and_says_so() {
     assert_eq!((error.kind(), error.field()), (ErrorKind::Storage, Some("spool_dir")));
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_closed_client_that_is_still_held_holds_no_file() {
+    let (server, dir) = (Server::start(), tempdir().unwrap());
+    let ingestion = client(&server, dir.path()).build().unwrap();
+    let receipt = ingestion.track_api_call(ApiCall::new("c")).unwrap();
+    let open_files = || {
+        let descriptors = std::fs::read_dir("/proc/self/fd").unwrap();
+        let links = descriptors.filter_map(|each| std::fs::read_link(each.unwrap().path()).ok());
+        links.filter(|link| link.starts_with(dir.path())).count()
+    };
+    assert!(open_files() > 0);
+    ingestion.blocking_close(None).unwrap();
+    eventually("its files are closed", || open_files() == 0);
+    assert!(!receipt.event_id().is_empty());
+    assert_eq!(ingestion.stats().accepted, 1);
+}
+
 #[test]
 fn memory_is_bounded() {
     let (server, dir) = (Server::start(), tempdir().unwrap());

@@ -286,5 +286,6 @@ impl Task {
         {
             self.alarm_storage("an empty spool cannot be removed", &error, now);
         }
+        writer.let_go();
     }
 }

@@ -112,7 +112,7 @@ impl Namespace {
         let dir = self.spool_dir(&name);
         self.disk.rename(&unfinished, &dir)?;
         self.disk.sync_dir(&self.dir.join("spools"))?;
-        Ok(Owned { name, dir, lock: owner, id })
+        Ok(Owned { name, dir, lock: Some(owner), id })
     }
 
     /// The spools of all processes, living and dead, oldest name first.

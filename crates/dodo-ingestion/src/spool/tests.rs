@@ -265,7 +265,7 @@ fn a_frame_that_was_cut_and_replaced_is_read_as_it_is_now() {
 fn a_spool_whose_files_the_host_closed_is_not_taken_for_gone() {
     let namespace = in_memory();
     let mut owned = namespace.create_spool(SpoolName("one".into())).unwrap();
-    owned.lock = namespace.disk().open(Path::new("the host's"), Open::Update).unwrap();
+    owned.lock = Some(namespace.disk().open(Path::new("the host's"), Open::Update).unwrap());
     let writer = Writer::new(namespace.clone(), owned, SMALL);
     assert_eq!(writer.look_after(0, i64::MAX).unwrap(), LookedAfter::Closed);
     remove_spool(&**namespace.disk(), &writer.dir()).unwrap();

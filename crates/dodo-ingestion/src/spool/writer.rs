@@ -26,7 +26,8 @@ const SPINS: u32 = 40;
 pub(crate) struct Owned {
     pub(crate) name: SpoolName,
     pub(crate) dir: PathBuf,
-    pub(crate) lock: Arc<dyn DiskFile>,
+    /// `None` when it was let go of.
+    pub(crate) lock: Option<Arc<dyn DiskFile>>,
     /// Which file `owner` is, also when `lock` is not of it any more.
     pub(crate) id: FileId,
 }
@@ -163,6 +164,14 @@ impl Writer {
         let mut state = self.lock();
         state.closed = true;
         state.next_seq
+    }
+
+    /// Closes the files of a closed spool, and with them lets go of its lock: whoever keeps a handle
+    /// for longer, as a language does that collects garbage, does not keep them.
+    pub(crate) fn let_go(&self) {
+        let mut state = self.lock();
+        self.leave_segment(&mut state);
+        state.spool.lock = None;
     }
 
     /// Appends a record and returns its sequence number. When it returns, the record is with the
@@ -305,7 +314,8 @@ impl Writer {
         if !disk.identify(&dir.join("owner")).is_ok_and(|found| found == *id) {
             return Ok(Found::Gone);
         }
-        if !lock.identify().is_ok_and(|found| found == *id) {
+        let is_ours = |lock: &Arc<dyn DiskFile>| lock.identify().is_ok_and(|found| found == *id);
+        if !lock.as_ref().is_some_and(is_ours) {
             return Ok(Found::Closed);
         }
         let Some(segment) = &state.segment else { return Ok(Found::InPlace) };
