@@ -2,9 +2,9 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { end, meter, optionsOf, prelude, rounds, start } from './processes.mjs';
+import { end, meter, optionsOf, prelude, start, times } from './processes.mjs';
 
-const CYCLES = rounds(1_000);
+const CYCLES = times(200);
 
 test(`${CYCLES} clients, created and closed`, async (t) => {
   const program = `
@@ -21,8 +21,18 @@ test(`${CYCLES} clients, created and closed`, async (t) => {
       descriptors: count('/proc/self/fd'),
       resources: process.getActiveResourcesInfo().length,
       listeners: process.listenerCount('beforeExit'),
-      spools: count(process.argv[1]),
     });
+    /** When what has been begun is at its end: nothing changes any more. */
+    const settled = async () => {
+      let last;
+      for (let same = 0; same < 25; same += 1) {
+        const now = JSON.stringify(measure());
+        if (now !== last) same = 0;
+        last = now;
+        await new Promise((go) => setTimeout(go, 20));
+      }
+      return measure();
+    };
     const settings = ${JSON.stringify(optionsOf('cycles'))};
     const cycle = async (number) => {
       const client = new Ingestion({ ...settings, onAlarm() {} });
@@ -35,22 +45,18 @@ test(`${CYCLES} clients, created and closed`, async (t) => {
     (async () => {
       await ingestion.close();
       for (let number = 1; number <= 20; number += 1) await cycle(number);
-      const before = measure();
+      const before = await settled();
       for (let number = 21; number <= 20 + ${CYCLES}; number += 1) await cycle(number);
-      // What the last close has begun may not be at its end.
-      let after = measure();
-      for (let look = 0; look < 500 && JSON.stringify(after) !== JSON.stringify(before); look += 1) {
-        await new Promise((go) => setTimeout(go, 20));
-        after = measure();
-      }
-      say(JSON.stringify({ before, after }));
+      say(JSON.stringify({ before, after: await settled() }));
     })();
   `;
   const { code, lines } = await end(start(['-e', `${prelude('before-cycles')}${program}`]));
   assert.equal(code, 0);
   const { before, after } = JSON.parse(lines[0]);
-  t.diagnostic(JSON.stringify(after));
-  assert.deepEqual(after, before);
+  t.diagnostic(lines[0]);
+  for (const [what, count] of Object.entries(after)) {
+    assert.ok(count <= before[what], `more ${what}: ${lines[0]}`);
+  }
   assert.equal((await meter.events('cus_cycles')).length, 1 + Math.floor(CYCLES / 20));
 });
 

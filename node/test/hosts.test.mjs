@@ -21,9 +21,9 @@ import {
   meter,
   optionsOf,
   prelude,
-  rounds,
   spoolDir,
   start,
+  times,
   until,
 } from './processes.mjs';
 
@@ -107,7 +107,7 @@ test('a function that is frozen between its invocations', async () => {
     child.kill('SIGCONT');
   };
   let calls = 0;
-  for (let round = 0; round < rounds(4); round += 1) {
+  for (let round = 0; round < times(4); round += 1) {
     await invoke({ calls: 3, flush: true });
     calls += 3;
     assert.equal((await meter.events(customer)).length, calls);
@@ -137,7 +137,7 @@ for (const way of ['fork', 'spawn']) {
 
 test('workers of a cluster that are reloaded one by one', async () => {
   const env = { ...process.env, OPTIONS: JSON.stringify(optionsOf('reloaded')) };
-  const { code, lines } = await end(start([beside('reload.cjs'), String(rounds(3))], { env }));
+  const { code, lines } = await end(start([beside('reload.cjs'), String(times(2))], { env }));
   assert.equal(code, 0);
   const killed = lines.filter((line) => line === 'killed').length;
   const ids = lines.filter((line) => line !== 'killed');

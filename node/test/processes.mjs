@@ -12,7 +12,7 @@ import { fileURLToPath } from 'node:url';
 import { Ingestion } from 'dodo-ingestion';
 import { startMeter } from './meter.mjs';
 
-const WITHIN = 120_000;
+const WITHIN = 600_000;
 
 export const meter = await startMeter();
 export const spoolDir = mkdtempSync(join(tmpdir(), 'dodo-ingestion-lifecycle-'));
@@ -30,8 +30,8 @@ export const optionsOf = (account) => ({
   requestsPerSecond: 100_000,
 });
 
-/** How often, where `LIFECYCLE_ROUNDS` does not say it. */
-export const rounds = (count) => Number(process.env.LIFECYCLE_ROUNDS) || count;
+/** So many, or `LIFECYCLE_FACTOR` times as many. */
+export const times = (count) => count * (Number(process.env.LIFECYCLE_FACTOR) || 1);
 
 /** A path beside this file. */
 export const beside = (name) => fileURLToPath(new URL(name, import.meta.url));
