@@ -1,21 +1,80 @@
-/** Loads the addon. */
+/**
+ * Loads the addon. It comes as a package of its own for each platform, of which npm installs the one that fits; the
+ * manifest names them, and `cargo xtask package` writes them there. A checkout has the one that it has built instead.
+ */
 
-import { existsSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Native } from './native';
 
-const path = join(__dirname, '..', 'native', 'dodo_ingestion.node');
+const FILE = 'dodo_ingestion.node';
+const BUILT = join(__dirname, '..', 'native', FILE);
+
+const { name, optionalDependencies: packages = {} } = require('../package.json') as {
+  name: string;
+  optionalDependencies?: Record<string, string>;
+};
 
 function load(): Native {
+  const { platform, arch, version } = process;
+  const abi = { linux: isMusl() ? 'musl' : 'gnu', win32: 'msvc' }[platform as string];
+  const wanted = `@${name}/${[platform, arch, abi].filter(Boolean).join('-')}`;
+  const libc = abi === 'gnu' ? ' with glibc' : abi === 'musl' ? ' with musl' : '';
+  const here = `${platform}-${arch}${libc}`;
+
+  const path = existsSync(BUILT) ? BUILT : installed(wanted);
+  if (path === undefined) {
+    const reason = wanted in packages ? notInstalled(wanted) : noneFits();
+    throw new Error(`${name} has no addon for ${here}: ${reason}`);
+  }
   try {
     return require(path) as Native;
   } catch (cause) {
-    const platform = `${process.platform}-${process.arch}`;
-    const reason = existsSync(path)
-      ? `${path} cannot be loaded on ${platform} with Node ${process.version}`
-      : `${path} is missing: this package has no addon for ${platform}, or it has not been built`;
-    throw new Error(`dodo-ingestion: ${reason}`, { cause });
+    const reason = `${path} cannot be loaded on ${here} with Node ${version}`;
+    throw new Error(`${name}: ${reason}: ${(cause as Error).message}`, { cause });
   }
+}
+
+function installed(wanted: string): string | undefined {
+  try {
+    return require.resolve(`${wanted}/${FILE}`);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Whether Node itself runs with musl: near its beginning the program names what loads it. */
+function isMusl(): boolean {
+  if (process.platform !== 'linux') {
+    return false;
+  }
+  const head = Buffer.alloc(4096);
+  try {
+    const file = openSync(process.execPath, 'r');
+    readSync(file, head);
+    closeSync(file);
+  } catch {
+    return false;
+  }
+  return head.includes('/ld-musl-');
+}
+
+function notInstalled(wanted: string): string {
+  return `the package ${wanted} is not installed.
+npm leaves it out with --omit=optional (--no-optional), and where node_modules or package-lock.json were made on
+another system. Remove both, and on the system that it is to run on
+  npm install --include=optional`;
+}
+
+function noneFits(): string {
+  const library = { darwin: 'lib*.dylib', win32: '*.dll' }[process.platform as string] ?? 'lib*.so';
+  const known = Object.keys(packages).map((each) => `\n  ${each.replace(`@${name}/`, '')}`);
+  return `there is no package for it.${known.length > 0 ? ` There is one for${known.join('')}` : ''}
+Build it from source, with Rust from https://rustup.rs:
+  git clone https://github.com/dodopayments/dodo-ingestion && cd dodo-ingestion
+  cargo build --release --package dodo-ingestion-napi
+and copy target/release/${library.replace('*', 'dodo_ingestion_napi')} to
+  ${BUILT}`;
 }
 
 /** @internal */
