@@ -1,5 +1,5 @@
 //! Measures a meter with many events: what taking one costs, how long opening the file takes again,
-//! and how long the page waits for each of its views.
+//! and how long the page waits for each of its views, and a client for the usage of a period.
 //!
 //! `cargo run --release -p dodometer-server --example million -- 1000000 /tmp/million.db`
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a tool for a developer's terminal")]
@@ -25,6 +25,9 @@ const VIEWS: &[&str] = &[
     "period=all&customer=cus_07",
     "period=1h&endpoint=/v1/search",
 ];
+
+/// The events are of the last hour.
+const USAGE_OF_MINUTES: &[i64] = &[1, 10, 120];
 
 async fn send(router: &Router, method: &str, path: &str, body: String) -> (u16, Vec<u8>) {
     let request = Request::builder()
@@ -92,12 +95,19 @@ async fn run(count: u64, path: PathBuf) {
     let meter = Meter::open(options()).unwrap();
     println!("open     {:>8.2} s", begin.elapsed().as_secs_f64());
     let router = meter.router();
-    for view in VIEWS {
+    let views = VIEWS.iter().map(|view| format!("/_dev/view?{view}"));
+    let usage = USAGE_OF_MINUTES.iter().flat_map(|minutes| {
+        let start = jiff::Timestamp::now() - jiff::SignedDuration::from_mins(*minutes);
+        [
+            format!("/meters/{id}/usage?start={start}"),
+            format!("/_dev/usage?customer_id=cus_07&start={start}"),
+        ]
+    });
+    for path in views.chain(usage) {
         let begin = Instant::now();
-        let (status, body) =
-            send(&router, "GET", &format!("/_dev/view?{view}"), String::new()).await;
+        let (status, body) = send(&router, "GET", &path, String::new()).await;
         let ms = begin.elapsed().as_secs_f64() * 1e3;
-        println!("view     {ms:>8.2} ms  {:>7} bytes  {status}  {view}", body.len());
+        println!("view     {ms:>8.2} ms  {:>7} bytes  {status}  {path}", body.len());
     }
 }
 
