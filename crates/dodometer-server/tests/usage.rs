@@ -153,19 +153,31 @@ async fn usage_of_a_period_is_added_up_from_its_events() {
         client.ingested(vec![call(&id, minutes, customer, &json!({ "n": n }))]).await;
     }
     let (early, late) = (from_now(-35 * 60), from_now(-15 * 60));
-    for (meter, query, expected) in [
-        (&count, String::new(), json!({ "cus_1": "3", "cus_2": "1" })),
-        (&count, format!("start={early}"), json!({ "cus_1": "2", "cus_2": "1" })),
-        (&count, format!("end={late}"), json!({ "cus_1": "2", "cus_2": "1" })),
-        (&count, format!("start={early}&end={late}&customer_id=cus_1"), json!({ "cus_1": "1" })),
-        (&count, format!("start={late}&end={early}"), json!({})),
-        (&count, format!("start={late}&customer_id=cus_3"), json!({ "cus_3": "0" })),
-        (&sum, format!("start={early}"), json!({ "cus_1": "4", "cus_2": "7" })),
-        (&last, format!("end={late}"), json!({ "cus_1": "3", "cus_2": "7" })),
-        (&last, String::new(), json!({ "cus_1": "1", "cus_2": "7" })),
-        (&large, format!("end={early}"), json!({ "cus_1": "1" })),
-    ] {
-        assert_eq!(units(client, meter, &query).await, expected, "{query}");
+    // A period that holds few of the events is read in another way than one that holds many.
+    for others in [1, 100] {
+        let other = |n: i64| {
+            let fields = json!({ "event_name": "other", "timestamp": from_now(-3000 - n) });
+            event_with(&format!("other{n}"), &fields)
+        };
+        client.ingested((0..others).map(other).collect()).await;
+        for (meter, query, expected) in [
+            (&count, String::new(), json!({ "cus_1": "3", "cus_2": "1" })),
+            (&count, format!("start={early}"), json!({ "cus_1": "2", "cus_2": "1" })),
+            (&count, format!("end={late}"), json!({ "cus_1": "2", "cus_2": "1" })),
+            (
+                &count,
+                format!("start={early}&end={late}&customer_id=cus_1"),
+                json!({ "cus_1": "1" }),
+            ),
+            (&count, format!("start={late}&end={early}"), json!({})),
+            (&count, format!("start={late}&customer_id=cus_3"), json!({ "cus_3": "0" })),
+            (&sum, format!("start={early}"), json!({ "cus_1": "4", "cus_2": "7" })),
+            (&last, format!("end={late}"), json!({ "cus_1": "3", "cus_2": "7" })),
+            (&last, String::new(), json!({ "cus_1": "1", "cus_2": "7" })),
+            (&large, format!("end={early}"), json!({ "cus_1": "1" })),
+        ] {
+            assert_eq!(units(client, meter, &query).await, expected, "{query}");
+        }
     }
     let answer = client.get(&format!("/meters/{count}/usage?start={early}")).await.json();
     assert_eq!(answer["meter_id"], count.as_str());

@@ -1,7 +1,7 @@
 //! Usage: of a meter by customer, of a customer by meter, and of a stretch of time.
 //!
-//! Usage of all time is kept in the ledger. That of a period is added up from the stored events, in the
-//! order of their times; both are the same function of the events.
+//! Usage of all time is kept in the ledger. That of a period is added up from the stored events; both are
+//! the same function of the events.
 
 use jiff::Timestamp;
 use serde::Serialize;

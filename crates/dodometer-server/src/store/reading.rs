@@ -4,7 +4,7 @@
 
 use jiff::Timestamp;
 use rusqlite::types::Value;
-use rusqlite::{OptionalExtension, Row, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -12,6 +12,9 @@ use super::{Store, metadata, timestamp, unreadable};
 use crate::BUSINESS_ID;
 use crate::filter::Filter;
 use crate::ledger::Call;
+
+/// A period that holds a larger share of the events than one in so many is a wide one.
+const WIDE: i64 = 10;
 
 /// An event as the API shows it.
 #[derive(Debug, Serialize)]
@@ -121,9 +124,8 @@ impl Store {
         Ok(page)
     }
 
-    /// Hands the events that are meant to `take`, in the order of their times, and of their arrival
-    /// where these are equal; with their metadata if that is wanted, which is most of the work. A filter
-    /// is left to `take`.
+    /// Hands the events that are meant to `take`, those of one time in the order of their arrival; with
+    /// their metadata if that is wanted, which is most of the work. A filter is left to `take`.
     pub(crate) fn scan(
         &self,
         of: &Selection,
@@ -133,9 +135,14 @@ impl Store {
         let (condition, bound) = of.condition();
         let metadata_column = if with_metadata { "metadata" } else { "NULL" };
         let connection = self.read();
+        let (source, order) = if of.customer_id.is_none() && is_wide(&connection, of.period)? {
+            ("event NOT INDEXED", "seq")
+        } else {
+            ("event", "occurred, seq")
+        };
         let mut statement = connection.prepare_cached(&format!(
             "SELECT customer_id, event_name, occurred, {metadata_column}
-             FROM event WHERE {condition} ORDER BY occurred, seq"
+             FROM {source} WHERE {condition} ORDER BY {order}"
         ))?;
         let mut rows = statement.query(params_from_iter(bound))?;
         while let Some(row) = rows.next()? {
@@ -202,6 +209,18 @@ impl Selection {
         }
         (sql, bound)
     }
+}
+
+/// Whether so many of the events are of a period that reading all of them costs less than to look up
+/// each of these by its time.
+fn is_wide(connection: &Connection, period: Period) -> rusqlite::Result<bool> {
+    let (condition, bound) = Selection { period, ..Selection::default() }.condition();
+    let all: Option<i64> =
+        connection.prepare_cached("SELECT max(seq) FROM event")?.query_row([], |row| row.get(0))?;
+    let of_it: i64 = connection
+        .prepare_cached(&format!("SELECT count(*) FROM event WHERE {condition}"))?
+        .query_row(params_from_iter(bound), |row| row.get(0))?;
+    Ok(of_it > all.unwrap_or(0) / WIDE)
 }
 
 impl Period {
