@@ -1,4 +1,5 @@
-// Makes the pictures of the page in docs/images: `DODOMETER_BIN=… node tests/page/screenshots.mjs`
+// Makes the pictures of the page in docs/images: `DODOMETER_BIN=… node tests/page/screenshots.mjs`. With a data file
+// of a million events, as the server's example `million` makes one, also one of that: `… screenshots.mjs million.db`
 
 import { mkdirSync, statSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -21,8 +22,8 @@ async function picture(browser, meter, name, { path = '/', ready, full = false, 
   console.log(`${file}  ${Math.ceil(statSync(file).size / 1024)} kB`);
 }
 
-async function withMeter(run) {
-  const meter = await startMeter();
+async function withMeter(run, options) {
+  const meter = await startMeter(options);
   try {
     await run(meter);
   } finally {
@@ -62,6 +63,17 @@ try {
       ready: (page) => shows(page, '#who-name', 'cus_007'),
     });
   });
+  const [data] = process.argv.slice(2);
+  if (data) {
+    await withMeter(
+      (meter) =>
+        picture(browser, meter, 'million', {
+          path: '/?period=all',
+          ready: (page) => shows(page, '#calls', '1,000,000'),
+        }),
+      { data },
+    );
+  }
 } finally {
   await browser.close();
 }
