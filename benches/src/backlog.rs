@@ -2,16 +2,16 @@
 //!
 //! The client is a process of its own, so that its memory is nobody else's.
 
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::Result;
 use dodo_ingestion::Durability;
 use serde::{Deserialize, Serialize};
 
 use crate::Plan;
+use crate::child::Talking;
 use crate::clients::{Ours, dead_port};
 use crate::figures::{Aim, Section, number};
 use crate::sink::Sink;
@@ -90,24 +90,12 @@ type Round = (Report, Report, crate::sink::Counts, f64);
 
 fn round(plan: &Plan, calls: u64) -> Result<Round> {
     let port = dead_port()?;
-    let mut child = Command::new(std::env::current_exe()?)
-        .args(["--as", "backlog", "--port", &port.to_string(), "--calls", &calls.to_string()])
-        .arg("--dir")
-        .arg(&plan.dir)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let mut go = child.stdin.take().context("no standard input")?;
-    let mut lines = BufReader::new(child.stdout.take().context("no standard output")?).lines();
-    let mut report = || -> Result<Report> {
-        let line = lines.next().context("the client process has ended")??;
-        Ok(serde_json::from_str(&line)?)
-    };
-    let accepted = report()?;
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["--as", "backlog", "--port", &port.to_string(), "--calls", &calls.to_string()]);
+    let mut child = Talking::start(command.arg("--dir").arg(&plan.dir))?;
+    let accepted = child.reply()?;
     let mut sink = Sink::start(port)?;
-    writeln!(go)?;
-    let mut drained = report()?;
-    ensure!(child.wait()?.success(), "the client process failed");
+    let mut drained: Report = child.finish()?;
     let counts = sink.counts()?;
     counts.check(calls)?;
     let waited = drained.seconds - counts.seconds;

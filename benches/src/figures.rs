@@ -145,8 +145,8 @@ impl fmt::Display for Section {
             let Spread { min, median, max } = row.figure;
             let (ratio, to) =
                 row.ratio.as_ref().map_or_else(Default::default, |Ratio { to, ratio }| {
-                    let Spread { min, median, max } = ratio;
-                    (format!("{median:.2} ({min:.2}–{max:.2})"), to.clone())
+                    let [median, min, max] = [ratio.median, ratio.min, ratio.max].map(times);
+                    (format!("{median} ({min}–{max})"), to.clone())
                 });
             let (what, unit) = (row.what.clone(), row.unit.to_owned());
             [what, number(min), number(median), number(max), unit, ratio, to, row.verdict()]
@@ -172,6 +172,15 @@ impl fmt::Display for Section {
             write!(f, "\n  {note}")?;
         }
         if self.notes.is_empty() { Ok(()) } else { writeln!(f) }
+    }
+}
+
+/// A ratio with about three digits that tell something.
+fn times(ratio: f64) -> String {
+    match ratio.abs() {
+        0.0..0.1 => format!("{ratio:.4}"),
+        0.1..100.0 => format!("{ratio:.2}"),
+        _ => number(ratio),
     }
 }
 
@@ -209,6 +218,11 @@ mod tests {
         section.compared("a", "ns", &[2.0, 40.0], ("b", &[1.0, 20.0]), Some(Aim::AtMost(2.0)));
         let text = section.to_string();
         assert!(text.contains("2.00 (2.00–2.00)") && text.contains("≤ 2 ✓"), "{text}");
+    }
+
+    #[test]
+    fn small_ratios_keep_their_digits() {
+        assert_eq!([0.001, 0.5, 123.4].map(times), ["0.0010", "0.50", "123"]);
     }
 
     #[test]

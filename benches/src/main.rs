@@ -8,6 +8,18 @@
 //! | `today`      | calls accepted and delivered | one request per call, 100 at a time |
 //! | `middleware` | requests to a metered route | the same route without the layer |
 //!
+//! `cargo xtask bench python` and `cargo xtask bench node` compare the packages of these languages with what their
+//! users have today: the contenders are the scripts in `python/` and `node/`.
+//!
+//! | bench        | measures | beside |
+//! |--------------|----------|--------|
+//! | `python`: `accepting`  | a call accepted | `capture` of `posthog`, `track` of Segment, building the event |
+//! | `python`: `delivering` | calls accepted and delivered | the official SDK, 100 and 1000 a request |
+//! | `python`: `fastapi`    | requests to a metered route | the same without middleware, and with Apitally's |
+//! | `node`: `adding`       | a call added to a batch | the existing package, `capture` of `posthog`, building the call |
+//! | `node`: `delivering`   | calls added and delivered: time, requests, processor, memory | the existing package, the official SDK, `posthog` |
+//! | `node`: `express`, `fastify` | requests to a metered route | the same without middleware |
+//!
 //! The contenders of a bench take turns, round by round, in one run; a ratio is taken within a round,
 //! so that what else the machine does falls on both sides of it. The server is this program's own
 //! child process and the same for all. Counts are checked exactly at the server: a wrong count fails
@@ -20,12 +32,18 @@
 
 mod accepting;
 mod backlog;
+mod child;
 mod clients;
 mod cpu;
 mod delivering;
 mod event;
 mod figures;
+mod load;
 mod middleware;
+mod node;
+mod python;
+mod route;
+mod scripts;
 mod sink;
 mod today;
 
@@ -38,6 +56,8 @@ use clap::{Parser, ValueEnum};
 use crate::figures::Section;
 
 /// Compares dodo-ingestion with what bounds it and with what users have today.
+///
+/// `cargo xtask bench python` and `cargo xtask bench node` compare the packages of these languages.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench")]
 struct Options {
@@ -59,6 +79,12 @@ struct Options {
     /// Where spools and files are written; choose a disk that is worth measuring
     #[arg(long, value_name = "DIRECTORY", default_value_os_t = std::env::temp_dir())]
     dir: PathBuf,
+    /// The interpreter of the contenders in Python, which are compared then
+    #[arg(long, hide = true, value_name = "PROGRAM")]
+    python: Option<PathBuf>,
+    /// The same in JavaScript
+    #[arg(long, hide = true, value_name = "PROGRAM", conflicts_with = "python")]
+    node: Option<PathBuf>,
     /// What this process is, when another of this program started it
     #[arg(long = "as", hide = true)]
     role: Option<Role>,
@@ -81,6 +107,8 @@ struct Plan {
     cpu: bool,
     rounds: usize,
     dir: PathBuf,
+    /// Of the contenders that are scripts.
+    interpreter: Option<PathBuf>,
 }
 
 impl Plan {
@@ -91,12 +119,23 @@ impl Plan {
 }
 
 type Bench = fn(&Plan) -> Result<Section>;
-const BENCHES: [(&str, Bench); 5] = [
+const RUST: &[(&str, Bench)] = &[
     ("accepting", accepting::run),
     ("delivering", delivering::run),
     ("backlog", backlog::run),
     ("today", today::run),
     ("middleware", middleware::run),
+];
+const PYTHON: &[(&str, Bench)] = &[
+    ("accepting", python::accepting),
+    ("delivering", python::delivering),
+    ("fastapi", python::fastapi),
+];
+const NODE: &[(&str, Bench)] = &[
+    ("adding", node::adding),
+    ("delivering", node::delivering),
+    ("express", node::express),
+    ("fastify", node::fastify),
 ];
 
 fn main() -> ExitCode {
@@ -120,18 +159,27 @@ fn compare(options: &Options) -> Result<()> {
         bail!("this system does not tell what a thread spent on a processor");
     }
     let rounds = options.rounds.map_or(if options.quick { 3 } else { 9 }, usize::from);
-    let plan = Plan { quick: options.quick, cpu: options.cpu, rounds, dir: options.dir.clone() };
-    let chosen: Vec<_> = BENCHES
-        .into_iter()
+    let (benches, interpreter) = match (&options.python, &options.node) {
+        (Some(python), _) => (PYTHON, Some(python.clone())),
+        (None, Some(node)) => (NODE, Some(node.clone())),
+        (None, None) => (RUST, None),
+    };
+    let plan = Plan {
+        quick: options.quick,
+        cpu: options.cpu,
+        rounds,
+        dir: options.dir.clone(),
+        interpreter,
+    };
+    let chosen: Vec<_> = benches
+        .iter()
         .filter(|(name, _)| {
             options.filters.is_empty() || options.filters.iter().any(|word| name.contains(word))
         })
         .collect();
     if chosen.is_empty() {
-        bail!(
-            "no bench has that in its name; there are {}",
-            BENCHES.map(|(name, _)| name).join(", ")
-        );
+        let names: Vec<&str> = benches.iter().map(|(name, _)| *name).collect();
+        bail!("no bench has that in its name; there are {}", names.join(", "));
     }
     let mut sections = Vec::new();
     for (name, bench) in chosen {

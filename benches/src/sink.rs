@@ -4,8 +4,7 @@
 //! It keeps the ids that it saw, so that a call which came twice cannot hide one that was lost.
 
 use std::collections::HashSet;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,6 +14,11 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+
+use crate::child::Talking;
+
+/// What stands before an event's id in a body for the billing API.
+pub(crate) const EVENT_ID: &str = r#""event_id":""#;
 
 /// What the server has taken since it was last asked to forget.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
@@ -52,34 +56,18 @@ impl Counts {
 /// The server process, seen from the one that compares. Ends with it.
 #[derive(Debug)]
 pub(crate) struct Sink {
-    child: Child,
-    commands: ChildStdin,
-    replies: BufReader<ChildStdout>,
+    child: Talking,
     port: u16,
-}
-
-impl Drop for Sink {
-    fn drop(&mut self) {
-        // Nothing is left to do about a child that is gone already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 impl Sink {
     /// On this port; on any free one if it is 0.
     pub(crate) fn start(port: u16) -> Result<Self> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .args(["--as", "sink", "--port", &port.to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("the server cannot be started")?;
-        let commands = child.stdin.take().context("no standard input")?;
-        let replies = BufReader::new(child.stdout.take().context("no standard output")?);
-        let mut sink = Self { child, commands, replies, port };
-        sink.port = sink.reply::<u16>()?;
-        Ok(sink)
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["--as", "sink", "--port", &port.to_string()]);
+        let mut child = Talking::start(&mut command)?;
+        let port = child.reply()?;
+        Ok(Self { child, port })
     }
 
     pub(crate) fn base_url(&self) -> String {
@@ -88,7 +76,12 @@ impl Sink {
 
     /// Forgets what came so far.
     pub(crate) fn forget(&mut self) -> Result<()> {
-        self.ask("forget").map(drop)
+        self.know_by(EVENT_ID)
+    }
+
+    /// Forgets what came so far, and knows an event by another key from now on.
+    pub(crate) fn know_by(&mut self, key: &str) -> Result<()> {
+        self.ask(&format!("forget {key}")).map(drop)
     }
 
     /// Takes requests and answers none until [`Sink::release`].
@@ -106,19 +99,14 @@ impl Sink {
     }
 
     fn ask(&mut self, command: &str) -> Result<Counts> {
-        writeln!(self.commands, "{command}")?;
-        self.reply()
-    }
-
-    fn reply<T: for<'de> Deserialize<'de>>(&mut self) -> Result<T> {
-        let mut line = String::new();
-        self.replies.read_line(&mut line)?;
-        serde_json::from_str(&line).context("the server has ended")
+        self.child.tell(command)?;
+        self.child.reply()
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Taken {
+    key: memmem::Finder<'static>,
     requests: u64,
     bytes: u64,
     /// One a line.
@@ -128,6 +116,11 @@ struct Taken {
 }
 
 impl Taken {
+    fn new(key: &str) -> Self {
+        let key = memmem::Finder::new(key).into_owned();
+        Self { key, requests: 0, bytes: 0, ids: Vec::new(), first: None, last: None }
+    }
+
     fn counts(&self) -> Counts {
         let ids = || self.ids.split_inclusive(|byte| *byte == b'\n');
         let taken = self.first.zip(self.last);
@@ -150,7 +143,7 @@ fn lock(taken: &Mutex<Taken>) -> MutexGuard<'_, Taken> {
 /// The server process's own life.
 pub(crate) fn serve(port: u16) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let taken = Shared::default();
+    let taken = Shared::new(Mutex::new(Taken::new(EVENT_ID)));
     let (hold, held) = watch::channel(false);
     runtime.block_on(async {
         let listener = TcpListener::bind(("127.0.0.1", port)).await.context("cannot listen")?;
@@ -173,14 +166,15 @@ pub(crate) fn serve(port: u16) -> Result<()> {
 fn obey(taken: &Mutex<Taken>, hold: &watch::Sender<bool>) -> Result<()> {
     for command in std::io::stdin().lines() {
         let command = command?;
-        match &*command {
-            "forget" => *lock(taken) = Taken::default(),
+        let (verb, key) = command.split_once(' ').unwrap_or((&command, ""));
+        match verb {
+            "forget" => *lock(taken) = Taken::new(key),
             "hold" => hold.send_modify(|held| *held = true),
             "release" | "count" => {}
             other => bail!("unknown command {other:?}"),
         }
         let counts = lock(taken).counts();
-        if command == "release" {
+        if verb == "release" {
             hold.send_modify(|held| *held = false);
         }
         println!("{}", serde_json::to_string(&counts)?);
@@ -193,7 +187,6 @@ async fn answer_all(
     taken: Shared,
     mut held: watch::Receiver<bool>,
 ) -> Result<()> {
-    let key = memmem::Finder::new(br#""event_id":""#);
     let mut buffer = Vec::with_capacity(512 << 10);
     loop {
         let head = loop {
@@ -208,7 +201,7 @@ async fn answer_all(
         while buffer.len() < end {
             ensure!(stream.read_buf(&mut buffer).await? > 0, "the request ends early");
         }
-        let events = lock(&taken).take(&key, &buffer[head..end]);
+        let events = lock(&taken).take(&buffer[head..end]);
         held.wait_for(|held| !*held).await?;
         let body = format!(r#"{{"ingested_count":{events}}}"#);
         let answer = format!(
@@ -225,13 +218,13 @@ async fn answer_all(
 
 impl Taken {
     /// Counts a request; returns how many events its body holds.
-    fn take(&mut self, key: &memmem::Finder<'_>, body: &[u8]) -> usize {
+    fn take(&mut self, body: &[u8]) -> usize {
         self.first.get_or_insert_with(Instant::now);
         self.requests += 1;
         self.bytes += body.len() as u64;
         let mut events = 0;
-        for at in key.find_iter(body) {
-            let id = &body[at + key.needle().len()..];
+        for at in self.key.find_iter(body) {
+            let id = &body[at + self.key.needle().len()..];
             let length = memchr::memchr(b'"', id).unwrap_or(id.len());
             self.ids.extend_from_slice(&id[..length]);
             self.ids.push(b'\n');
@@ -255,10 +248,9 @@ mod tests {
 
     #[test]
     fn events_are_counted_by_their_ids() {
-        let mut taken = Taken::default();
-        let key = memmem::Finder::new(br#""event_id":""#);
+        let mut taken = Taken::new(EVENT_ID);
         let body = br#"{"events":[{"event_id":"a","x":1},{"event_id":"b"},{"event_id":"a"}]}"#;
-        assert_eq!(taken.take(&key, body), 3);
+        assert_eq!(taken.take(body), 3);
         let counts = taken.counts();
         assert_eq!((counts.requests, counts.events, counts.distinct), (1, 3, 2));
         assert!(counts.check(3).is_err());

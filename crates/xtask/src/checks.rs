@@ -12,10 +12,10 @@
 
 mod kotlin;
 mod lanes;
-mod node;
+pub(crate) mod node;
 mod packages;
 mod page;
-mod python;
+pub(crate) mod python;
 mod rust;
 mod screen;
 mod strangers;
@@ -105,9 +105,9 @@ enum Lane {
 }
 
 /// What a running step works with.
-struct Job<'a> {
-    workspace: &'a Workspace,
-    log: &'a mut Log,
+pub(crate) struct Job<'a> {
+    pub(crate) workspace: &'a Workspace,
+    pub(crate) log: &'a mut Log,
 }
 
 impl Job<'_> {

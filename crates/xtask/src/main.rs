@@ -19,6 +19,7 @@
     reason = "a command line talks to its terminal"
 )]
 
+mod bench;
 mod checks;
 mod fuzz;
 mod generate;
@@ -62,7 +63,7 @@ enum Command {
     },
     /// Run seeds of the simulator; exit with 1 if a promise is broken in one
     Sim(run::Seeds),
-    /// Run the benches; the arguments are the benches' own
+    /// Run the benches, `bench python` and `bench node` those of these languages; the arguments are the benches' own
     #[command(disable_help_flag = true)]
     Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -103,7 +104,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Test(options) => checks::run(&workspace, &options),
         Command::Soak { args } => run::soak(&workspace, &args),
         Command::Sim(seeds) => run::sim(&workspace, &seeds),
-        Command::Bench { args } => run::bench(&workspace, &args),
+        Command::Bench { args } => bench::run(&workspace, &args),
         Command::Fuzz { target, seconds } => fuzz::run(&workspace, target.as_deref(), seconds),
         Command::Gen { check } => generate::run(&workspace, check),
         Command::Package(options) => package::run(&workspace, &options),

@@ -1,4 +1,4 @@
-//! `demo`, `soak` and `bench`: build a program, then become it. `sim` runs a test.
+//! `demo` and `soak`: build a program, then become it. `sim` runs a test.
 //!
 //! Where the system can, this process is replaced, so that standard output, the exit status and Ctrl-C are the
 //! program's own. Cargo's progress goes to standard error.
@@ -11,8 +11,6 @@ use anyhow::{Context, Result};
 use crate::process;
 use crate::workspace::Workspace;
 
-/// The package of the benches.
-const BENCHES: &str = "dodo-ingestion-benches";
 /// The package of the loops that kill processes.
 const LIFECYCLE: &str = "dodo-ingestion-lifecycle";
 
@@ -65,8 +63,8 @@ pub(crate) fn sim(workspace: &Workspace, seeds: &Seeds) -> Result<ExitCode> {
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn build(workspace: &Workspace, packages: &[&str]) -> Result<bool> {
-    let mut build = workspace.cargo(["build", "--quiet", "--release", "--locked", "--bins"]);
+pub(crate) fn build(workspace: &Workspace, packages: &[&str]) -> Result<bool> {
+    let mut build = workspace.cargo(["build", "--quiet", "--release", "--locked"]);
     for package in packages {
         build.args(["--package", package]);
     }
@@ -75,29 +73,22 @@ fn build(workspace: &Workspace, packages: &[&str]) -> Result<bool> {
 }
 
 /// In the directory of whoever asked, for the paths among the arguments.
-fn here(mut command: Command) -> Command {
+pub(crate) fn here(mut command: Command) -> Command {
     if let Ok(here) = std::env::current_dir() {
         command.current_dir(here);
     }
     command
 }
 
-pub(crate) fn bench(workspace: &Workspace, args: &[OsString]) -> Result<ExitCode> {
-    let mut command =
-        workspace.cargo(["run", "--quiet", "--release", "--locked", "--package", BENCHES, "--"]);
-    command.args(args);
-    become_command(command)
-}
-
 #[cfg(unix)]
-fn become_command(mut command: Command) -> Result<ExitCode> {
+pub(crate) fn become_command(mut command: Command) -> Result<ExitCode> {
     use std::os::unix::process::CommandExt as _;
     let error = command.exec();
     Err(error).with_context(|| process::describe(&command))
 }
 
 #[cfg(not(unix))]
-fn become_command(mut command: Command) -> Result<ExitCode> {
+pub(crate) fn become_command(mut command: Command) -> Result<ExitCode> {
     let status = command.status().with_context(|| process::describe(&command))?;
     Ok(status
         .code()

@@ -49,8 +49,14 @@ impl Workspace {
 
     /// A built C dynamic library of the `debug` profile, by the name of its crate.
     pub(crate) fn library(&self, krate: &str) -> PathBuf {
+        self.library_of("debug", krate)
+    }
+
+    /// The same of another profile.
+    pub(crate) fn library_of(&self, profile: &str, krate: &str) -> PathBuf {
         let name = krate.replace('-', "_");
-        self.built().join(format!("{}{name}{}", env::consts::DLL_PREFIX, env::consts::DLL_SUFFIX))
+        let file = format!("{}{name}{}", env::consts::DLL_PREFIX, env::consts::DLL_SUFFIX);
+        self.target.join(profile).join(file)
     }
 
     /// A command that starts in the root of the checkout.

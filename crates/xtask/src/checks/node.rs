@@ -1,5 +1,7 @@
 //! The Node package, against the library that `rust/build` has built.
 
+use std::path::Path;
+
 use anyhow::Result;
 
 use super::{Job, Lane, Part, Step};
@@ -25,15 +27,11 @@ pub(super) const PART: Part = Part {
             needs: &["rust/build"],
             lane: Lane::Tools,
             runner: None,
-            run: |job| {
-                let library = job.workspace.library("dodo-ingestion-napi");
-                job.install(&library, &job.workspace.path("node/native/dodo_ingestion.node"))?;
-                Ok(())
-            },
+            run: |job| install(job, &job.workspace.library("dodo-ingestion-napi")),
         },
         Step {
             id: "node/lint",
-            about: "biome",
+            about: "biome, on the package and on its benches",
             needs: &["node/setup"],
             lane: Lane::Tools,
             runner: None,
@@ -58,8 +56,13 @@ pub(super) const PART: Part = Part {
     ],
 };
 
+/// Puts a built library in the place of the addon.
+pub(crate) fn install(job: &mut Job<'_>, library: &Path) -> Result<()> {
+    job.install(library, &job.workspace.path("node/native/dodo_ingestion.node"))
+}
+
 /// Installs the packages of a directory's lock file, unless that has been done.
-pub(super) fn npm_ci(job: &mut Job<'_>, directory: &str) -> Result<()> {
+pub(crate) fn npm_ci(job: &mut Job<'_>, directory: &str) -> Result<()> {
     let path = job.workspace.path(directory);
     let stamp = path.join("node_modules/.package-lock.installed");
     job.once(&path.join("package-lock.json"), &stamp, |job| {
@@ -71,7 +74,7 @@ pub(super) fn npm_ci(job: &mut Job<'_>, directory: &str) -> Result<()> {
 }
 
 /// Runs a script of a directory's `package.json`.
-pub(super) fn npm(job: &mut Job<'_>, directory: &str, name: &str) -> Result<()> {
+pub(crate) fn npm(job: &mut Job<'_>, directory: &str, name: &str) -> Result<()> {
     let mut command = job.command(system::script("npm"), directory)?;
     command.args(["run", "--silent", name]);
     job.run(command)

@@ -1,6 +1,7 @@
 //! The Python package, against the library that `rust/build` has built.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -31,13 +32,7 @@ pub(super) const PART: Part = Part {
             needs: &["rust/build"],
             lane: Lane::Tools,
             runner: None,
-            run: |job| {
-                let suffix = if cfg!(windows) { "pyd" } else { "abi3.so" };
-                let place = format!("python/src/dodo_ingestion/_native.{suffix}");
-                let library = job.workspace.library("dodo-ingestion-pyo3");
-                job.install(&library, &job.workspace.path(&place))?;
-                Ok(())
-            },
+            run: |job| install(job, &job.workspace.library("dodo-ingestion-pyo3")),
         },
         Step {
             id: "python/ruff",
@@ -46,7 +41,7 @@ pub(super) const PART: Part = Part {
             lane: Lane::Tools,
             runner: None,
             run: |job| {
-                let places = [".", "../tests/packages"];
+                let places = [".", "../benches/python", "../tests/packages"];
                 tool(job, "ruff", &[&["check"], &places[..]].concat())?;
                 tool(job, "ruff", &[&["format", "--check"], &places[..]].concat())
             },
@@ -77,6 +72,13 @@ pub(super) const PART: Part = Part {
         },
     ],
 };
+
+/// Puts a built library in the place of the extension module.
+pub(crate) fn install(job: &mut Job<'_>, library: &Path) -> Result<()> {
+    let suffix = if cfg!(windows) { "pyd" } else { "abi3.so" };
+    let place = format!("python/src/dodo_ingestion/_native.{suffix}");
+    job.install(library, &job.workspace.path(&place))
+}
 
 fn setup(job: &mut Job<'_>) -> Result<()> {
     let path = job.workspace.path(REQUIREMENTS);

@@ -1,0 +1,147 @@
+//! Our Python package beside what users of Python have today.
+
+use anyhow::Result;
+use serde::Deserialize;
+
+use crate::Plan;
+use crate::figures::{Aim, Section, number};
+use crate::route;
+use crate::scripts::{self, Contender};
+use crate::sink::{Counts, EVENT_ID, Sink};
+
+#[derive(Debug, Deserialize)]
+struct Accepted {
+    nanoseconds: f64,
+    /// Calls, the unmeasured ones included.
+    made: u64,
+}
+
+const BUILT: Contender =
+    Contender { name: "building the event", argument: "build-event", key: EVENT_ID };
+const TRACKED: Contender = Contender { name: "track_api_call", argument: "ours", key: EVENT_ID };
+const POSTHOG: Contender =
+    Contender { name: "posthog capture", argument: "posthog", key: r#""uuid": ""# };
+const SEGMENT: Contender =
+    Contender { name: "segment track", argument: "segment", key: r#""messageId": ""# };
+
+/// What a call costs the thread that makes it.
+pub(crate) fn accepting(plan: &Plan) -> Result<Section> {
+    let script = "python/accepting.py";
+    let calls = plan.calls(100_000, 20_000);
+    // The queues of the others hold 10,000.
+    let queued = plan.calls(8_000, 2_000);
+    let mut sink = Sink::start(0)?;
+    let contenders = [
+        (BUILT, calls, false),
+        (POSTHOG, queued, true),
+        (SEGMENT, queued, true),
+        (TRACKED, calls, true),
+    ];
+    let mut figures = contenders.map(|_| Vec::new());
+    for _ in 0..plan.rounds {
+        for ((contender, calls, delivers), figures) in contenders.iter().zip(&mut figures) {
+            let accepted: Accepted = scripts::run(plan, script, contender, *calls, &mut sink)?;
+            sink.counts()?.check(if *delivers { accepted.made } else { 0 })?;
+            figures.push(accepted.nanoseconds);
+        }
+    }
+    let [built, posthog, segment, ours] = figures;
+    let cheaper: Vec<f64> =
+        posthog.iter().zip(&segment).map(|(one, other)| one.min(*other)).collect();
+    let mut section = Section::new(
+        "accepting",
+        format!(
+            "nanoseconds of {} that a call costs its thread in Python, what is called being \
+             delivered at the same time; {} rounds of {} calls ({} where they wait in a queue)",
+            if plan.cpu { "processor" } else { "wall clock" },
+            plan.rounds,
+            number(calls as f64),
+            number(queued as f64)
+        ),
+    );
+    let reference = (TRACKED.name, &ours[..]);
+    section
+        .compared(BUILT.name, "ns", &built, reference, None)
+        .compared(POSTHOG.name, "ns", &posthog, reference, None)
+        .compared(SEGMENT.name, "ns", &segment, reference, None)
+        .compared(
+            TRACKED.name,
+            "ns",
+            &ours,
+            ("the cheaper of the two", &cheaper),
+            Some(Aim::AtMost(0.1)),
+        );
+    section.note(format!(
+        "{}: uuid4, the time as text, and the dictionary. The loop around a call and the making of its \
+         metadata are in all four figures.",
+        BUILT.name
+    ));
+    section.note(
+        "posthog and segment: with their defaults, sending to the loopback interface on their own \
+         threads. Ours has the call in the operating system's hands when it returns; theirs have it in \
+         a queue in memory."
+            .into(),
+    );
+    Ok(section)
+}
+
+#[derive(Debug, Deserialize)]
+struct Delivered {
+    seconds: f64,
+}
+
+/// Calls made and delivered, a second.
+pub(crate) fn delivering(plan: &Plan) -> Result<Section> {
+    let calls = plan.calls(50_000, 10_000);
+    let contenders = [
+        Contender { name: "official SDK, 100 by hand", argument: "sdk-100", key: EVENT_ID },
+        Contender { name: "official SDK, 1000 by hand", argument: "sdk-1000", key: EVENT_ID },
+        TRACKED,
+    ];
+    let mut sink = Sink::start(0)?;
+    let mut rates = contenders.map(|_| Vec::new());
+    let mut counts = contenders.map(|_| Counts::default());
+    for _ in 0..plan.rounds {
+        for ((contender, rates), counts) in contenders.iter().zip(&mut rates).zip(&mut counts) {
+            let delivered: Delivered =
+                scripts::run(plan, "python/delivering.py", contender, calls, &mut sink)?;
+            *counts = sink.counts()?;
+            counts.check(calls)?;
+            rates.push(calls as f64 / delivered.seconds);
+        }
+    }
+    let mut section = Section::new(
+        "delivering",
+        format!(
+            "calls a second in Python, from the first that is made to the last that is acknowledged, no \
+             limit on requests; {} rounds of {} calls",
+            plan.rounds,
+            number(calls as f64)
+        ),
+    );
+    let [hundreds, thousands, ours] = &rates;
+    section
+        .row(contenders[0].name, "calls/s", hundreds)
+        .row(contenders[1].name, "calls/s", thousands)
+        .compared(TRACKED.name, "calls/s", ours, (contenders[1].name, thousands), None);
+    for (contender, counts) in contenders.iter().zip(counts) {
+        section.note(format!(
+            "{}: {} requests of {} calls",
+            contender.name,
+            number(counts.requests as f64),
+            number(counts.calls_per_request())
+        ));
+    }
+    Ok(section)
+}
+
+/// A route of FastAPI.
+pub(crate) fn fastapi(plan: &Plan) -> Result<Section> {
+    route::compare(
+        plan,
+        "fastapi",
+        "a route of FastAPI under uvicorn (uvloop, httptools)",
+        "python/fastapi_route.py",
+        &[("without", "without"), ("with ours", "ours"), ("with Apitally's", "apitally")],
+    )
+}

@@ -1,0 +1,108 @@
+//! Contenders in other languages: scripts beside this crate's sources, each run in a process of its own, fresh in each
+//! round, with a directory of its own for a spool.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tempfile::TempDir;
+
+use crate::Plan;
+use crate::child::Talking;
+use crate::load::{self, Latency};
+use crate::sink::Sink;
+
+/// One of the contenders that a script can be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Contender {
+    /// How its rows are called.
+    pub(crate) name: &'static str,
+    /// How the script calls it.
+    pub(crate) argument: &'static str,
+    /// What stands before the id of an event in the bodies that it sends.
+    pub(crate) key: &'static str,
+}
+
+#[derive(Debug)]
+struct Script {
+    child: Talking,
+    /// Removed after its end.
+    _dir: TempDir,
+}
+
+impl Script {
+    fn start(
+        plan: &Plan,
+        script: &str,
+        contender: &Contender,
+        calls: u64,
+        sink: &Sink,
+    ) -> Result<Self> {
+        let interpreter = plan.interpreter.as_ref().context("no interpreter")?;
+        let dir = TempDir::with_prefix_in("dodo-ingestion-bench-", &plan.dir)?;
+        let mut command = Command::new(interpreter);
+        command
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(script))
+            .arg(contender.argument)
+            .args(["--base-url", &sink.base_url(), "--calls", &calls.to_string(), "--dir"])
+            .arg(dir.path());
+        if plan.cpu {
+            command.arg("--cpu");
+        }
+        Ok(Self { child: Talking::start(&mut command)?, _dir: dir })
+    }
+}
+
+/// Runs a contender to its end; what it measured. The server counts from zero for it.
+pub(crate) fn run<T: DeserializeOwned>(
+    plan: &Plan,
+    script: &str,
+    contender: &Contender,
+    calls: u64,
+    sink: &mut Sink,
+) -> Result<T> {
+    sink.know_by(contender.key)?;
+    let script = Script::start(plan, script, contender, calls, sink)?;
+    script.child.finish().with_context(|| contender.name)
+}
+
+/// What a contender that serves a route says of itself.
+#[derive(Debug, Deserialize)]
+struct Up {
+    port: u16,
+}
+
+#[derive(Debug, Deserialize)]
+struct Down {
+    /// Of processor, between the two.
+    cpu_seconds: f64,
+}
+
+/// A round of a route.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Served {
+    pub(crate) latency: Latency,
+    /// Microseconds of processor that a request cost the server's process.
+    pub(crate) cpu: f64,
+}
+
+/// Starts a contender that serves a route, and asks it so often over one connection: a server of one thread would
+/// make the requests of several wait for each other.
+pub(crate) fn serve(
+    plan: &Plan,
+    script: &str,
+    contender: &Contender,
+    requests: u64,
+    sink: &mut Sink,
+) -> Result<Served> {
+    sink.know_by(contender.key)?;
+    let mut script = Script::start(plan, script, contender, 0, sink)?;
+    let up: Up = script.child.reply().with_context(|| contender.name)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let latency = runtime.block_on(load::ask(([127, 0, 0, 1], up.port).into(), 1, requests))?;
+    let down: Down = script.child.finish().with_context(|| contender.name)?;
+    let cpu = down.cpu_seconds * 1e6 / load::made(1, requests) as f64;
+    Ok(Served { latency, cpu })
+}
