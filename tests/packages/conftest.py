@@ -2,32 +2,47 @@
 
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 
 LIMIT = 300
 # What a user's machine has besides the packages. npm runs programs with `sh`, itself with `env`.
 SYSTEM = ["node", "npm", "npx", "sh", "env"]
+LICENCES = {"LICENSE-MIT", "LICENSE-APACHE"}
+SERVE = ["serve", "--listen", "127.0.0.1:0", "--json"]
+
+README = Path(__file__).parents[2] / "README.md"
+README_BILL = [
+    ("cus_1", {"endpoint": "/v1/users/{id}", "status_code": 200}),
+    ("cus_2", {"endpoint": "/v1/search"}),
+]
+
+
+def dist() -> Path:
+    """The directory that `cargo xtask package` has filled."""
+    return Path(os.environ["DIST"])
 
 
 def only(pattern: str) -> Path:
-    """The one package of its kind; DIST is the directory that `cargo xtask package` has filled."""
-    found = sorted(Path(os.environ["DIST"]).glob(pattern))
+    """The one package of its kind."""
+    found = sorted(dist().glob(pattern))
     assert len(found) == 1, found
     return found[0]
 
 
-def platform_package() -> Path:
-    return only("dodometer-[a-z]*.tgz")
-
-
-def launcher_package() -> Path:
-    return only("dodometer-[0-9]*.tgz")
+def npm_packages(name: str) -> tuple[Path, Path]:
+    """A package for npm, and what it needs on this platform."""
+    return only(f"{name}-[0-9]*.tgz"), only(f"{name}-[a-z]*-[0-9]*.tgz")
 
 
 def assert_exact(output: str) -> None:
@@ -35,6 +50,13 @@ def assert_exact(output: str) -> None:
     bill = json.loads(output.splitlines()[-1])
     assert bill["billed"] + bill["errors"] == bill["accepted"] > 0
     assert bill["dead_lettered"] == 0
+
+
+def readme(language: str) -> str:
+    """The lines of the README in a language."""
+    (code,) = re.findall(rf"```{language}\n(.*?)```", README.read_text(), re.DOTALL)
+    assert isinstance(code, str)
+    return code
 
 
 @dataclass
@@ -72,6 +94,51 @@ class Machine:
         finished = self.run(*arguments)
         assert finished.returncode == 0, f"{finished.stdout}\n{finished.stderr}"
         return finished.stdout
+
+    def assert_bills(self, meter: str | Path, *program: str | Path) -> None:
+        """Run the README's lines against an installed meter: it has billed what they say."""
+        with serving(self, meter) as (_, url):
+            billing = {"DODO_PAYMENTS_API_KEY": "readme", "DODO_PAYMENTS_BASE_URL": url}
+            replace(self, environment={**self.environment, **billing}).done(*program)
+            request = Request(f"{url}/events", headers={"Authorization": "Bearer readme"})  # noqa: S310
+            with urlopen(request, timeout=LIMIT) as answer:  # noqa: S310
+                events = json.load(answer)["items"]
+        bill = [(event["customer_id"], event["metadata"]) for event in events]
+        assert sorted(bill, key=lambda call: call[0]) == README_BILL
+
+
+def take_terminal() -> None:
+    """Make a terminal on standard input that of the session, as it does which opens it first."""
+    if os.isatty(0):
+        os.close(os.open(os.ttyname(0), os.O_RDWR))
+
+
+@contextmanager
+def serving(
+    machine: Machine, dodometer: str | Path, stdin: int = subprocess.DEVNULL
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A meter that is ready, and its URL; in the session of the terminal `stdin`, or its own."""
+    process = subprocess.Popen(
+        machine.command(dodometer, *SERVE),
+        env=machine.environment,
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+        preexec_fn=take_terminal,
+    )
+    try:
+        assert process.stdout is not None
+        ready = json.loads(process.stdout.readline())
+        assert ready["listening"]
+        yield process, ready["url"]
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(LIMIT)
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 @pytest.fixture(scope="module")

@@ -177,6 +177,11 @@ impl Job<'_> {
     }
 }
 
+/// Installs the packages of a directory's lock file, unless that has been done.
+pub(crate) fn npm_ci(workspace: &Workspace, log: &mut Log, directory: &str) -> Result<()> {
+    node::npm_ci(&mut Job { workspace, log }, directory)
+}
+
 /// How a step ended.
 enum Outcome {
     Passed(Tally),

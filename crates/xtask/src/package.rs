@@ -4,18 +4,25 @@
 //! version is the workspace's, the platforms are those of [`platform`].
 
 mod dodometer;
+mod maturin;
+mod node;
+mod npm;
 pub(crate) mod platform;
+mod python;
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use clap::builder::PossibleValuesParser;
 
 use crate::process::Log;
+use crate::system;
+use crate::venv::Venv;
 use crate::workspace::Workspace;
 use platform::Platform;
 
@@ -25,6 +32,12 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The profile of what is published.
 const PUBLISHED: &str = "dist";
 
+/// The profile of what the tests have built, and only try.
+const TRIED: &str = "dev";
+
+/// A linker that can link against an older C library than this machine has, and for other processors.
+const ZIG: &str = "ziglang==0.15.2";
+
 /// A build of everything with full optimisation on a slow machine.
 const LIMIT: Duration = Duration::from_secs(2 * 60 * 60);
 
@@ -33,7 +46,11 @@ struct Package {
     pack: fn(&mut Packing<'_>) -> Result<()>,
 }
 
-const PACKAGES: &[Package] = &[Package { name: "dodometer", pack: dodometer::pack }];
+const PACKAGES: &[Package] = &[
+    Package { name: "dodometer", pack: dodometer::pack },
+    Package { name: "python", pack: python::pack },
+    Package { name: "node", pack: node::pack },
+];
 
 /// Arguments of `cargo xtask package`.
 #[derive(Debug, clap::Args)]
@@ -70,6 +87,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
         }
         None => (host?, true),
     };
+    ensure!(native || options.profile != TRIED, "the profile {TRIED} is for this machine only");
     let out = workspace.path("dist");
     let mut log = Log::create(workspace.cache("log").join("package.log"), true)?;
     let profile = &options.profile;
@@ -94,7 +112,7 @@ impl<'a> Packing<'a> {
         out: PathBuf,
     ) -> Result<()> {
         let platform = Platform::host()?;
-        let mut packing = Packing { workspace, log, out, profile: "dev", platform, native: true };
+        let mut packing = Packing { workspace, log, out, profile: TRIED, platform, native: true };
         packing.begin()?;
         PACKAGES.iter().try_for_each(|package| (package.pack)(&mut packing))
     }
@@ -102,6 +120,35 @@ impl<'a> Packing<'a> {
     /// What lies there from another time is not handed out again.
     fn begin(&self) -> Result<()> {
         anew(&self.out)
+    }
+
+    /// Whether it is for other machines than this one.
+    fn published(&self) -> bool {
+        self.profile != TRIED
+    }
+
+    /// Whether zig links it.
+    fn zig(&self) -> bool {
+        self.published() && self.platform.libc.is_some()
+    }
+
+    /// Python tools, each in the form `name==version`.
+    fn tools(&mut self, requirements: &[&str]) -> Result<Venv> {
+        let venv = Venv::new(self.workspace, "packaging");
+        let zig = self.zig().then_some(ZIG);
+        let all: Vec<&str> = requirements.iter().copied().chain(zig).collect();
+        venv.provide(self.workspace, self.log, &all)?;
+        Ok(venv)
+    }
+
+    /// `PATH`, where zig is looked for with the first Python that is found.
+    fn path(&mut self) -> Result<OsString> {
+        let path = system::path(self.workspace)?;
+        if !self.zig() {
+            return Ok(path);
+        }
+        let programs = self.tools(&[])?.programs();
+        Ok(std::env::join_paths(std::iter::once(programs).chain(std::env::split_paths(&path)))?)
     }
 
     fn run(&mut self, mut command: Command) -> Result<()> {
@@ -122,6 +169,27 @@ fn anew(directory: &Path) -> Result<()> {
         _ => fs::create_dir_all(directory),
     }
     .with_context(|| directory.display().to_string())
+}
+
+fn only_file(directory: &Path) -> Result<PathBuf> {
+    let mut files = fs::read_dir(directory)?;
+    match (files.next(), files.next()) {
+        (Some(file), None) => Ok(file?.path()),
+        _ => bail!("{} does not hold one file", directory.display()),
+    }
+}
+
+/// Lets a file be run.
+#[cfg(unix)]
+fn executable(file: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(file, fs::Permissions::from_mode(0o755))
+        .with_context(|| file.display().to_string())
+}
+
+#[cfg(not(unix))]
+fn executable(file: &Path) -> Result<()> {
+    fs::metadata(file).map(drop).with_context(|| file.display().to_string())
 }
 
 /// The files of a directory with their sizes.

@@ -47,6 +47,11 @@ impl Workspace {
         self.target.join("debug")
     }
 
+    /// Where the libraries and programs for a platform lie, `profile` being cargo's name for the directory.
+    pub(crate) fn target(&self, platform: &str, profile: &str) -> PathBuf {
+        self.target.join(platform).join(profile)
+    }
+
     /// A built C dynamic library of the `debug` profile, by the name of its crate.
     pub(crate) fn library(&self, krate: &str) -> PathBuf {
         self.library_of("debug", krate)

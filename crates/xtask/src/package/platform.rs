@@ -1,5 +1,5 @@
-//! The platforms for which there are packages. The launcher's dependencies are made of this table, and a test compares
-//! it with what the release workflow builds.
+//! The platforms for which there are packages. The dependencies of npm's packages are made of this table, and a test
+//! compares it with what the release workflow builds.
 
 use std::process::Command;
 
@@ -12,7 +12,7 @@ use crate::process;
 pub(crate) struct Platform {
     /// Rust's name
     pub(crate) target: &'static str,
-    /// npm's package is `@dodometer/<name>`, as `node/src/dodometer` and the launcher look for it.
+    /// npm's packages are `@<main package>/<name>`, as `crates/dodometer/npm` and `node/src/load.ts` look for them.
     pub(crate) name: &'static str,
     /// What npm compares with `process.platform`
     pub(crate) os: &'static str,
@@ -21,6 +21,9 @@ pub(crate) struct Platform {
     /// On Linux: `glibc` or `musl`
     pub(crate) libc: Option<&'static str>,
 }
+
+/// The oldest C library that what is published for Linux runs with, where it is not musl.
+pub(crate) const GLIBC: (u32, u32) = (2, 17);
 
 #[rustfmt::skip]
 pub(crate) const PLATFORMS: &[Platform] = &[
@@ -48,9 +51,9 @@ impl Platform {
         Self::of(host.context("rustc does not name its host")?)
     }
 
-    /// The name of npm's package.
-    pub(crate) fn package(&self) -> String {
-        format!("@dodometer/{}", self.name)
+    /// The name of npm's package with what another one needs here.
+    pub(crate) fn package(&self, of: &str) -> String {
+        format!("@{of}/{}", self.name)
     }
 
     /// The name of the program's file.
@@ -58,11 +61,21 @@ impl Platform {
         if self.os == "win32" { "dodometer.exe" } else { "dodometer" }
     }
 
+    /// The file name of a C dynamic library, by the name of its crate.
+    pub(crate) fn library(&self, krate: &str) -> String {
+        let name = krate.replace('-', "_");
+        match self.os {
+            "win32" => format!("{name}.dll"),
+            "darwin" => format!("lib{name}.dylib"),
+            _ => format!("lib{name}.so"),
+        }
+    }
+
     /// The oldest C library that a wheel promises to run with, in the words of Python's packagers.
-    pub(crate) fn compatibility(&self) -> Option<&'static str> {
+    pub(crate) fn policy(&self) -> Option<&'static str> {
         match self.libc {
             Some("musl") => Some("musllinux_1_2"),
-            Some(_) => Some("manylinux2014"),
+            Some(_) => Some("manylinux2014"), // GLIBC
             None => None,
         }
     }
