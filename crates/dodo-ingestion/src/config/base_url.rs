@@ -75,6 +75,11 @@ impl BaseUrl {
         self.url.origin().ascii_serialization()
     }
 
+    /// Whether nothing that is sent there is encrypted.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.url.scheme() == "http"
+    }
+
     pub(crate) fn is_loopback(&self) -> bool {
         is_loopback(&self.url)
     }
