@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { end, meter, optionsOf, prelude, start, times } from './processes.mjs';
 
-const CYCLES = times(200);
+const CYCLES = times(1_000);
 
 test(`${CYCLES} clients, created and closed`, async (t) => {
   const program = `

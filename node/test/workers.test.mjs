@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { end, meter, prelude, start, times } from './processes.mjs';
 
 const AT_ONCE = 50;
-const TERMINATIONS = times(200);
+const TERMINATIONS = times(100);
 
 test(`${AT_ONCE} worker threads at once, ${TERMINATIONS} terminated in the middle of calls`, async (t) => {
   const program = `

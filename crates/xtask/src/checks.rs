@@ -10,6 +10,7 @@
 //! - The last line counts tests, in the form `12 passed, 0 failed, 3 skipped`. A failed step in which no test failed
 //!   counts as one failure, a step left out as one skipped.
 
+mod bundlers;
 mod kotlin;
 mod lanes;
 pub(crate) mod node;
@@ -46,6 +47,7 @@ const PARTS: &[Part] = &[
     rust::PART,
     python::PART,
     node::PART,
+    bundlers::PART,
     strangers::PART,
     kotlin::PART,
     page::PART,

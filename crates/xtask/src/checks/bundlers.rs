@@ -1,0 +1,67 @@
+//! The Node package as programs have it: in test runners, in bundles, in Next.js, and on other versions of Node.
+
+use super::node::{npm, npm_ci};
+use super::{Job, Lane, Part, Step};
+use crate::system::{self, Requirement};
+use crate::tally::Runner;
+
+use anyhow::Result;
+
+pub(super) const PART: Part = Part {
+    name: "bundlers",
+    manifest: "tests/bundlers/package.json",
+    requires: &[Requirement::Compiler, Requirement::Node],
+    steps: &[
+        Step {
+            id: "bundlers/setup",
+            about: "npm ci",
+            needs: &[],
+            lane: Lane::Tools,
+            runner: None,
+            run: |job| npm_ci(job, "tests/bundlers"),
+        },
+        Step {
+            id: "bundlers/test",
+            about: "Jest, Vitest, esbuild, webpack, Next.js and tsx, each with the package installed",
+            needs: &["bundlers/setup", "node/build", "node/addon"],
+            lane: Lane::Tools,
+            runner: Some(Runner::Node),
+            run: |job| npm(job, "tests/bundlers", "test"),
+        },
+        Step {
+            id: "bundlers/node22",
+            about: "what the addon asks of Node, on Node 22",
+            needs: &["node/build", "node/addon"],
+            lane: Lane::Tools,
+            runner: Some(Runner::Node),
+            run: |job| on(job, "22.23.3"),
+        },
+        Step {
+            id: "bundlers/node24",
+            about: "the same on Node 24",
+            needs: &["node/build", "node/addon"],
+            lane: Lane::Tools,
+            runner: Some(Runner::Node),
+            run: |job| on(job, "24.9.0"),
+        },
+    ],
+};
+
+/// The tests in which the addon meets Node itself: loading, ends of processes, waits, the README.
+const TESTS: &[&str] = &["abort", "errors", "hosts", "lifecycle", "meter", "readme", "vectors"];
+
+/// Runs them on a version of Node, which npm brings.
+fn on(job: &mut Job<'_>, version: &str) -> Result<()> {
+    let directory = job.workspace.cache(&format!("node-{version}"));
+    let program = directory.join("node_modules/node/bin/node");
+    if !program.exists() {
+        std::fs::create_dir_all(&directory)?;
+        let mut command = job.command(system::script("npm"), "node")?;
+        command.args(["install", "--no-save", "--no-audit", "--no-fund", "--prefix"]);
+        command.arg(&directory).arg(format!("node@{version}"));
+        job.run(command)?;
+    }
+    let mut command = job.command(program, "node")?;
+    command.arg("--test").args(TESTS.iter().map(|name| format!("test/{name}.test.mjs")));
+    job.run(command)
+}
