@@ -6,6 +6,7 @@ use dodo_ingestion::{BatchConfig, ErrorKind};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::alarm::released;
 use crate::client::{CALL, Ingestion};
 use crate::convert::{duration, event, timeout};
 use crate::error::{raise, refuse_unknown, unconvertible};
@@ -58,7 +59,7 @@ impl Batch {
     ) -> PyResult<()> {
         refuse_unknown("add", unknown, CALL)?;
         let event = event(customer_id, metadata, event_id, event_name, timestamp)?;
-        py.detach(|| self.core.add(event)).map_err(|error| raise(py, &error))
+        released(py, || self.core.add(event)).map_err(|error| raise(py, &error))
     }
 
     /// Make everything that this process has accepted on this account due, and block until it is settled.

@@ -6,12 +6,12 @@ use dodo_ingestion::{Builder, ErrorKind};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
+use crate::alarm::{self, released};
 use crate::convert::{event, option_value, timeout};
 use crate::error::{raise, refuse_unknown, unconvertible};
-use crate::exit::{Open, open};
+use crate::exit::{self, Open, open};
 use crate::receipt::Receipt;
-use crate::wait::{Wait, awaited, block, enter_async, leave, leave_async};
-use crate::{alarm, exit};
+use crate::wait::{Wait, awaited, block, enter_async, leave, leave_async, park};
 
 /// The keywords of a call.
 pub(crate) const CALL: &[&str] =
@@ -24,7 +24,7 @@ pub(crate) const CALL: &[&str] =
 /// their limits: docs/configuration.md in the repository.
 ///
 /// Args:
-///     on_alarm: Called with an alarm's kind and message, on a thread of the core's. Without it alarms are
+///     on_alarm: Called with an alarm's kind and message, on a thread of its own. Without it alarms are
 ///         warnings of the logger `dodo_ingestion`.
 ///
 /// Raises:
@@ -78,7 +78,7 @@ impl Ingestion {
             let value = option_value(&name, &value)?;
             builder.set(&name, value).map_err(|error| raise(py, &error))?;
         }
-        let core = py.detach(|| builder.build()).map_err(|error| raise(py, &error))?;
+        let core = released(py, || builder.build()).map_err(|error| raise(py, &error))?;
         Ok(Self { _open: open(&core), core })
     }
 
@@ -232,7 +232,7 @@ pub(crate) fn track_api_call(
     refuse_unknown("track_api_call", unknown, CALL)?;
     let event = event(customer_id, metadata, event_id, event_name, timestamp)?;
     let core = &ingestion.get().core;
-    match py.detach(|| core.track(event)) {
+    match released(py, || core.track(event)) {
         Ok(core) => Ok(Receipt { core }),
         Err(error) => Err(raise(py, &error)),
     }
@@ -246,7 +246,7 @@ pub(crate) fn close_at_exit(py: Python<'_>) -> Vec<String> {
     let started = Instant::now();
     for core in exit::still_open() {
         let limit = core.exit_timeout().saturating_sub(started.elapsed());
-        if let Err(error) = block(py, Box::pin(async move { core.close(limit).await })) {
+        if let Err(error) = park(py, Box::pin(async move { core.close(limit).await })) {
             failures.push(error.value(py).to_string());
         }
     }

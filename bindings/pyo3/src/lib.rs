@@ -8,7 +8,7 @@
 //!
 //! - The interpreter is released around every call into the core, because the core may wait for a
 //!   disk, and a wait goes in slices with a look at pending signals between them (`wait`).
-//! - The core's threads call into Python only to tell an alarm (`alarm`).
+//! - The core's threads do not call into Python: an alarm is told by others (`alarm`).
 //!
 //! It holds the GIL to be there: the list of open clients is only locked under it, so that a fork finds
 //! it free. The package refuses to be imported without.

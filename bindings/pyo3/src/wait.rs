@@ -2,7 +2,8 @@
 //!
 //! A blocking wait parks the calling thread, released from the interpreter, for a slice at a time
 //! and looks at pending signals in between, so that Ctrl-C interrupts a flush. An awaited wait is
-//! a [`Pending`] that the event loop polls: the core's threads do not call into Python for it.
+//! a [`Pending`] that the event loop polls: the core's threads do not call into Python for it. Under
+//! gevent a blocking wait is polled as well, and other greenlets run meanwhile.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +16,7 @@ use pyo3::PyClass;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
+use crate::alarm::released;
 use crate::error::{is_ours, raise};
 
 /// How long a blocking wait goes without looking at signals.
@@ -23,10 +25,22 @@ const SLICE: Duration = Duration::from_millis(50);
 /// What is waited for.
 pub(crate) type Wait = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 
+/// Waits in the calling greenlet, or on the calling thread where it has none.
+pub(crate) fn block(py: Python<'_>, wait: Wait) -> PyResult<()> {
+    static SLEEP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static SETTLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let sleep = SLEEP.import(py, "dodo_ingestion._greenlets", "sleep")?.call0()?;
+    if sleep.is_none() {
+        return park(py, wait);
+    }
+    let settle = SETTLE.import(py, "dodo_ingestion._greenlets", "settle")?;
+    settle.call1((Pending::new(wait), sleep)).map(drop)
+}
+
 /// Waits on the calling thread.
-pub(crate) fn block(py: Python<'_>, mut wait: Wait) -> PyResult<()> {
+pub(crate) fn park(py: Python<'_>, mut wait: Wait) -> PyResult<()> {
     loop {
-        match py.detach(|| poll_for(&mut wait, SLICE)) {
+        match released(py, || poll_for(&mut wait, SLICE)) {
             Some(result) => return result.map_err(|error| raise(py, &error)),
             None => py.check_signals()?,
         }
@@ -102,7 +116,7 @@ impl Pending {
 impl Pending {
     /// Whether the wait is over; raises what it failed with, once.
     fn poll(&self, py: Python<'_>) -> PyResult<bool> {
-        let polled = py.detach(|| {
+        let polled = released(py, || {
             let mut wait = self.wait.lock().unwrap_or_else(PoisonError::into_inner);
             let polled = match wait.as_mut() {
                 None => Poll::Ready(Ok(())),

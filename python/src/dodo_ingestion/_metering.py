@@ -39,6 +39,7 @@ _KEY_CHARACTERS: Final = 100
 _PAIRS: Final = 50
 _LARGEST: Final = 2**63
 _RETRY_AFTER: Final = 5.0
+_PAUSE: Final = 0.01
 _OWN_KEYS: Final = frozenset(
     {
         "endpoint",
@@ -371,9 +372,13 @@ class Metering:
             return None
 
     def _make(self) -> Ingestion:
-        # A forked child may find the lock taken by a thread that it does not have.
-        if not self._making.acquire(timeout=_RETRY_AFTER):
-            raise ConfigurationError("ingestion: is not made yet", field="ingestion")
+        # A forked child may find the lock taken by a thread that it does not have. And where gevent
+        # came after the lock was made, another greenlet may have it: a sleep lets that run.
+        until = time.monotonic() + _RETRY_AFTER
+        while not self._making.acquire(blocking=False):
+            if time.monotonic() >= until:
+                raise ConfigurationError("ingestion: is not made yet", field="ingestion")
+            time.sleep(_PAUSE)
         try:
             if self._ingestion is None:
                 now = time.monotonic()

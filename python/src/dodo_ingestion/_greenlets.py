@@ -1,0 +1,36 @@
+"""Where gevent has replaced threads by greenlets: waiting without holding up the others."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from dodo_ingestion._native import Pending
+
+_FIRST_PAUSE = 0.005
+_LONGEST_PAUSE = 0.1
+
+
+def are_used() -> bool:
+    """Whether locks, and whoever waits for them, are gevent's."""
+    monkey: Any = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("threading"))
+
+
+def sleep() -> Callable[[float], object] | None:
+    """Find the sleep that lets other greenlets run, if there are any."""
+    if not are_used():
+        return None
+    gevent: Any = sys.modules["gevent"]
+    # Who is the hub cannot wait for it: a signal handler may be called there.
+    if gevent.getcurrent() is gevent.get_hub():
+        return None
+    found: Callable[[float], object] = gevent.sleep
+    return found
+
+
+def settle(pending: Pending, sleep: Callable[[float], object]) -> None:
+    """Wait until `pending` is over."""
+    pause = _FIRST_PAUSE
+    while not pending.poll():
+        sleep(pause)
+        pause = min(pause * 2, _LONGEST_PAUSE)
