@@ -24,7 +24,7 @@ pub(crate) const CALL: &[&str] =
 /// their limits: docs/configuration.md in the repository.
 ///
 /// Args:
-///     on_alarm: Called with an alarm's kind and message, on a thread of its own. Without it alarms are
+///     on_alarm: Called with an alarm's kind and message, on any thread. Without it alarms are
 ///         warnings of the logger `dodo_ingestion`.
 ///
 /// Raises:

@@ -31,7 +31,7 @@ class Ingestion:
     their limits: docs/configuration.md in the repository.
 
     Args:
-        on_alarm: Called with an alarm's kind and message, on a thread of its own. Without it alarms are
+        on_alarm: Called with an alarm's kind and message, on any thread. Without it alarms are
             warnings of the logger `dodo_ingestion`.
 
     Raises:
