@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -30,6 +30,10 @@ impl Log {
         let file = File::options().append(true).open(&path)?;
         let echo = if echo { Some(File::open(&path)?) } else { None };
         Ok(Self { path, file, echo })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     pub(crate) fn text(&self) -> Result<String> {
