@@ -83,7 +83,7 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
-    /// Build what people without Rust install into dist/: a wheel, and npm packages
+    /// Build what people without Rust install into dist/: wheels, and npm packages
     Package(package::Options),
 }
 

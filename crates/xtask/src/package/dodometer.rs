@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::{Packing, VERSION, executable, maturin, npm};
-use crate::process;
+use crate::{process, system};
 
 /// Where the launcher lies.
 const NPM: &str = "crates/dodometer/npm";
@@ -44,8 +44,7 @@ pub(super) fn pack(packing: &mut Packing<'_>) -> Result<()> {
 /// Takes the program out of the wheel.
 fn program(packing: &mut Packing<'_>, wheel: &Path) -> Result<PathBuf> {
     let unpacked = packing.stage("unpacked")?;
-    let venv = packing.tools(&[])?;
-    let mut command = packing.workspace.command(venv.program("python"));
+    let mut command = packing.workspace.command(system::python());
     packing.run({
         command.args(["-m", "zipfile", "-e"]).args([wheel, &unpacked]);
         command
