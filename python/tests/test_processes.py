@@ -18,8 +18,8 @@ from dodo_ingestion import Ingestion, track_api_call
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="forks and signals")
 
-# How long the end of a program may take: the bound of exit_timeout, and a loaded machine.
-ENDS_WITHIN = 30.0
+# How long a program may take on a loaded machine.
+ENDS_WITHIN = 120.0
 
 # Python 3.12 and later warn of a fork in a process with threads, such as the engine is.
 QUIET = ["-W", "ignore:This process:DeprecationWarning"]
@@ -103,7 +103,7 @@ def test_a_pool_of_forked_workers(host: Host) -> None:
         with multiprocessing.get_context("fork").Pool(4) as pool:
             pids = set(pool.map(work, range(8), chunksize=1))
         track(ingestion, 10)
-        ingestion.close(timeout=20)
+        ingestion.close(timeout=90)
     """)
     assert (done.returncode, done.stderr) == (0, "")
     host.bills(220)
@@ -121,7 +121,7 @@ def test_spawned_workers(host: Host, tmp_path: Path) -> None:
                 track(ingestion, 25)
                 if number == 3:
                     raise RejectedError("refused", field="customer_id", status=400)
-                ingestion.close(timeout=20)
+                ingestion.close(timeout=90)
 
             if __name__ == "__main__":
                 with multiprocessing.get_context("spawn").Pool(2) as pool:
@@ -140,7 +140,7 @@ def test_spawned_workers(host: Host, tmp_path: Path) -> None:
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=ENDS_WITHIN,
         check=False,
     )
     # An exception of ours crosses from one process to another whole.
@@ -167,13 +167,13 @@ def test_forks_while_threads_track(host: Host) -> None:
             if pid == 0:
                 track(ingestion, 20, "cus_child")
                 batch.add(customer_id="cus_child")
-                ingestion.flush(timeout=20)
+                ingestion.flush(timeout=90)
                 os._exit(0)
             children.append(pid)
         codes = [os.waitpid(pid, 0)[1] for pid in children]
         going = False
         for thread in threads: thread.join()
-        ingestion.close(timeout=20)
+        ingestion.close(timeout=90)
         print(sum(counts), codes)
     """)
     assert done.stderr == ""
@@ -233,16 +233,16 @@ def test_the_end_of_a_program_is_bounded_and_keeps_what_it_cannot_bill(
     started = time.monotonic()
     done = host.run(
         """
-        clients = [connect(account=f"a{number}", exit_timeout=3) for number in range(10)]
+        clients = [connect(account=f"a{number}", exit_timeout=3) for number in range(30)]
         for client in clients:
             track(client, 5)
         """,
         URL=silent,
     )
     # One bound of three seconds for all, not three for each; and a loaded machine.
-    assert time.monotonic() - started < 25
+    assert time.monotonic() - started < 80
     assert done.returncode == 0
-    assert done.stderr.count(" 5 calls are not billed yet and stay spooled") == 10
+    assert done.stderr.count(" 5 calls are not billed yet and stay spooled") == 30
 
 
 @pytest.mark.parametrize("wait", ["ingestion.flush()", "receipt.wait_delivered()", "batch.flush()"])
@@ -267,7 +267,7 @@ def test_ctrl_c_interrupts_a_wait(host: Host, silent: str, wait: str) -> None:
     interrupted = time.monotonic()
     assert process.stdout.readline() == "interrupted\n"
     # The wait is of 30 s, and looks at signals every 50 ms.
-    assert time.monotonic() - interrupted < 5
+    assert time.monotonic() - interrupted < 20
     process.communicate(timeout=ENDS_WITHIN)
 
 
@@ -325,7 +325,7 @@ def test_a_notebook_whose_kernel_is_killed_and_started_again(host: Host) -> None
     assert kernel.stdout.readline() == "ready\n"
     kernel.kill()
     kernel.communicate(timeout=ENDS_WITHIN)
-    again = host.run(cell + "ingestion.close(timeout=20)")
+    again = host.run(cell + "ingestion.close(timeout=90)")
     assert (again.returncode, again.stderr) == (0, "")
     host.bills(20)
 
@@ -380,7 +380,7 @@ def test_a_client_that_is_collected_leaves_its_calls(host: Host) -> None:
         gc.collect()
         again = connect()
         track(again, 20)
-        again.close(timeout=20)
+        again.close(timeout=90)
         again.close()
         try:
             again.flush()

@@ -68,7 +68,8 @@ pub(super) const PART: Part = Part {
             needs: &["python/setup", "python/extension", "rust/build"],
             lane: Lane::Tools,
             runner: Some(Runner::Pytest),
-            run: |job| tool(job, "pytest", &["--color=no"]),
+            // Most of them wait for processes that they start.
+            run: |job| tool(job, "pytest", &["--color=no", "--numprocesses=4", "--dist=worksteal"]),
         },
     ],
 };
