@@ -48,6 +48,14 @@ test('lengths of time are milliseconds', () => {
   createBatch(meter.connect(), { flushInterval: 5_000, maxSize: 1_000 });
 });
 
+test('what is out of range is told in milliseconds', () => {
+  const given = 5_000_000;
+  const message = (name) => `${name}: must be 0 to 300000 milliseconds, not ${given}`;
+  const batch = () => createBatch(meter.connect(), { flushInterval: given });
+  assert.throws(batch, { message: message('flush_interval') });
+  assert.throws(() => meter.connect({ linger: given }), { message: message('linger') });
+});
+
 const REFUSED_BATCHES = [
   [{ flushInterval: 5_000_000 }, 'flush_interval'],
   [{ flushInterval: -1 }, 'flush_interval'],

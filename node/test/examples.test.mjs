@@ -27,6 +27,7 @@ async function run(t, name, env = {}) {
       DODO_PAYMENTS_API_KEY: 'example',
       DODO_PAYMENTS_BASE_URL: meter.url,
       DODO_INGESTION_SPOOL_DIR: spool,
+      DODO_INGESTION_LINGER: '0.02',
     },
     stdio: ['ignore', 'pipe', 'inherit'],
   });

@@ -183,12 +183,16 @@ test('a client whose key is not accepted says so, and keeps the events', async (
     res.end('{"code":"UNAUTHORIZED","message":"no such key"}');
   }).listen(0, '127.0.0.1');
   await once(server, 'listening');
+  let hear;
+  const heard = new Promise((resolve) => {
+    hear = resolve;
+  });
   const client = new DodoClient({
     apiKey: 'dodo_test_node',
-    environment: 'test_mode',
-    baseUrl: `http://127.0.0.1:${server.address().port}`,
+    environment: 'live_mode',
+    baseUrl: `http://127.0.0.1:${server.address().port}/`,
     durability: 'memory',
-    onAlarm: () => {},
+    onAlarm: (kind) => kind === 'authentication' && hear(),
   });
   t.after(async () => {
     await client.close({ timeout: 1 }).catch(() => {});
@@ -197,7 +201,10 @@ test('a client whose key is not accepted says so, and keeps the events', async (
   });
   const event = { event_id: 'kept-1', customer_id: 'cus_kept', event_name: 'own' };
   assert.equal(await client.healthCheck(), false);
-  const ingesting = client.ingestEvent(event, { timeout: 3_000 });
+  assert.equal(client.getEnvironment(), 'live_mode');
+  await assert.rejects(client.ingestEvent(event, { timeout: 1 }), { code: 'TIMEOUT_ERROR' });
+  await heard;
+  const ingesting = client.ingestEvent({ ...event, event_id: 'kept-2' }, { timeout: 100 });
   await assert.rejects(ingesting, { code: 'TIMEOUT_ERROR', message: /no such key/ });
 });
 
