@@ -1,4 +1,4 @@
-//! The Node addon, loaded by `node/src/native.ts`.
+//! The Node addon, loaded by `node/src/load.ts`.
 //!
 //! Plain functions over opaque handles: a class's method costs twice as much, and an object that is
 //! walked from Rust three times as much as its JSON text. Every function converts its arguments,
