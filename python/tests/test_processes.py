@@ -109,7 +109,8 @@ def test_a_pool_of_forked_workers(host: Host) -> None:
     host.bills(220)
 
 
-def test_spawned_workers(host: Host, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_spawned_workers(host: Host, tmp_path: Path, method: str) -> None:
     worker = tmp_path / "worker.py"
     worker.write_text(
         PROLOGUE
@@ -124,7 +125,7 @@ def test_spawned_workers(host: Host, tmp_path: Path) -> None:
                 ingestion.close(timeout=90)
 
             if __name__ == "__main__":
-                with multiprocessing.get_context("spawn").Pool(2) as pool:
+                with multiprocessing.get_context(sys.argv[1]).Pool(2) as pool:
                     results = [pool.apply_async(work, (number,)) for number in range(4)]
                     for result in results[:3]:
                         result.get()
@@ -136,7 +137,7 @@ def test_spawned_workers(host: Host, tmp_path: Path) -> None:
     )
     environment = {"URL": host.meter.url, "SPOOL": str(host.spool_dir)}
     done = subprocess.run(
-        [sys.executable, *QUIET, worker],
+        [sys.executable, *QUIET, worker, method],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
