@@ -29,7 +29,7 @@ class Meter:
     def get(self, path: str, **query: str | int) -> Any:  # noqa: ANN401
         url = f"{self.url}{path}?{urlencode(query)}" if query else f"{self.url}{path}"
         request = urllib.request.Request(url, headers={"Authorization": "Bearer test"})
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             return json.load(response)
 
     def event(self, event_id: str) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def test_delivered_is_awaited(run: Run, connect: Connect, meter: Meter) -> None:
     async def main() -> str:
         # `await receipt` is the receipt: there is nothing to wait for.
         receipt = await track_api_call(ingestion, customer_id="cus_loops")
-        await receipt.delivered(timeout=20)
+        await receipt.delivered(timeout=60)
         return receipt.event_id
 
     assert meter.event(run(main))["customer_id"] == "cus_loops"
@@ -70,10 +70,10 @@ def test_blocks_bill_what_they_hold(run: Run, connect: Connect, meter: Meter) ->
     async def main() -> str:
         async with ingestion, create_batch(ingestion) as batch:
             batch.add(customer_id="cus_blocks", event_id=None)
-            await batch.aflush(timeout=20)
-            await ingestion.aflush(timeout=20)
+            await batch.aflush(timeout=60)
+            await ingestion.aflush(timeout=60)
             receipt = track_api_call(ingestion, customer_id="cus_blocks")
-            await batch.acleanup(timeout=20)
+            await batch.acleanup(timeout=60)
         return receipt.event_id
 
     assert meter.event(run(main))
@@ -109,9 +109,9 @@ def test_why_a_call_was_refused_is_awaited(run: Run, connect: Connect) -> None:
         async def main() -> None:
             known = track_api_call(ingestion, customer_id="cus_known")
             unknown = track_api_call(ingestion, customer_id="cus_unknown")
-            await known.delivered(timeout=20)
+            await known.delivered(timeout=60)
             with pytest.raises(RejectedError) as raised:
-                await unknown.delivered(timeout=20)
+                await unknown.delivered(timeout=60)
             assert raised.value.status == 400
 
         run(main)

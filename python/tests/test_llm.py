@@ -80,7 +80,7 @@ class Billing:
         self._meter = meter
 
     def billed(self) -> list[dict[str, Any]]:
-        self._ingestion.flush(timeout=20)
+        self._ingestion.flush(timeout=60)
         events = self._meter.events(self.customer_id)
         assert all(event["event_name"] == "llm" for event in events)
         return [event["metadata"] for event in events]
@@ -175,7 +175,7 @@ def embeddings(client: openai.OpenAI) -> None:
 
 def copied_client(client: openai.OpenAI) -> None:
     assert isinstance(client, openai.OpenAI)
-    chat(client.with_options(timeout=5))
+    chat(client.with_options(timeout=60))
 
 
 def message(client: anthropic.Anthropic) -> None:

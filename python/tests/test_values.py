@@ -150,7 +150,7 @@ def test_a_value_that_would_lose_something_is_refused(connect: Connect, value: A
 def test_metadata_is_any_mapping(connect: Connect, meter: Meter, metadata: Any) -> None:  # noqa: ANN401
     ingestion = connect(linger=0)
     receipt = track_api_call(ingestion, customer_id="cus_mapping", metadata=metadata)
-    receipt.wait_delivered(timeout=20)
+    receipt.wait_delivered(timeout=60)
     assert meter.event(receipt.event_id)["metadata"] == {"a": 1}
 
 
@@ -186,7 +186,7 @@ def test_amounts_are_billed_by_the_names_of_their_meters(connect: Connect, meter
         ),
     ]
     bare = track_time_range(ingestion, **who, event_id="bare", event_name="time_range")
-    ingestion.flush(timeout=20)
+    ingestion.flush(timeout=60)
     for receipt, metadata in expected:
         assert meter.event(receipt.event_id)["metadata"] == metadata
     assert bare.event_id == "bare"

@@ -37,7 +37,7 @@ def test_accepted(connect: Connect, meter: Meter) -> None:
     ingestion = connect()
     for vector in ACCEPTED:
         assert track(ingestion, vector) == vector["input"]["event_id"]
-    ingestion.flush(timeout=20)
+    ingestion.flush(timeout=60)
     for vector in ACCEPTED:
         billed = meter.event(vector["input"]["event_id"])
         expected = {"metadata": None, **json.loads(vector["stored"])}

@@ -43,7 +43,7 @@ class Example:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers=named)
         try:
-            with urllib.request.urlopen(request, timeout=10) as response:
+            with urllib.request.urlopen(request, timeout=60) as response:
                 return int(response.status)
         except urllib.error.HTTPError as error:
             return error.code
@@ -79,7 +79,7 @@ def served(meter: Meter, tmp_path_factory: pytest.TempPathFactory) -> Iterator[d
     for example in examples.values():
         example.process.terminate()
     for example in examples.values():
-        example.process.wait(timeout=30)
+        example.process.wait(timeout=60)
 
 
 def events(meter: Meter, customer: str) -> Any:  # noqa: ANN401
