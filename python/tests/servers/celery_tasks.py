@@ -22,7 +22,7 @@ app.conf.broker_transport_options = {
 INGESTION = Ingestion(event_name="task")
 
 
-@app.task(ignore_result=True)
+@app.task(ignore_result=True)  # type: ignore[untyped-decorator]
 def call(number: int, killed: bool) -> None:
     track_api_call(INGESTION, customer_id="cus_celery", metadata={"number": number})
     (WORK / "done" / str(number)).write_text(str(os.getpid()))
