@@ -12,7 +12,10 @@ import { fileURLToPath } from 'node:url';
 import { Ingestion } from 'dodo-ingestion';
 import { startMeter } from './meter.mjs';
 
-const WITHIN = 600_000;
+/** So many, or `LIFECYCLE_FACTOR` times as many. */
+export const times = (count) => count * (Number(process.env.LIFECYCLE_FACTOR) || 1);
+
+const WITHIN = times(600_000);
 
 export const meter = await startMeter();
 export const spoolDir = mkdtempSync(join(tmpdir(), 'dodo-ingestion-lifecycle-'));
@@ -29,9 +32,6 @@ export const optionsOf = (account) => ({
   requestsPerMinute: 1_000_000,
   requestsPerSecond: 100_000,
 });
-
-/** So many, or `LIFECYCLE_FACTOR` times as many. */
-export const times = (count) => count * (Number(process.env.LIFECYCLE_FACTOR) || 1);
 
 /** A path beside this file. */
 export const beside = (name) => fileURLToPath(new URL(name, import.meta.url));
