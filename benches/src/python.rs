@@ -92,7 +92,7 @@ struct Delivered {
 
 /// Calls made and delivered, a second.
 pub(crate) fn delivering(plan: &Plan) -> Result<Section> {
-    let calls = plan.calls(50_000, 10_000);
+    let calls = plan.calls(20_000, 2_000);
     let contenders = [
         Contender { name: "official SDK, 100 by hand", argument: "sdk-100", key: EVENT_ID },
         Contender { name: "official SDK, 1000 by hand", argument: "sdk-1000", key: EVENT_ID },
