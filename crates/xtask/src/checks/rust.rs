@@ -13,6 +13,8 @@ pub(crate) const BUILD: &[&str] =
     &["build", "--workspace", "--locked", "--lib", "--bins", "--examples"];
 
 const TEST: &[&str] = &["test", "--workspace", "--locked", "--no-fail-fast"];
+const UNITS: &[&str] = &["--lib", "--bins"];
+const INTEGRATION: &[&str] = &["--test", "*"];
 
 pub(super) const PART: Part = Part {
     name: "rust",
@@ -47,7 +49,7 @@ pub(super) const PART: Part = Part {
             needs: &["rust/build"],
             lane: Lane::Cargo,
             runner: None,
-            run: |job| job.cargo(&["test", "--workspace", "--locked", "--no-run"]),
+            run: |job| job.cargo(&[TEST, UNITS, INTEGRATION, &["--no-run"]].concat()),
         },
         Step {
             id: "rust/unit",
@@ -56,7 +58,7 @@ pub(super) const PART: Part = Part {
             lane: Lane::Cargo,
             runner: Some(Runner::Cargo),
             run: |job| {
-                let units = job.cargo(&[TEST, &["--lib", "--bins"]].concat());
+                let units = job.cargo(&[TEST, UNITS].concat());
                 job.cargo(&[TEST, &["--doc"]].concat())?;
                 units
             },
@@ -67,7 +69,7 @@ pub(super) const PART: Part = Part {
             needs: &["rust/test-build"],
             lane: Lane::Tools,
             runner: Some(Runner::Cargo),
-            run: |job| job.cargo(&[TEST, &["--test", "*"]].concat()),
+            run: |job| job.cargo(&[TEST, INTEGRATION].concat()),
         },
         Step {
             id: "rust/clippy",
