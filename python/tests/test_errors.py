@@ -1,7 +1,7 @@
 import pickle
 import re
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -42,10 +42,17 @@ def test_an_error_keeps_its_details(kind: str) -> None:
         assert str(each) == each.message == "words"
 
 
-def test_an_unknown_option_is_refused_by_the_core() -> None:
-    with pytest.raises(ConfigurationError, match="lingr") as raised:
-        Ingestion(api_key="k", event_name="api_call", lingr=1.0)
+@pytest.mark.parametrize("value", [1.0, None, []])
+def test_an_unknown_option_is_refused_by_the_core(value: Any) -> None:  # noqa: ANN401
+    with pytest.raises(ConfigurationError, match='did you mean "linger"') as raised:
+        Ingestion(api_key="k", event_name="api_call", lingr=value)
     assert raised.value.kind == "configuration"
+    assert raised.value.field == "lingr"
+
+
+def test_an_option_whose_name_is_no_text() -> None:
+    with pytest.raises(ConfigurationError, match="unknown option"):
+        Ingestion(**{"api_key": "k", "event_name": "api_call", "\ud800": 1})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -55,7 +62,11 @@ def test_an_unknown_option_is_refused_by_the_core() -> None:
         ({"event_name": "api_call", "linger": 5000}, "linger"),
         ({"event_name": "api_call", "linger": timedelta(hours=1)}, "linger"),
         ({"event_name": "api_call", "linger": timedelta(seconds=-1)}, "linger"),
+        ({"event_name": "api_call", "linger": 10**400}, "linger"),
+        ({"event_name": "api_call", "max_spool_bytes": 10**400}, "max_spool_bytes"),
+        ({"event_name": "api_call", "account": "\ud800"}, "account"),
         ({"event_name": "api_call", "spool_dir": []}, "spool_dir"),
+        ({"event_name": "api_call", "spool_dir": Path("\ud800")}, "spool_dir"),
         ({}, "event_name"),
     ],
 )
@@ -153,6 +164,24 @@ def test_a_listener_that_cannot_be_called() -> None:
     assert raised.value.field == "on_alarm"
 
 
+@pytest.mark.parametrize("value", ["\ud800", 7, b"cus_1"])
+@pytest.mark.parametrize("field", ["customer_id", "event_id", "event_name"])
+def test_a_text_that_is_none(connect: Connect, field: str, value: Any) -> None:  # noqa: ANN401
+    call = {"customer_id": "cus_1", field: value}
+    for accept in (connect().track, create_batch(connect()).add):
+        with pytest.raises(ValidationError) as raised:
+            accept(**call)
+        assert raised.value.field == field
+        assert str(raised.value).startswith(f"{field}: ")
+
+
+def test_a_customer_of_none(connect: Connect) -> None:
+    nobody: Any = None
+    with pytest.raises(ValidationError) as raised:
+        track_api_call(connect(), customer_id=nobody)
+    assert raised.value.field == "customer_id"
+
+
 def test_a_key_that_is_none(connect: Connect) -> None:
     metadata: Any = {1: "x"}
     with pytest.raises(ValidationError) as raised:
@@ -162,7 +191,13 @@ def test_a_key_that_is_none(connect: Connect) -> None:
 
 @pytest.mark.parametrize(
     "timestamp",
-    [datetime(2026, 1, 1), datetime.min, "2026-01-01T00:00:00Z", 1.0],  # noqa: DTZ001, RUF100
+    [
+        datetime(2026, 1, 1),  # noqa: DTZ001, RUF100
+        datetime.min,  # noqa: DTZ901, RUF100
+        datetime(1969, 12, 31, 23, tzinfo=timezone.utc),
+        "2026-01-01T00:00:00Z",
+        1.0,
+    ],
 )
 def test_a_timestamp_that_is_none(connect: Connect, timestamp: Any) -> None:  # noqa: ANN401
     with pytest.raises(ValidationError) as raised:

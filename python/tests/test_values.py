@@ -154,6 +154,50 @@ def test_metadata_is_any_mapping(connect: Connect, meter: Meter, metadata: Any) 
     assert meter.event(receipt.event_id)["metadata"] == {"a": 1}
 
 
+@pytest.mark.parametrize("change", ["add", "remove", "clear"])
+def test_metadata_that_changes_while_it_is_read(
+    connect: Connect, meter: Meter, capfd: pytest.CaptureFixture[str], change: str
+) -> None:
+    metadata: dict[str, Any] = {"first": 1}
+
+    class Odd(date):
+        def isoformat(self) -> str:
+            if change == "add":
+                metadata.update({f"new_{number}": 1 for number in range(100)})
+            elif change == "remove":
+                del metadata["last"]
+            else:
+                metadata.clear()
+            return "odd"
+
+    metadata |= {"odd": Odd(2026, 1, 1), "last": 2}
+    ingestion = connect(linger=0)
+    receipt = track_api_call(ingestion, customer_id="cus_changing", metadata=metadata)
+    receipt.wait_delivered(timeout=60)
+    assert meter.event(receipt.event_id)["metadata"] == {"first": 1, "odd": "odd", "last": 2}
+    assert capfd.readouterr() == ("", "")
+
+
+def test_times_whose_arithmetic_is_their_own(connect: Connect, meter: Meter) -> None:
+    class Difference(timedelta):
+        days = 0
+        seconds = microseconds = -1  # as a negative one may be, of a library of calendars
+
+        def total_seconds(self) -> float:
+            return 60.0
+
+    class Time(datetime):
+        def __sub__(self, _other: object) -> Any:  # noqa: ANN401
+            return Difference()
+
+    now = Time.now(timezone.utc)
+    ingestion = connect(linger=Difference())
+    receipt = track_api_call(ingestion, customer_id="cus_time", timestamp=now)
+    ingestion.flush(timeout=60)
+    billed = meter.event(receipt.event_id)["timestamp"]
+    assert datetime.fromisoformat(billed.replace("Z", "+00:00")).second == now.second
+
+
 def test_what_a_value_raises_reaches_the_caller(connect: Connect) -> None:
     class Odd(date):
         def isoformat(self) -> str:

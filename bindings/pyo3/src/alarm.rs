@@ -10,14 +10,18 @@
 //!   greenlets, such as those of `logging`, cannot be waited for on another thread.
 //!
 //! It is not told while the interpreter shuts down.
+//!
+//! A panic, which is a defect of this library, is logged like an alarm.
 
 use std::cell::RefCell;
 use std::mem;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use dodo_ingestion::Alarm;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
@@ -40,7 +44,8 @@ thread_local! {
 
 struct Untold {
     listener: Arc<Option<Py<PyAny>>>,
-    alarm: Alarm,
+    kind: &'static str,
+    message: String,
 }
 
 impl Untold {
@@ -49,8 +54,7 @@ impl Untold {
             Some(listener) => Ok(listener.bind(py)),
             None => LOG.import(py, "dodo_ingestion._alarm", "log"),
         };
-        let Alarm { kind, message, .. } = &self.alarm;
-        if let Err(error) = told.and_then(|tell| tell.call1((kind.as_str(), message))) {
+        if let Err(error) = told.and_then(|tell| tell.call1((self.kind, &self.message))) {
             error.write_unraisable(py, None);
         }
     }
@@ -93,7 +97,11 @@ fn are_greenlets_used(py: Python<'_>) -> bool {
 pub(crate) fn callback(listener: Option<Py<PyAny>>) -> impl Fn(&Alarm) + Send + Sync + 'static {
     let listener = Arc::new(listener);
     move |alarm| {
-        let mut untold = Some(Untold { listener: listener.clone(), alarm: alarm.clone() });
+        let mut untold = Some(Untold {
+            listener: listener.clone(),
+            kind: alarm.kind.as_str(),
+            message: alarm.message.clone(),
+        });
         let _ = RAISED.try_with(|raised| {
             if let Some(raised) = &mut *raised.borrow_mut() {
                 raised.extend(untold.take());
@@ -105,11 +113,20 @@ pub(crate) fn callback(listener: Option<Py<PyAny>>) -> impl Fn(&Alarm) + Send + 
     }
 }
 
+/// Has the panics of this library, which has a standard library of its own, logged in place of printed.
+pub(crate) fn log_panics() {
+    panic::set_hook(Box::new(|panic| {
+        let message = panic.to_string();
+        Untold { listener: Arc::new(None), kind: "defect", message }.tell_elsewhere();
+    }));
+}
+
 /// Calls the core, released from the interpreter, and then tells the alarms that it has raised.
-pub(crate) fn released<T: Send>(py: Python<'_>, call: impl FnOnce() -> T + Send) -> T {
+pub(crate) fn released<T: Send>(py: Python<'_>, call: impl FnOnce() -> T + Send) -> PyResult<T> {
     let (result, raised) = py.detach(|| {
         let _ = RAISED.try_with(|raised| raised.replace(Some(Vec::new())));
-        (call(), RAISED.try_with(RefCell::take))
+        let result = panic::catch_unwind(AssertUnwindSafe(call));
+        (result.map_err(drop), RAISED.try_with(RefCell::take))
     });
     let mut untold = raised.ok().flatten().unwrap_or_default();
     if NEXT_CALL_TELLS.swap(false, Ordering::Acquire) {
@@ -119,5 +136,5 @@ pub(crate) fn released<T: Send>(py: Python<'_>, call: impl FnOnce() -> T + Send)
     for each in untold {
         each.tell(py);
     }
-    result
+    result.map_err(|()| PyRuntimeError::new_err("a defect of dodo_ingestion: the log says which"))
 }

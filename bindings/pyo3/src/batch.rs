@@ -50,16 +50,16 @@ impl Batch {
     fn add(
         &self,
         py: Python<'_>,
-        customer_id: &str,
+        customer_id: &Bound<'_, PyAny>,
         metadata: Option<&Bound<'_, PyAny>>,
-        event_id: Option<&str>,
-        event_name: Option<&str>,
+        event_id: Option<&Bound<'_, PyAny>>,
+        event_name: Option<&Bound<'_, PyAny>>,
         timestamp: Option<&Bound<'_, PyAny>>,
         unknown: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<()> {
         refuse_unknown("add", unknown, CALL)?;
         let event = event(customer_id, metadata, event_id, event_name, timestamp)?;
-        released(py, || self.core.add(event)).map_err(|error| raise(py, &error))
+        released(py, || self.core.add(event))?.map_err(|error| raise(py, &error))
     }
 
     /// Make everything that this process has accepted on this account due, and block until it is settled.
@@ -161,6 +161,6 @@ pub(crate) fn create_batch(
         config.flush_interval = duration("flush_interval", interval)?;
     }
     let client = &ingestion.get().core;
-    let core = client.create_batch(config).map_err(|error| raise(py, &error))?;
+    let core = released(py, || client.create_batch(config))?.map_err(|error| raise(py, &error))?;
     Ok(Batch { core, exit_timeout: client.exit_timeout() })
 }

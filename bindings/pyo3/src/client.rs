@@ -1,8 +1,11 @@
 //! `Ingestion` and the hot path.
 
-use std::time::{Duration, Instant};
+use std::future::poll_fn;
+use std::mem;
+use std::task::Poll;
+use std::time::Duration;
 
-use dodo_ingestion::{Builder, ErrorKind};
+use dodo_ingestion::{Builder, ErrorKind, OPTIONS, OptionValue};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
@@ -70,15 +73,17 @@ impl Ingestion {
             return Err(unconvertible(py, ErrorKind::Configuration, "on_alarm", message));
         }
         let mut builder = Builder::new().on_alarm(alarm::callback(on_alarm));
-        for (name, value) in options.into_iter().flatten() {
-            if value.is_none() {
-                continue;
-            }
-            let name: String = name.cast_into::<PyString>()?.extract()?;
-            let value = option_value(&name, &value)?;
+        for option in options.iter().flat_map(|options| options.items()) {
+            let (name, value): (Bound<'_, PyString>, Bound<'_, PyAny>) = option.extract()?;
+            let name = name.to_string_lossy();
+            let value = match OPTIONS.iter().find(|option| option.name == name) {
+                Some(_) if value.is_none() => continue,
+                Some(_) => option_value(&name, &value)?,
+                None => OptionValue::Flag(true), // refused for its name
+            };
             builder.set(&name, value).map_err(|error| raise(py, &error))?;
         }
-        let core = released(py, || builder.build()).map_err(|error| raise(py, &error))?;
+        let core = released(py, || builder.build())?.map_err(|error| raise(py, &error))?;
         Ok(Self { _open: open(&core), core })
     }
 
@@ -91,10 +96,10 @@ impl Ingestion {
     fn track(
         this: &Bound<'_, Self>,
         py: Python<'_>,
-        customer_id: &str,
+        customer_id: &Bound<'_, PyAny>,
         metadata: Option<&Bound<'_, PyAny>>,
-        event_id: Option<&str>,
-        event_name: Option<&str>,
+        event_id: Option<&Bound<'_, PyAny>>,
+        event_name: Option<&Bound<'_, PyAny>>,
         timestamp: Option<&Bound<'_, PyAny>>,
         unknown: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Receipt> {
@@ -149,7 +154,8 @@ impl Ingestion {
     /// `billed`, `spooled`, `dead_lettered`, `invalid` and `overflowed`.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let stats = PyDict::new(py);
-        if let Ok(serde_json::Value::Object(counts)) = serde_json::to_value(self.core.stats()) {
+        let counts = released(py, || serde_json::to_value(self.core.stats()))?;
+        if let Ok(serde_json::Value::Object(counts)) = counts {
             for (name, count) in &counts {
                 stats.set_item(name, count.as_u64())?;
             }
@@ -222,33 +228,41 @@ impl Ingestion {
 pub(crate) fn track_api_call(
     py: Python<'_>,
     ingestion: &Bound<'_, Ingestion>,
-    customer_id: &str,
+    customer_id: &Bound<'_, PyAny>,
     metadata: Option<&Bound<'_, PyAny>>,
-    event_id: Option<&str>,
-    event_name: Option<&str>,
+    event_id: Option<&Bound<'_, PyAny>>,
+    event_name: Option<&Bound<'_, PyAny>>,
     timestamp: Option<&Bound<'_, PyAny>>,
     unknown: Option<&Bound<'_, PyDict>>,
 ) -> PyResult<Receipt> {
     refuse_unknown("track_api_call", unknown, CALL)?;
     let event = event(customer_id, metadata, event_id, event_name, timestamp)?;
     let core = &ingestion.get().core;
-    match released(py, || core.track(event)) {
+    match released(py, || core.track(event))? {
         Ok(core) => Ok(Receipt { core }),
         Err(error) => Err(raise(py, &error)),
     }
 }
 
-/// Close the clients that are still open, each for as long after now as its options allow. Returns what
+/// Close the clients that are still open, all at once, each for as long as its options allow. Returns what
 /// went wrong.
 #[pyfunction]
-pub(crate) fn close_at_exit(py: Python<'_>) -> Vec<String> {
+pub(crate) fn close_at_exit(py: Python<'_>) -> PyResult<Vec<String>> {
+    let close = |core: dodo_ingestion::Ingestion| -> Wait {
+        let limit = core.exit_timeout();
+        Box::pin(async move { core.close(limit).await })
+    };
+    let mut open: Vec<Wait> = exit::still_open().into_iter().map(close).collect();
     let mut failures = Vec::new();
-    let started = Instant::now();
-    for core in exit::still_open() {
-        let limit = core.exit_timeout().saturating_sub(started.elapsed());
-        if let Err(error) = park(py, Box::pin(async move { core.close(limit).await })) {
-            failures.push(error.value(py).to_string());
-        }
-    }
-    failures
+    let all = poll_fn(move |context| {
+        open.retain_mut(|close| match close.as_mut().poll(context) {
+            Poll::Pending => true,
+            Poll::Ready(ended) => {
+                failures.extend(ended.err().map(|error| error.message().to_owned()));
+                false
+            }
+        });
+        if open.is_empty() { Poll::Ready(mem::take(&mut failures)) } else { Poll::Pending }
+    });
+    park(py, Box::pin(all))
 }

@@ -1,5 +1,6 @@
 //! Python values as the core's values.
 
+use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
 use dodo_ingestion::{ErrorKind, Event, MetadataValue, OPTIONS, OptionValue};
@@ -19,18 +20,26 @@ pub(crate) fn option_names(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
 
 /// One keyword argument of `Ingestion`, as it is, for the core to judge.
 pub(crate) fn option_value(name: &str, value: &Bound<'_, PyAny>) -> PyResult<OptionValue> {
-    let py = value.py();
-    if let Ok(text) = value.cast::<PyString>() {
-        return Ok(OptionValue::Text(text.to_cow()?.into_owned()));
+    let refused = |what: &str| {
+        let message = format!("{name}: {what}");
+        Err(unconvertible(value.py(), ErrorKind::Configuration, name, &message))
+    };
+    let text = |text: &Bound<'_, PyString>| match text.to_cow() {
+        Ok(text) => Ok(OptionValue::Text(text.into_owned())),
+        Err(_) => refused("a text with a lone surrogate"),
+    };
+    if let Ok(given) = value.cast::<PyString>() {
+        return text(given);
     }
     if let Ok(flag) = value.cast::<PyBool>() {
         return Ok(OptionValue::Flag(flag.is_true()));
     }
     if value.is_instance_of::<PyInt>() {
-        return Ok(match value.extract::<i64>() {
-            Ok(integer) => OptionValue::Integer(integer),
-            Err(_) => OptionValue::Number(value.extract()?),
-        });
+        return match (value.extract(), value.extract()) {
+            (Ok(integer), _) => Ok(OptionValue::Integer(integer)),
+            (_, Ok(number)) => Ok(OptionValue::Number(number)),
+            _ => refused("a number that is too large"),
+        };
     }
     if value.is_instance_of::<PyFloat>() {
         return Ok(OptionValue::Number(value.extract()?));
@@ -38,23 +47,23 @@ pub(crate) fn option_value(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Opt
     if value.is_instance_of::<PyDelta>() {
         return Ok(OptionValue::Duration(duration(name, value)?));
     }
-    if let Ok(path) = value.call_method0("__fspath__") {
-        return Ok(OptionValue::Text(path.extract()?));
+    let path = value.call_method0("__fspath__");
+    if let Some(path) = path.as_ref().ok().and_then(|path| path.cast::<PyString>().ok()) {
+        return text(path);
     }
-    let message = format!("{name}: a {} is not an option's value", type_name(value));
-    Err(unconvertible(py, ErrorKind::Configuration, name, &message))
+    refused(&format!("a {} is not an option's value", type_name(value)))
 }
 
 /// Seconds as a number, or a `timedelta`.
 pub(crate) fn duration(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Duration> {
-    let converted = if value.is_instance_of::<PyDelta>() {
-        value.extract::<Duration>().ok()
+    let seconds = if value.is_instance_of::<PyDelta>() {
+        value.call_method0("total_seconds").and_then(|seconds| seconds.extract()).ok()
     } else if value.is_instance_of::<PyBool>() {
         None
     } else {
-        value.extract::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        value.extract().ok()
     };
-    converted.ok_or_else(|| {
+    seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).ok_or_else(|| {
         let shown = value.repr().map_or_else(|_| type_name(value), |repr| repr.to_string());
         let message = format!("{name}: {shown} is neither seconds, at least 0, nor a timedelta");
         unconvertible(value.py(), ErrorKind::Configuration, name, &message)
@@ -68,18 +77,18 @@ pub(crate) fn timeout(value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Durat
 
 /// The arguments of a track verb.
 pub(crate) fn event(
-    customer_id: &str,
+    customer_id: &Bound<'_, PyAny>,
     metadata: Option<&Bound<'_, PyAny>>,
-    event_id: Option<&str>,
-    event_name: Option<&str>,
+    event_id: Option<&Bound<'_, PyAny>>,
+    event_name: Option<&Bound<'_, PyAny>>,
     timestamp: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Event> {
-    let mut event = Event::new(customer_id);
+    let mut event = Event::new(text("customer_id", customer_id)?);
     if let Some(id) = event_id {
-        event = event.event_id(id);
+        event = event.event_id(text("event_id", id)?);
     }
     if let Some(name) = event_name {
-        event = event.event_name(name);
+        event = event.event_name(text("event_name", name)?);
     }
     if let Some(time) = timestamp {
         event = event.timestamp(system_time(time)?);
@@ -90,39 +99,60 @@ pub(crate) fn event(
     }
 }
 
+fn text<'a>(field: &str, value: &'a Bound<'_, PyAny>) -> PyResult<Cow<'a, str>> {
+    let Ok(text) = value.cast::<PyString>() else {
+        let message = format!("{field}: a {} is not a str", type_name(value));
+        return Err(invalid(value.py(), field, &message));
+    };
+    text.to_cow()
+        .map_err(|_| invalid(value.py(), field, &format!("{field}: a str with a lone surrogate")))
+}
+
 fn with_metadata(mut event: Event, metadata: &Bound<'_, PyAny>) -> PyResult<Event> {
-    if let Ok(dict) = metadata.cast::<PyDict>() {
-        for (key, value) in dict {
-            event = with_pair(event, &key, &value)?;
+    let mut read = 0;
+    let items = if let Ok(dict) = metadata.cast::<PyDict>() {
+        // A dict must not change under its iterator: from the first value on that is not simple, which
+        // may run Python's code, a copy is read.
+        for (key, value) in dict.iter() {
+            match simple(&value) {
+                Simple::Value(converted) => event = event.metadata(name(&key)?, converted),
+                Simple::Nothing => drop(name(&key)?),
+                Simple::Other => break,
+            }
+            read += 1;
         }
-        return Ok(event);
-    }
-    let Ok(mapping) = metadata.cast::<PyMapping>() else {
+        if read == dict.len() {
+            return Ok(event);
+        }
+        dict.items()
+    } else if let Ok(mapping) = metadata.cast::<PyMapping>() {
+        mapping.items()?
+    } else {
         let message = format!("metadata: a {} is not a mapping", type_name(metadata));
         return Err(invalid(metadata.py(), "metadata", &message));
     };
-    for item in mapping.items()? {
+    for item in items.iter().skip(read) {
         let (key, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = item.extract()?;
-        event = with_pair(event, &key, &value)?;
+        let name = name(&key)?;
+        let converted = match simple(&value) {
+            Simple::Value(converted) => Some(converted),
+            Simple::Nothing => None,
+            Simple::Other => made_simple(&value)?,
+        };
+        if let Some(converted) = converted {
+            event = event.metadata(name, converted);
+        }
     }
     Ok(event)
 }
 
-fn with_pair(event: Event, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<Event> {
-    let Some(name) = key.cast::<PyString>().ok().and_then(|key| key.to_cow().ok()) else {
+/// The key of a metadata pair.
+fn name<'a>(key: &'a Bound<'_, PyAny>) -> PyResult<Cow<'a, str>> {
+    key.cast::<PyString>().ok().and_then(|key| key.to_cow().ok()).ok_or_else(|| {
         let shown = key.repr().map_or_else(|_| type_name(key), |repr| repr.to_string());
         let message = format!("metadata: the key {shown} is not a string of Unicode characters");
-        return Err(invalid(key.py(), "metadata", &message));
-    };
-    let converted = match simple(value)? {
-        Simple::Value(converted) => converted,
-        Simple::Nothing => return Ok(event),
-        Simple::Other => match made_simple(value)? {
-            Some(converted) => converted,
-            None => return Ok(event),
-        },
-    };
-    Ok(event.metadata(name, converted))
+        invalid(key.py(), "metadata", &message)
+    })
 }
 
 /// What a metadata value is to JSON.
@@ -132,38 +162,44 @@ enum Simple {
     Other,
 }
 
-/// A value that JSON has, or one of a subclass of its type.
-fn simple(value: &Bound<'_, PyAny>) -> PyResult<Simple> {
+/// A value that JSON has, or one of a subclass of its type. Runs no code of Python's.
+fn simple(value: &Bound<'_, PyAny>) -> Simple {
     // By how often they are seen. A bool is an int to Python, so it goes before.
-    Ok(Simple::Value(if let Ok(text) = value.cast::<PyString>() {
-        match text.to_cow() {
-            Ok(text) => MetadataValue::String(text.into_owned()),
-            Err(_) => MetadataValue::Unsupported("string with a lone surrogate".to_owned()),
-        }
+    let converted = if let Ok(text) = value.cast::<PyString>() {
+        text.to_cow().ok().map(|text| MetadataValue::String(text.into_owned()))
     } else if let Ok(flag) = value.cast::<PyBool>() {
-        MetadataValue::Boolean(flag.is_true())
+        Some(MetadataValue::Boolean(flag.is_true()))
     } else if value.is_instance_of::<PyInt>() {
-        match value.extract::<i64>() {
-            Ok(integer) => integer.into(),
-            // The core says what does not fit.
-            Err(_) => value.extract().map_or_else(
-                |_| MetadataValue::Unsupported("integer of more than 128 bits".to_owned()),
-                MetadataValue::Integer,
-            ),
-        }
+        value.extract::<i64>().ok().map(MetadataValue::from)
     } else if value.is_instance_of::<PyFloat>() {
-        MetadataValue::Double(value.extract()?)
+        value.extract().ok().map(MetadataValue::Double)
     } else if value.is_none() {
-        return Ok(Simple::Nothing);
+        return Simple::Nothing;
     } else {
-        return Ok(Simple::Other);
-    }))
+        None
+    };
+    converted.map_or(Simple::Other, Simple::Value)
 }
 
-/// A value that Python's own libraries have and JSON has not. `None` where it stands for nothing.
+/// A value of one of JSON's types that JSON does not take. The core says why.
+fn unfit(value: &Bound<'_, PyAny>) -> Option<MetadataValue> {
+    let unsupported = |what: &str| MetadataValue::Unsupported(what.to_owned());
+    if value.is_instance_of::<PyString>() {
+        return Some(unsupported("string with a lone surrogate"));
+    }
+    value.is_instance_of::<PyInt>().then(|| {
+        let integer = value.extract().map(MetadataValue::Integer);
+        integer.unwrap_or_else(|_| unsupported("integer of more than 128 bits"))
+    })
+}
+
+/// A value that is not simple, as one that is. `None` where it stands for nothing.
 fn made_simple(value: &Bound<'_, PyAny>) -> PyResult<Option<MetadataValue>> {
     static PLAIN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = value.py();
+    if let Some(unfit) = unfit(value) {
+        return Ok(Some(unfit));
+    }
     let plain = match PLAIN.import(py, "dodo_ingestion._metadata", "plain")?.call1((value,)) {
         Ok(plain) => plain,
         Err(error) if error.is_instance_of::<PyTypeError>(py) => {
@@ -171,10 +207,12 @@ fn made_simple(value: &Bound<'_, PyAny>) -> PyResult<Option<MetadataValue>> {
         }
         Err(error) => return Err(error),
     };
-    Ok(match simple(&plain)? {
+    Ok(match simple(&plain) {
         Simple::Value(converted) => Some(converted),
         Simple::Nothing => None,
-        Simple::Other => Some(MetadataValue::Unsupported(type_name(value))),
+        Simple::Other => {
+            Some(unfit(&plain).unwrap_or_else(|| MetadataValue::Unsupported(type_name(value))))
+        }
     })
 }
 
@@ -189,7 +227,9 @@ fn system_time(value: &Bound<'_, PyAny>) -> PyResult<SystemTime> {
         let utc = PyTzInfo::utc(py)?;
         PyDateTime::new(py, 1970, 1, 1, 0, 0, 0, 0, Some(&utc)).map(Bound::unbind)
     })?;
-    let since = value.sub(epoch.bind(py)).map_err(|_| {
+    // Not the difference of a subclass, which may be anything.
+    let difference = py.get_type::<PyDateTime>().call_method1("__sub__", (value, epoch));
+    let since = difference.map_err(|_| {
         invalid(py, "timestamp", "timestamp: a datetime without a time zone is ambiguous")
     })?;
     let since: Duration = since

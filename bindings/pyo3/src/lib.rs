@@ -4,11 +4,12 @@
 //! is called, what it defaults to, what is valid and what is retried is the core's business; this
 //! crate must not know.
 //!
-//! Two rules hold throughout:
+//! Three rules hold throughout:
 //!
 //! - The interpreter is released around every call into the core, because the core may wait for a
 //!   disk, and a wait goes in slices with a look at pending signals between them (`wait`).
 //! - The core's threads do not call into Python: an alarm is told by others (`alarm`).
+//! - Nothing that panics prints: it is logged, and the call raises a `RuntimeError` (`alarm`).
 //!
 //! It holds the GIL to be there: the list of open clients is only locked under it, so that a fork finds
 //! it free. The package refuses to be imported without.
@@ -45,6 +46,7 @@ mod _native {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        super::alarm::log_panics();
         module.add("ERROR_KINDS", super::error::kinds(module.py())?)?;
         module.add("OPTIONS", super::convert::option_names(module.py())?)
     }

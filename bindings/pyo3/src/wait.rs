@@ -23,7 +23,7 @@ use crate::error::{is_ours, raise};
 const SLICE: Duration = Duration::from_millis(50);
 
 /// What is waited for.
-pub(crate) type Wait = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
+pub(crate) type Wait<T = Result<(), Error>> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Waits in the calling greenlet, or on the calling thread where it has none.
 pub(crate) fn block(py: Python<'_>, wait: Wait) -> PyResult<()> {
@@ -31,17 +31,17 @@ pub(crate) fn block(py: Python<'_>, wait: Wait) -> PyResult<()> {
     static SETTLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let sleep = SLEEP.import(py, "dodo_ingestion._greenlets", "sleep")?.call0()?;
     if sleep.is_none() {
-        return park(py, wait);
+        return park(py, wait)?.map_err(|error| raise(py, &error));
     }
     let settle = SETTLE.import(py, "dodo_ingestion._greenlets", "settle")?;
     settle.call1((Pending::new(wait), sleep)).map(drop)
 }
 
-/// Waits on the calling thread.
-pub(crate) fn park(py: Python<'_>, mut wait: Wait) -> PyResult<()> {
+/// Waits on the calling thread. What a signal's handler raises ends it.
+pub(crate) fn park<T: Send>(py: Python<'_>, mut wait: Wait<T>) -> PyResult<T> {
     loop {
-        match released(py, || poll_for(&mut wait, SLICE)) {
-            Some(result) => return result.map_err(|error| raise(py, &error)),
+        match released(py, || poll_for(&mut wait, SLICE))? {
+            Some(result) => return Ok(result),
             None => py.check_signals()?,
         }
     }
@@ -78,7 +78,7 @@ pub(crate) fn enter_async<'py, T: PyClass>(entered: &Bound<'py, T>) -> PyResult<
     ENTERED.import(entered.py(), "dodo_ingestion._await", "entered")?.call1((entered,))
 }
 
-fn poll_for(wait: &mut Wait, slice: Duration) -> Option<Result<(), Error>> {
+fn poll_for<T>(wait: &mut Wait<T>, slice: Duration) -> Option<T> {
     struct Unpark(Thread);
 
     impl Wake for Unpark {
@@ -126,7 +126,7 @@ impl Pending {
                 *wait = None;
             }
             polled
-        });
+        })?;
         match polled {
             Poll::Pending => Ok(false),
             Poll::Ready(Ok(())) => Ok(true),

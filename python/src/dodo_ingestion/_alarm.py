@@ -18,6 +18,10 @@ def unsettled(error: Exception) -> None:
 
 
 def close() -> None:
-    """Close the clients that are still open, and log what is left."""
-    for failure in close_at_exit():
+    """Close the clients that are still open, and log what is left. Ctrl-C ends it."""
+    try:
+        failures = close_at_exit()
+    except (KeyboardInterrupt, SystemExit):
+        failures = ["interrupted"]
+    for failure in failures:
         LOGGER.warning("at exit: %s", failure)

@@ -220,5 +220,5 @@ def create_batch(
         ConfigurationError: A setting is out of range."""
 
 def close_at_exit() -> list[str]:
-    """Close the clients that are still open, each for as long after now as its options allow. Returns what
+    """Close the clients that are still open, all at once, each for as long as its options allow. Returns what
     went wrong."""
