@@ -92,6 +92,23 @@ def test_without_the_program_the_test_says_how_to_get_it(
     result.stdout.fnmatch_lines("*FileNotFoundError*nothing*")
 
 
+def test_other_tests_run_where_the_package_refuses_to_be_imported(
+    installed: pytest.Pytester,
+) -> None:
+    without_the_gil = "import sys; sys._is_gil_enabled = lambda: False"
+    (installed.path / "sitecustomize.py").write_text(without_the_gil)
+    installed.makepyfile("""
+        def test_of_another_thing():
+            pass
+
+        def test_of_a_bill(dodo_meter):
+            pass
+    """)
+    result = installed.runpytest_subprocess(timeout=WITHIN)
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines("*ImportError: dodo_ingestion needs the GIL*")
+
+
 def test_without_pytest() -> None:
     program = """
         import sys

@@ -26,7 +26,13 @@ from urllib.parse import urlencode
 
 from dodo_ingestion._dodometer import find_dodometer
 from dodo_ingestion._native import Ingestion
-from dodo_ingestion.errors import ClosedError, IngestionError, IngestionTimeoutError
+from dodo_ingestion.errors import (
+    AuthenticationError,
+    ClosedError,
+    IngestionError,
+    IngestionTimeoutError,
+    NetworkError,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -38,6 +44,9 @@ __all__ = ["Meter", "MeteredEvent"]
 _STARTS_WITHIN = 20.0
 _WAITS = 5.0
 _ANSWERS_WITHIN = 30.0
+
+# How a flush may end with calls that are not billed.
+_NOT_YET = (AuthenticationError, ClosedError, IngestionTimeoutError, NetworkError)
 
 # It is of this machine, whatever proxy there is for others.
 _HTTP = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -155,7 +164,7 @@ class Meter:
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         until = time.monotonic() + seconds
         for client in self._clients:
-            with contextlib.suppress(IngestionTimeoutError, ClosedError):
+            with contextlib.suppress(*_NOT_YET):
                 client.flush(timeout=max(until - time.monotonic(), 0.001))
         query: dict[str, Any] = {f"metadata.{key}": _text(value) for key, value in metadata.items()}
         query |= {"customer_id": customer, "event_name": event_name}
