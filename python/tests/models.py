@@ -56,6 +56,21 @@ RESPONSE: dict[str, Any] = {
     },
 }
 
+RUN = {
+    "id": "run_1",
+    "object": "thread.run",
+    "created_at": 1,
+    "thread_id": "thread_1",
+    "assistant_id": "a",
+    "status": "completed",
+    "model": "gpt-test",
+    "instructions": "",
+    "parallel_tool_calls": True,
+    "tools": [],
+    "metadata": {},
+    "usage": {"prompt_tokens": 50, "completion_tokens": 9, "total_tokens": 59},
+}
+
 EMBEDDINGS = {
     "object": "list",
     "model": "embed-test",
@@ -158,6 +173,9 @@ def content_chunks() -> Iterator[dict[str, Any]]:
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
+    def do_GET(self) -> None:
+        self._answer(RUN, False)
+
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         path = self.path.partition("?")[0]
@@ -167,6 +185,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(CHAT, stream and chat_chunks(with_usage=with_usage), done=True)
         elif path.endswith("/responses"):
             self._answer(RESPONSE, stream and response_events())
+        elif path.endswith("/runs"):
+            self._answer({**RUN, "status": "queued", "usage": None}, False)
         elif path.endswith("/embeddings"):
             self._answer(EMBEDDINGS, False)
         elif path.endswith("/messages"):

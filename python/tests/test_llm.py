@@ -36,6 +36,13 @@ OPENAI_RESPONSE = {
     "provider": "openai",
     "reasoningTokens": 10,
 }
+OPENAI_RUN = {
+    "inputTokens": 50,
+    "outputTokens": 9,
+    "totalTokens": 59,
+    "model": "gpt-test",
+    "provider": "openai",
+}
 OPENAI_EMBEDDINGS = {
     "inputTokens": 7,
     "outputTokens": 0,
@@ -173,6 +180,12 @@ def embeddings(client: openai.OpenAI) -> None:
     assert client.embeddings.create(model="embed", input="x").data[0].embedding == [0.5, 0.25]
 
 
+def run_polled(client: openai.OpenAI) -> None:
+    with pytest.warns(DeprecationWarning, match="Assistants"):
+        run = client.beta.threads.runs.create_and_poll(thread_id="thread_1", assistant_id="a")
+    assert run.status == "completed"
+
+
 def copied_client(client: openai.OpenAI) -> None:
     assert isinstance(client, openai.OpenAI)
     chat(client.with_options(timeout=60))
@@ -223,6 +236,7 @@ SYNC: dict[str, tuple[Callable[[str], Any], Callable[[Any], None], dict[str, Any
     "response_stream_block": (openai_client, response_stream_block, OPENAI_RESPONSE),
     "response_stream_events": (openai_client, response_stream_events, OPENAI_RESPONSE),
     "embeddings": (openai_client, embeddings, OPENAI_EMBEDDINGS),
+    "run_polled": (openai_client, run_polled, OPENAI_RUN),
     "copied_client": (openai_client, copied_client, OPENAI_CHAT),
     "message": (anthropic_client, message, ANTHROPIC),
     "message_stream": (anthropic_client, message_stream, ANTHROPIC),
@@ -410,6 +424,46 @@ def test_a_dict_is_an_answer(case: str, billing: Billing) -> None:
     as_it_is, with_ours = sorted(billing.billed(), key=lambda metadata: "feature" in metadata)
     assert as_it_is == expected
     assert with_ours == ours
+
+
+class Answer:
+    """An answer as an object, of a library that is built like the providers' own."""
+
+    def __init__(self, **fields: object) -> None:
+        self.__dict__.update(fields)
+
+
+def as_objects(answer: dict[str, Any]) -> Any:  # noqa: ANN401
+    return json.loads(json.dumps(answer), object_hook=lambda fields: Answer(**fields))
+
+
+@pytest.mark.parametrize("case", DICTS)
+def test_an_object_is_an_answer(case: str, billing: Billing) -> None:
+    answer, expected = DICTS[case]
+    billing.tracker.track(as_objects(answer), customer_id=billing.customer_id)
+    assert billing.billed() == [expected]
+
+
+class Completions:
+    def create(self, *, model: str, stream: bool = False) -> Any:  # noqa: ANN401
+        assert model == "gpt"
+        answer = as_objects(models.CHAT)
+        return iter([Answer(model="gpt-test", choices=[]), answer]) if stream else answer
+
+
+class Compatible:
+    """A client of another library, of the same form."""
+
+    def __init__(self) -> None:
+        self.chat: Any = Answer(completions=Completions())
+
+
+def test_a_client_that_is_built_like_them_is_billed(billing: Billing) -> None:
+    client = billing.tracker.wrap(Compatible(), customer_id=billing.customer_id)
+    assert client.chat.completions.create(model="gpt").choices[0].message.content == "Hello."
+    assert len(list(client.chat.completions.create(model="gpt", stream=True))) == 2
+    expected = {**OPENAI_CHAT, "provider": "test_llm"}
+    assert billing.billed() == [expected, expected]
 
 
 @pytest.mark.parametrize(

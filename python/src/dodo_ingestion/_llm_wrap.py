@@ -15,6 +15,8 @@ from dodo_ingestion._alarm import LOGGER
 _ASKING = frozenset(
     {
         "create",
+        "create_and_poll",
+        "create_and_run_poll",
         "embed_content",
         "generate",
         "generate_content",
@@ -23,6 +25,7 @@ _ASKING = frozenset(
         "send_message",
         "send_message_stream",
         "stream",
+        "submit_tool_outputs_and_poll",
     }
 )
 _COPYING = frozenset({"copy", "with_options"})
