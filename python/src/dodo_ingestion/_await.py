@@ -1,7 +1,7 @@
 """Awaiting the core under asyncio and trio, and so under anyio."""
 
 import sys
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from typing import Any, TypeVar
 
 from dodo_ingestion import _alarm
@@ -10,8 +10,13 @@ from dodo_ingestion.errors import IngestionError
 
 _T = TypeVar("_T")
 
-_FIRST_PAUSE = 0.005
-_LONGEST_PAUSE = 0.1
+
+def pauses() -> Iterator[float]:
+    """Give how long to wait between one look and the next: longer and longer."""
+    pause = 0.005
+    while True:
+        yield pause
+        pause = min(pause * 2, 0.1)
 
 
 def _sleep() -> Callable[[float], Awaitable[object]]:
@@ -37,10 +42,10 @@ async def settled(pending: Pending) -> None:
     costs about a microsecond, and what is waited for takes a second or more.
     """
     sleep = _sleep()
-    pause = _FIRST_PAUSE
-    while not pending.poll():
+    for pause in pauses():
+        if pending.poll():
+            return
         await sleep(pause)
-        pause = min(pause * 2, _LONGEST_PAUSE)
 
 
 def at_once(value: _T) -> Generator[Any, None, _T]:

@@ -4,10 +4,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from dodo_ingestion._await import pauses
 from dodo_ingestion._native import Pending
-
-_FIRST_PAUSE = 0.005
-_LONGEST_PAUSE = 0.1
 
 
 def are_used() -> bool:
@@ -30,7 +28,7 @@ def sleep() -> Callable[[float], object] | None:
 
 def settle(pending: Pending, sleep: Callable[[float], object]) -> None:
     """Wait until `pending` is over."""
-    pause = _FIRST_PAUSE
-    while not pending.poll():
+    for pause in pauses():
+        if pending.poll():
+            return
         sleep(pause)
-        pause = min(pause * 2, _LONGEST_PAUSE)
