@@ -32,7 +32,7 @@ def test_every_kind_is_explained() -> None:
 
 
 def dead_letter(meter: testing.Meter, ingestion: Ingestion, customer: str, place: Path) -> None:
-    """Have the billing API refuse a call; its letter is the newest of the file that is given back."""
+    """Have the billing API refuse a call: its letter is the next line of the file."""
     letters = len(place.read_text().splitlines()) if place.exists() else 0
     meter.fault(f"unknown_customer={customer}")
     receipt = track_api_call(ingestion, customer_id=customer, metadata={"endpoint": "/v1/users"})
