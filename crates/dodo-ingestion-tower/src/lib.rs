@@ -1,6 +1,6 @@
-//! One line meters a service of [axum], [hyper] or [tonic]: every call becomes a billing event of
-//! [`dodo_ingestion`], with its customer, route, status, latency and size, and the response is served whatever
-//! becomes of the metering.
+//! One line meters an [axum], [hyper] or [tonic] service: every call becomes a billing event of
+//! [`dodo_ingestion`], with its customer, route, status, latency and size. Whatever goes wrong in the metering,
+//! the response is served.
 //!
 //! ```no_run
 //! # #[cfg(feature = "axum")] mod with_axum {
@@ -55,9 +55,9 @@
 //!
 //! # Whose call it is
 //!
-//! In the order of who wins: [`Metering::set_customer`], called by whoever finds it out while the response is not at its
-//! end; [`MeterLayer::customer`], a closure that is asked at the end; [`MeterLayer::customer_extension`];
-//! [`MeterLayer::customer_header`]. A call of nobody's is no event, unless
+//! The first of these that names a customer wins: [`Metering::set_customer`], called before the response ends;
+//! [`MeterLayer::customer`], a closure that is asked when it ends; [`MeterLayer::customer_extension`];
+//! [`MeterLayer::customer_header`]. A call without a customer produces no event, unless
 //! [`MeterLayer::on_missing_customer`] says otherwise.
 //!
 //! ```no_run
@@ -84,12 +84,12 @@
 //!
 //! | the call | its event |
 //! |---|---|
-//! | a status below 500 that is not 401, 403, 429, or a 404 of no route | the client's event name, or [`MeterLayer::event_name`]: billed |
-//! | any other status; a handler that panics or a service that gives an error (500); a client that goes away before there is a status | `api_error`, or [`MeterLayer::error_event_name`]: stored, and counted by no meter |
+//! | a status below 500, except 401, 403, 429 and a 404 that matched no route | the client's event name, or [`MeterLayer::event_name`]: billed |
+//! | any other status; a handler that panics or a service that gives an error (500); a client that leaves before there is a status | `api_error`, or [`MeterLayer::error_event_name`]: stored, and no meter should count it |
 //! | `OPTIONS`; what is excluded or skipped; no customer | none |
 //!
-//! The status of the head decides also where the response then comes to no end, because the client goes away or the body
-//! fails. A gRPC call is judged by its code: `status_code` is the HTTP status that says the same (`NOT_FOUND` is 404,
+//! The status of the head decides, even if the response then never ends because the client leaves or the body fails. A
+//! gRPC call is judged by its code: `status_code` is the HTTP status that says the same (`NOT_FOUND` is 404,
 //! `UNIMPLEMENTED` 501).
 //!
 //! An event has these metadata keys, of [`dodo_ingestion::keys`]:
@@ -98,27 +98,27 @@
 //! |---|---|
 //! | `endpoint` | the route's template, such as `/v1/users/{id}` or `/package.Service/Method`; never a path that a client made up. Absent where no route is known |
 //! | `method` | the HTTP method |
-//! | `status_code` | absent where the client went away before there was one |
+//! | `status_code` | absent if the client left before there was one |
 //! | `response_time_ms` | from the request's head to the last byte of the response |
-//! | `ttfb_ms` | to the first byte of the body; to the head, where there is no body |
+//! | `ttfb_ms` | to the first byte of the body, or to the head if there is no body |
 //! | `response_bytes` | the bytes of the body, as they pass the layer |
-//! | `aborted` | true where the response came to no end |
+//! | `aborted` | true if the response never ended |
 //! | `units` | as [`Metering::set_units`] or [`MeterLayer::units`] says |
 //! | `grpc_status` | the code of a gRPC call, 0 to 16 |
 //!
-//! What upgrades the connection (a WebSocket) is one event, at the handshake: nothing further passes the layer. No request
+//! An upgrade of the connection (a WebSocket) is one event, at the handshake: nothing further passes the layer. No request
 //! body and no query string is read. A value that the layer makes is cut to 500 characters, never refused.
 //!
-//! The call is accepted before the last of the response is handed to the server: whoever has the whole answer has a call
+//! The call is accepted before the end of the response is handed to the server: whoever has the whole answer has a call
 //! that survives the death of this process.
 //!
 //! # Where to put the layer
 //!
-//! Outermost, or nearly so: what an outer layer answers by itself is not metered, and what it does to a body (it compresses it) is
-//! not counted. Two layers do not count twice: the outer one meters, the inner one lets through.
+//! Outermost, or nearly so: what an outer layer answers by itself is not metered, and what it does to a body (compressing
+//! it) is not counted. Two layers do not count twice: the outer one meters, the inner one lets the call pass.
 //!
 //! With axum, [`Router::layer`](axum::Router::layer) after all routes, `nest` and `merge` included, sees the whole template. It
-//! sees none where the route is found further in: behind `nest_service`, or where the layer is wrapped around the whole
+//! sees none where the route is found further in: behind `nest_service`, or if the layer is wrapped around the whole
 //! router. There, give the inner router a clone of the layer too. It does not meter again, and tells the outer one the template:
 //!
 //! ```no_run

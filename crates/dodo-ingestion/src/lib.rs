@@ -1,5 +1,6 @@
 //! Usage metering for API gateways and web apps: each call becomes a billing event at the Dodo
-//! Payments usage API, in batches, without slowing the request, never lost and never billed twice.
+//! Payments usage API. Events travel in batches and never slow the request down; none is lost, and
+//! none is billed twice.
 //!
 //! ```no_run
 //! use dodo_ingestion::{ApiCall, Ingestion};
@@ -20,17 +21,17 @@
 //!
 //! # What a success means
 //!
-//! A track verb validates the call, appends it to this process's spool with one write, and returns:
-//! microseconds, never the network. From then on the call is kept until the billing API has
-//! acknowledged it, or has refused it for good and it lies among the dead letters. A process that is
-//! killed loses nothing: the next process of the same account delivers what it left.
+//! A track verb validates the call, appends it to this process's spool with one write, and returns.
+//! That takes microseconds and never waits for the network. From then on the call is kept until the
+//! billing API has acknowledged it, or has refused it for good and it is dead-lettered. A process
+//! that is killed loses nothing: the next process of the same account delivers what it left.
 //!
 //! # How it is built
 //!
-//! Modules depend on those before them only: `process`, `error`, `clock`, `disk`, `config`, `event`, then
-//! `validate`; `spool` and `delivery`, which know nothing of each other's matter; `transport`;
-//! `engine`, the only one to start a thread; and the public handles. ARCHITECTURE.md in the
-//! repository has the picture.
+//! `validate` checks and serialises an event, `spool` keeps it on disk, `delivery` decides what is
+//! sent and what an answer means, `transport` speaks HTTP, and `engine`, the one to start a thread,
+//! carries out what `delivery` asks for. ARCHITECTURE.md in the repository has the picture, and the
+//! order in which modules may depend on each other.
 
 mod alarm;
 mod batch;

@@ -1,9 +1,9 @@
 //! A local meter server: the billing API's usage endpoints over SQLite, with a live page.
 //!
-//! It takes the requests that the billing API takes, by the same rules and with the same answers, so
-//! that a program can be run, tested and watched without an account. What the billing API keeps on
-//! products and customers is reduced to what a usage bill needs: a customer is an id, and a price
-//! belongs to a meter.
+//! It accepts the requests that the billing API accepts, by the same rules and with the same
+//! answers, so that a program can be run, tested and watched without an account. Of products and
+//! customers it keeps only what a usage bill needs: a customer is an id, and a price belongs to a
+//! meter.
 //!
 //! ```no_run
 //! use dodometer_server::{Data, Meter, Options, Server};
@@ -32,14 +32,14 @@
 //! | `GET /_dev/usage` | what one customer used, by meter |
 //! | `GET /_dev/events` | what arrived, in its order; waits for it if asked to |
 //! | `GET`, `POST` and `DELETE /_dev/faults` | what goes wrong on purpose: see [`Fault`] |
-//! | `GET` and `PUT /_dev/clock` | the time that the meter goes by |
-//! | `POST /_dev/reset` | makes everything as it was on the first day |
+//! | `GET` and `PUT /_dev/clock` | the time that the meter keeps |
+//! | `POST /_dev/reset` | resets everything |
 //! | `GET /` | the live page; `?customer=`, `?endpoint=` and `?period=5m`, `1h`, `24h`, `30d` or `all` choose what it shows |
 //! | `GET /_dev/view`, `GET /_dev/stream` | what it draws for the same choices: once, and pushed whenever something changed |
 //! | `GET /healthz` | answers 200 |
 //! | `GET /openapi.json` | describes all of these but the page |
 //!
-//! # Where the billing API is silent
+//! # What the billing API's documentation leaves open
 //!
 //! Wrong shape (malformed JSON, a missing field, a nested value, an integer beyond 64 bits, a time
 //! that is no RFC 3339) is 422; a broken rule (an empty id, a limit, a repeated id, a time outside the
@@ -47,24 +47,23 @@
 //! an id is remembered for ever, and `ingested_count` counts what was new, unless [`Options`] say
 //! otherwise. Requests are limited only if they say so.
 //!
-//! `start` of a list or of usage is the first moment of it, `end` the first one left out; `customer_id`
-//! of usage may be left out, for all customers. Pages count from 0 and hold 10 unless asked for otherwise,
-//! at most 1000 events or 100 meters. A query that cannot be read is 400. Names and ids end where they end:
-//! an address with a slash behind it is 404. Archiving what is archived is 204 again, and `unarchive` 200.
+//! `start` of a list or of usage is inclusive, `end` exclusive; without `customer_id`, usage is that of all
+//! customers. Pages count from 0 and hold 10 items by default, at most 1000 events or 100 meters. A query
+//! that cannot be read is 400. A URL with an extra slash at the end is 404. Archiving an archived meter is
+//! 204 again, and `unarchive` of one that is not archived 200.
 //!
-//! A number spelled as a text counts for `sum`, `max` and `last`, and in a filter it is that number.
+//! A number written as text counts for `sum`, `max` and `last`, and a filter compares it as a number.
 //! An event that lacks a filter's key does not match, `not_equals` and `does_not_contain`
 //! included; these compare texts with case, and `contains` looks at texts only. Events that arrived before
 //! their meter was made count. `total_price` is rounded to a whole smallest currency unit, halves upwards.
 //!
 //! # Who may see what
 //!
-//! The billing API asks for a bearer key: any that is not empty, or one of
-//! [`Options::keys`]. The page and everything under `/_dev` ask for none *from this machine*, so
-//! that a browser can show them also when keys are configured; from other machines they ask for a
-//! key. Requests to them must name this machine in their `Host` header, so that a web page that
-//! points its own name at this address reads nothing; and what changes anything must not come from a
-//! web page of another origin.
+//! The billing API's routes need a bearer key: any that is not empty, or one of [`Options::keys`].
+//! The page and everything under `/_dev` need none *from this machine*, so that a browser can show
+//! them even if keys are configured; from other machines they need a key. Requests to them must name
+//! this machine in their `Host` header, so that a web page that points its own name at this address
+//! reads nothing; and whatever changes anything must not come from a web page of another origin.
 
 mod billable;
 mod clock;

@@ -134,14 +134,14 @@ pub const OPTIONS: &[OptionSpec] = &[
         env: "DODO_PAYMENTS_BASE_URL",
         kind: OptionKind::Text,
         default: "",
-        doc: "Where the billing API is; wins over the environment's own address. https only, except http to this machine itself, or to a named host with allow_http.",
+        doc: "Where the billing API is; overrides the environment's own address. https only, except http to this machine itself, or to a named host with allow_http.",
     },
     OptionSpec {
         name: "event_name",
         env: "DODO_INGESTION_EVENT_NAME",
         kind: OptionKind::Text,
         default: "",
-        doc: "The event name of calls that do not bring their own. Required. Must equal the meter's event name exactly, case included.",
+        doc: "The event name of calls without one of their own. Required. Must equal the meter's event name exactly, case included.",
     },
     OptionSpec {
         name: "account",
@@ -162,14 +162,14 @@ pub const OPTIONS: &[OptionSpec] = &[
         env: "DODO_INGESTION_ALLOW_FILESYSTEM",
         kind: OptionKind::Text,
         default: "",
-        doc: "File systems that spool_dir may be on though they are another machine's or a container's layer, such as nfs or overlay, separated by commas. Only one machine at a time may use a spool_dir.",
+        doc: "File systems that spool_dir may be on although they are on another machine or in a container's layer, such as nfs or overlay, separated by commas. Only one machine at a time may use a spool_dir.",
     },
     OptionSpec {
         name: "durability",
         env: "DODO_INGESTION_DURABILITY",
         kind: OptionKind::Choice(&["process", "disk", "memory"]),
         default: "process",
-        doc: "What an accepted call survives: process, the death of this process; disk, also that of the machine (each call waits for a sync); memory, neither (for hosts without a disk; at most 16 MiB).",
+        doc: "What an accepted call survives. process: the death of this process. disk: also a crash of the machine (each call waits for a sync). memory: neither (for hosts without a disk; at most 16 MiB).",
     },
     OptionSpec {
         name: "linger",
@@ -218,7 +218,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         env: "DODO_INGESTION_LATE",
         kind: OptionKind::Choice(&["restamp", "dead_letter"]),
         default: "restamp",
-        doc: "What becomes of a call that is older than the hour which the billing API takes: restamp bills it with the oldest time taken and keeps the true one as original_timestamp; dead_letter sets it aside.",
+        doc: "What happens to a call older than the hour that the billing API accepts. restamp: it is billed with the oldest time accepted, and keeps its own as original_timestamp. dead_letter: it is dead-lettered.",
     },
     OptionSpec {
         name: "exit_timeout",
