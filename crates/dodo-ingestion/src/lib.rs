@@ -29,7 +29,7 @@
 //! # How it is built
 //!
 //! `validate` checks and serialises an event, `spool` keeps it on disk, `delivery` decides what is
-//! sent and what an answer means, `transport` speaks HTTP, and `engine`, the one to start a thread,
+//! sent and what an answer means, `transport` speaks HTTP, and `engine` runs the one thread, which
 //! carries out what `delivery` asks for. ARCHITECTURE.md in the repository has the picture, and the
 //! order in which modules may depend on each other.
 
