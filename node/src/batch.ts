@@ -1,7 +1,9 @@
+import { TRACKED } from './channels';
+import { type IngestionError, refusal, wordsOf } from './errors';
 import { type Encoded, type Event, encode } from './event';
 import { native } from './load';
 import type { Handle } from './native';
-import { type WaitOptions, wait } from './wait';
+import { type Verb, verb, wait } from './wait';
 import { warn } from './warn';
 
 /** When the calls of a batch are due. */
@@ -26,27 +28,38 @@ export class Batch implements AsyncDisposable, Disposable {
 
   /** Accepts one call. Never throws: what is refused is counted, and an alarm says so. */
   readonly add = (event: Event): void => {
-    let encoded: Encoded;
+    let refused: IngestionError | undefined;
     try {
-      encoded = encode(event);
-    } catch (error) {
-      native.refuse(this.#handle, error instanceof Error ? error.message : String(error));
-      return;
+      this.#add(event);
+    } catch (thrown) {
+      refused = refusal(thrown);
     }
-    try {
-      native.add(this.#handle, encoded.text, encoded.unsupportedKey, encoded.unsupportedType);
-    } catch {
-      // The core has counted it.
+    if (TRACKED.hasSubscribers) {
+      TRACKED.publish({ event, error: refused });
     }
   };
 
+  #add(event: Event): void {
+    let encoded: Encoded;
+    try {
+      encoded = encode(event);
+    } catch (thrown) {
+      // The core counts what it is told of.
+      native.refuse(this.#handle, wordsOf(thrown));
+      throw thrown;
+    }
+    native.add(this.#handle, encoded.text, encoded.unsupportedKey, encoded.unsupportedType);
+  }
+
   /** Makes everything accepted so far due and waits until it is settled. */
-  readonly flush = (options?: WaitOptions): Promise<void> =>
-    wait((timeout, wake) => native.flushBatch(this.#handle, timeout, wake), options);
+  readonly flush: Verb = verb(this, (options) =>
+    wait((timeout, wake) => native.flushBatch(this.#handle, timeout, wake), options),
+  );
 
   /** Flushes and ends the batch. What is left stays spooled. */
-  readonly cleanup = (options?: WaitOptions): Promise<void> =>
-    wait((timeout, wake) => native.cleanupBatch(this.#handle, timeout, wake), options);
+  readonly cleanup: Verb = verb(this, (options) =>
+    wait((timeout, wake) => native.cleanupBatch(this.#handle, timeout, wake), options),
+  );
 
   /** The same as `cleanup()`, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {

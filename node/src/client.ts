@@ -34,7 +34,7 @@ export class DodoClient implements AsyncDisposable {
   constructor(config: DodoConfig) {
     const { apiKey } = config;
     if (apiKey !== undefined && !apiKey) {
-      throw new ValidationError('apiKey: is empty', { field: 'api_key' });
+      throw new ValidationError('apiKey: is empty', { field: 'apiKey' });
     }
     // The core wants a name for events that have none; here none is without.
     this.#ingestion = new Ingestion({ eventName: 'event', ...config });

@@ -1,5 +1,8 @@
 /** The errors: one class for each kind, all of them an {@link IngestionError}. */
 
+import { camelOf, snakeOf } from './names';
+import { OPTION_NAMES } from './options';
+
 /** The kinds of error, the same in every language. */
 export type ErrorKind =
   | 'configuration'
@@ -180,6 +183,20 @@ interface Thrown {
   mayBeBilled: boolean;
 }
 
+/** Names of the core, which are in camel case here. */
+const CORE_NAMES = new Set(
+  [...OPTION_NAMES, 'maxSize', 'flushInterval', 'customerId', 'eventId'].map((name) =>
+    snakeOf(name),
+  ),
+);
+
+/** Words in snake case. One behind a point is a metadata key of the caller's own. */
+const WORDS = /(?<![.\w])[a-z]+(?:_[a-z]+)+\b/g;
+
+function inCamelCase(text: string): string {
+  return text.replace(WORDS, (word) => (CORE_NAMES.has(word) ? camelOf(word) : word));
+}
+
 /**
  * The error that the addon means by what it threw.
  *
@@ -193,5 +210,40 @@ export function fromNative(thrown: unknown): unknown {
   }
   const { kind, message, field, status, mayBeBilled } = JSON.parse(error.message) as Thrown;
   const details = { field: field ?? undefined, statusCode: status ?? undefined, mayBeBilled };
+  // The billing API's own words stay as they are.
+  if (kind === 'configuration' || kind === 'validation') {
+    details.field &&= inCamelCase(details.field);
+    return BY_KIND[kind](inCamelCase(message), details);
+  }
   return BY_KIND[kind](message, details);
+}
+
+/**
+ * Why a call was not accepted, whatever was thrown: a getter of the caller's may throw anything.
+ *
+ * @internal
+ */
+export function refusal(thrown: unknown): IngestionError {
+  const error = fromNative(thrown);
+  if (error instanceof IngestionError) {
+    return error;
+  }
+  const refused = new ValidationError(`event: it cannot be read: ${wordsOf(thrown)}`, {
+    field: 'event',
+  });
+  return Object.assign(refused, { cause: thrown });
+}
+
+/**
+ * What something thrown says. Never throws itself.
+ *
+ * @internal
+ */
+export function wordsOf(thrown: unknown): string {
+  try {
+    const { message } = Object(thrown) as Error;
+    return typeof message === 'string' ? message : String(thrown);
+  } catch {
+    return typeof thrown;
+  }
 }

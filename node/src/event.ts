@@ -4,6 +4,7 @@
  */
 
 import { isDate } from 'node:util/types';
+import { ValidationError } from './errors';
 
 /** A metadata value. `undefined` and `null` are left out; a `Date` becomes ISO 8601 text. */
 export type MetadataValue = string | number | bigint | boolean | Date | null | undefined;
@@ -32,26 +33,33 @@ export interface Encoded {
   unsupportedType?: string;
 }
 
-const NAMES: Readonly<Record<string, string>> = {
-  customerId: 'customer_id',
-  eventId: 'event_id',
-  eventName: 'event_name',
-  timestamp: 'timestamp',
-  metadata: 'metadata',
-};
+const NAMES: ReadonlyMap<string, string> = new Map([
+  ['customerId', 'customer_id'],
+  ['eventId', 'event_id'],
+  ['eventName', 'event_name'],
+]);
 
 /** @internal */
 export function encode(event: Event): Encoded {
   const fields: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(event)) {
     // A name that is not ours crosses as it is, for the core to refuse.
-    fields[NAMES[name] ?? name] = value;
+    // A bigint has no form in JSON. None of these is a number, and the core refuses one.
+    fields[NAMES.get(name) ?? name] = typeof value === 'bigint' ? Number(value) : value;
   }
   if (isDate(event.timestamp) && Number.isNaN(event.timestamp.getTime())) {
     fields.timestamp = 'Invalid Date';
   }
   const { metadata } = event;
-  if (!isRecord(metadata) || Object.values(metadata).every(isPlain)) {
+  if (metadata === undefined || metadata === null) {
+    return { text: JSON.stringify(fields) };
+  }
+  const why = notRecord(metadata);
+  if (why !== undefined) {
+    throw new ValidationError(`metadata: ${why}`, { field: 'metadata' });
+  }
+  // One who inherits `toJSON` would be written as something else than what is looked at here.
+  if (!('toJSON' in metadata) && Object.values(metadata).every(isPlain)) {
     return { text: JSON.stringify(fields) };
   }
   const pairs: string[] = [];
@@ -95,7 +103,7 @@ function special(value: unknown): string | undefined {
     return value.toExponential();
   }
   if (isDate(value) && !Number.isNaN(value.getTime())) {
-    return JSON.stringify(value);
+    return `"${value.toISOString()}"`;
   }
   return undefined;
 }
@@ -115,7 +123,24 @@ function describe(value: unknown): string {
   }
 }
 
-/** Whether the pairs of metadata are its own properties, as they are not in a `Map`. */
-function isRecord(metadata: unknown): metadata is Record<string, unknown> {
-  return typeof metadata === 'object' && metadata !== null && !(Symbol.iterator in metadata);
+/**
+ * Why something is no metadata: its pairs are to be its own properties, as they are not in a `Map` or in `Headers`.
+ *
+ * @internal
+ */
+export function notRecord(metadata: unknown): string | undefined {
+  if (typeof metadata !== 'object' || metadata === null) {
+    return `is a ${typeof metadata}, not an object`;
+  }
+  if (Array.isArray(metadata)) {
+    return 'is an array, not an object';
+  }
+  const prototype: unknown = Object.getPrototypeOf(metadata);
+  // The last prototype is that of object literals, of whichever realm.
+  const plain = prototype === null || Object.getPrototypeOf(prototype) === null;
+  if (Symbol.iterator in metadata || !(plain || Object.keys(metadata).length > 0)) {
+    const name = (prototype as object | null)?.constructor?.name ?? 'object';
+    return `is a ${name}, whose pairs are not its own properties; use Object.fromEntries`;
+  }
+  return undefined;
 }

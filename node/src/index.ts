@@ -36,7 +36,6 @@ export {
   createBatch,
   Ingestion,
   type IngestionOptions,
-  type OptionValue,
   type Stats,
   trackAPICall,
 } from './ingestion';
@@ -64,4 +63,4 @@ export {
   trackStreamBytes,
   trackTimeRange,
 } from './siblings';
-export type { WaitOptions } from './wait';
+export type { Verb, WaitOptions } from './wait';

@@ -1,64 +1,30 @@
-import { channel } from 'node:diagnostics_channel';
 import { Batch, type BatchOptions } from './batch';
+import { ALARMS, TRACKED } from './channels';
 import { ConfigurationError, fromNative } from './errors';
 import { type Event, encode } from './event';
+import { closeAtExit } from './exit';
 import { healthy } from './health';
 import { native } from './load';
+import { camelOf, snakeOf } from './names';
 import type { Handle } from './native';
 import { checkNames } from './nearest';
+import { OPTION_NAMES, type Options, type Stats } from './options';
 import { Receipt } from './receipt';
-import { type WaitOptions, wait } from './wait';
+import { type Verb, verb, wait } from './wait';
 import { warn } from './warn';
 
-/** An option's value. Lengths of time are milliseconds. */
-export type OptionValue = string | number | boolean | null | undefined;
+export type { Stats } from './options';
 
-/**
- * Options, by the names of the documentation in camel case: the core defines them, and refuses what
- * it does not know.
- */
-export interface IngestionOptions {
-  /** The API key; from `DODO_PAYMENTS_API_KEY`, if absent. */
-  apiKey?: string | undefined;
-  /** `test_mode` or `live_mode`. */
-  environment?: 'test_mode' | 'live_mode' | undefined;
-  /** The event name that the meters match. */
-  eventName?: string | undefined;
+/** Options of a client. */
+export interface IngestionOptions extends Options {
   /** Hears what an operator should hear of; `process.emitWarning`, if absent. */
   onAlarm?: AlarmListener | undefined;
-  [option: string]: OptionValue | AlarmListener;
 }
 
 /** Is called with an alarm's kind and message. */
 export type AlarmListener = (kind: string, message: string) => void;
 
-/** Counts of what has happened so far. */
-export type Stats = Readonly<Record<string, number>>;
-
-const OPEN = Symbol.for('dodo-ingestion.open');
-const shared = process as { [OPEN]?: Set<() => void> };
-shared[OPEN] ??= closedAtExit();
-
-/**
- * How to close the clients that are still open at the end of the program. There is one set, however
- * many copies of this module a program has, or how often it loads its code anew.
- */
-const open = shared[OPEN];
-
-function closedAtExit(): Set<() => void> {
-  const open = new Set<() => void>();
-  process.on('beforeExit', () => {
-    for (const close of open) {
-      open.delete(close);
-      close();
-    }
-  });
-  return open;
-}
-
-/** Where every alarm and every accepted or refused call is told as well. */
-const ALARMS = channel('dodo-ingestion:alarm');
-const TRACKED = channel('dodo-ingestion:track');
+const NAMES: readonly string[] = [...OPTION_NAMES, 'onAlarm'];
 
 /** An alarm reaches everyone; a listener that throws is an operator's matter and not the host's end. */
 function telling(listener: AlarmListener): AlarmListener {
@@ -72,42 +38,41 @@ function telling(listener: AlarmListener): AlarmListener {
   };
 }
 
+/** Options as the core takes them. */
+function textOf(options: Options): string {
+  const settings: Record<string, unknown> = {};
+  for (const [option, value] of Object.entries(options)) {
+    if (typeof value === 'number' && !Number.isFinite(value)) {
+      throw new ConfigurationError(`${option}: ${value} is not a finite number`, { field: option });
+    }
+    if (typeof value === 'function' || typeof value === 'symbol' || typeof value === 'bigint') {
+      const why = `a ${typeof value} is not an option's value`;
+      throw new ConfigurationError(`${option}: ${why}`, { field: option });
+    }
+    settings[snakeOf(option)] = value;
+  }
+  return JSON.stringify(settings);
+}
+
 /** A client of the billing API: accepts calls in microseconds and delivers them in batches. */
 export class Ingestion implements AsyncDisposable, Disposable {
   readonly #client: Handle<'Ingestion'>;
   readonly #apiKey: string | undefined;
-  readonly #atExit: () => void;
+  readonly #leave: () => void;
 
-  constructor(options: IngestionOptions) {
-    const settings: Record<string, OptionValue> = {};
-    const { onAlarm = warn, ...rest } = options;
-    for (const [option, value] of Object.entries(rest)) {
-      const name = option.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
-      if (typeof value === 'number' && !Number.isFinite(value)) {
-        throw new ConfigurationError(`${name}: ${value} is not a finite number`, { field: name });
-      }
-      if (typeof value === 'function') {
-        throw new ConfigurationError(`${name}: a function is not an option's value`, {
-          field: name,
-        });
-      }
-      settings[name] = value;
+  constructor(options: IngestionOptions = {}) {
+    const { onAlarm, ...settings } = options;
+    checkNames(options, NAMES);
+    if (typeof (onAlarm ?? warn) !== 'function') {
+      throw new ConfigurationError('onAlarm: is not a function', { field: 'onAlarm' });
     }
     try {
-      this.#client = native.open(JSON.stringify(settings), telling(onAlarm));
+      this.#client = native.open(textOf(settings), telling(onAlarm ?? warn));
     } catch (thrown) {
       throw fromNative(thrown);
     }
     this.#apiKey = options.apiKey ?? process.env.DODO_PAYMENTS_API_KEY;
-    const client = new WeakRef(this.#client);
-    this.#atExit = () => {
-      const open = client.deref();
-      if (open !== undefined) {
-        const closing = wait((_, wake) => native.closeAtExit(open, wake));
-        closing.catch((error: unknown) => warn('exit', String(error)));
-      }
-    };
-    open.add(this.#atExit);
+    this.#leave = closeAtExit(this.#client);
   }
 
   /** Accepts one call. */
@@ -133,17 +98,26 @@ export class Ingestion implements AsyncDisposable, Disposable {
   }
 
   /** Makes everything accepted so far due and waits until it is settled. */
-  flush(options?: WaitOptions): Promise<void> {
-    return wait((timeout, wake) => native.flush(this.#client, timeout, wake), options);
-  }
+  readonly flush: Verb = verb(this, (options) =>
+    wait((timeout, wake) => native.flush(this.#client, timeout, wake), options),
+  );
 
   /** Flushes and lets go. What is left stays spooled. Where the signal ends it, the client stays open. */
-  close(options?: WaitOptions): Promise<void> {
-    const closing = wait((timeout, wake) => native.close(this.#client, timeout, wake), options);
-    const closed = () => options?.signal?.aborted || open.delete(this.#atExit);
-    closing.then(closed, closed);
-    return closing;
-  }
+  readonly close: Verb = verb(this, async (options) => {
+    let began = false;
+    const start = (timeout: number | undefined, wake: () => void) => {
+      const closing = native.close(this.#client, timeout, wake);
+      began = true;
+      return closing;
+    };
+    try {
+      await wait(start, options);
+    } finally {
+      if (began && !options?.signal?.aborted) {
+        this.#leave();
+      }
+    }
+  });
 
   /**
    * `test_mode` or `live_mode`.
@@ -157,12 +131,8 @@ export class Ingestion implements AsyncDisposable, Disposable {
   /** Counts of what has happened so far. */
   stats(): Stats {
     const stats: Record<string, number> = JSON.parse(native.stats(this.#client));
-    return Object.fromEntries(
-      Object.entries(stats).map(([name, count]) => [
-        name.replace(/_[a-z]/g, (pair) => pair.slice(1).toUpperCase()),
-        count,
-      ]),
-    );
+    const counts = Object.entries(stats).map(([name, count]) => [camelOf(name), count]);
+    return Object.fromEntries(counts) as Stats;
   }
 
   /** Whether the billing API answers and takes the key. */

@@ -30,6 +30,8 @@ export interface Native {
   eventId(receipt: Handle<'Receipt'>): string;
   /** Makes everything accepted so far due and waits until it is settled. */
   flush(client: Handle<'Ingestion'>, timeout: number | undefined | null, wake: () => void): Handle<'Pending'>;
+  /** Flushes a client at the end of the program, for as long as its options allow. */
+  flushAtExit(client: Handle<'Ingestion'>, wake: () => void): Handle<'Pending'>;
   /** Makes everything accepted so far due and waits until it is settled. */
   flushBatch(batch: Handle<'Batch'>, timeout: number | undefined | null, wake: () => void): Handle<'Pending'>;
   /**

@@ -1,4 +1,4 @@
-import { fromNative } from './errors';
+import { refusal } from './errors';
 import { native } from './load';
 import type { Handle } from './native';
 import { type WaitOptions, wait } from './wait';
@@ -23,13 +23,13 @@ export class Receipt extends Promise<void> {
       receipt.#handle = handle;
       return receipt;
     } catch (thrown) {
-      return Receipt.refused(fromNative(thrown));
+      return Receipt.refused(thrown);
     }
   }
 
   /** @internal */
-  static refused(reason: unknown): Receipt {
-    const receipt = new Receipt((_, reject) => reject(reason));
+  static refused(thrown: unknown): Receipt {
+    const receipt = new Receipt((_, reject) => reject(refusal(thrown)));
     receipt.catch(() => {});
     return receipt;
   }

@@ -1,7 +1,7 @@
 /** What is billed besides calls: bytes and time, as events with a pair of their own. */
 
-import { ValidationError } from './errors';
-import type { Event, MetadataValue } from './event';
+import { ValidationError, wordsOf } from './errors';
+import { type Event, type MetadataValue, notRecord } from './event';
 import type { Ingestion } from './ingestion';
 import { Receipt } from './receipt';
 
@@ -62,6 +62,16 @@ function measured(
   options: Event,
   measures: Readonly<Record<string, Check>>,
 ): Receipt {
+  let event: Event;
+  try {
+    event = withMeasures(options, measures);
+  } catch (thrown) {
+    return Receipt.refused(thrown);
+  }
+  return ingestion.track(event);
+}
+
+function withMeasures(options: Event, measures: Readonly<Record<string, Check>>): Event {
   const event: Record<string, unknown> = { ...options };
   const pairs: Record<string, MetadataValue> = {};
   for (const [name, check] of Object.entries(measures)) {
@@ -72,11 +82,12 @@ function measured(
     }
     const why = check(value);
     if (why !== undefined) {
-      const error = new ValidationError(`${name}: ${String(value)} ${why}`, { field: name });
-      return Receipt.refused(error);
+      throw new ValidationError(`${name}: ${wordsOf(value)} ${why}`, { field: name });
     }
     pairs[name] = value as MetadataValue;
   }
-  event.metadata = { ...pairs, ...options?.metadata };
-  return ingestion.track(event as unknown as Event);
+  const metadata = event.metadata ?? {};
+  // What is no metadata is refused with the event.
+  event.metadata = notRecord(metadata) === undefined ? { ...pairs, ...metadata } : metadata;
+  return event as unknown as Event;
 }

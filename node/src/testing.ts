@@ -81,19 +81,35 @@ export async function startMeter({
   }
 }
 
+/** The meters that run, which end with this process. One listener ends them all. */
+const running = new Set<{ kill(): boolean }>();
+
+function endsWithProcess(child: { kill(): boolean }): void {
+  if (running.size === 0) {
+    process.removeListener('exit', endAll);
+    process.once('exit', endAll);
+  }
+  running.add(child);
+}
+
+function endAll(): void {
+  for (const child of running) {
+    child.kill();
+  }
+}
+
 /** A meter of this machine. */
 export class LocalMeter implements AsyncDisposable {
   /** Where it listens: what `DODO_PAYMENTS_BASE_URL` or the option `baseUrl` is to be. */
   readonly url: string;
   readonly #child: ChildProcessByStdio<null, Readable, null>;
   readonly #clients: Ingestion[] = [];
-  readonly #end = () => this.#child.kill();
 
   /** @internal */
   constructor(child: ChildProcessByStdio<null, Readable, null>, url: string) {
     this.#child = child;
     this.url = url;
-    process.once('exit', this.#end);
+    endsWithProcess(child);
     // A test that forgets to stop it comes to its end all the same.
     child.unref();
     (child.stdout as Socket).unref();
@@ -158,7 +174,7 @@ export class LocalMeter implements AsyncDisposable {
   /** Closes the clients that were connected here, and ends the meter. */
   async stop(): Promise<void> {
     await Promise.allSettled(this.#clients.map((client) => client.close({ timeout: WAITS })));
-    process.removeListener('exit', this.#end);
+    running.delete(this.#child);
     if (this.#child.exitCode === null && this.#child.signalCode === null) {
       const ended = once(this.#child, 'exit');
       this.#child.ref();

@@ -1,4 +1,4 @@
-import { fromNative } from './errors';
+import { ConfigurationError, fromNative } from './errors';
 import { native } from './load';
 import type { Handle } from './native';
 import { checkNames } from './nearest';
@@ -11,23 +11,81 @@ export interface WaitOptions {
   signal?: AbortSignal | undefined;
 }
 
+/** A verb that waits. An emitter may call it: what it tells is no options. */
+export interface Verb {
+  (options?: WaitOptions): Promise<void>;
+  (signal: string, number: number): Promise<void>;
+}
+
+/**
+ * Makes a verb that may be taken out of its owner, and be a listener: `process.on('SIGTERM', batch.cleanup)`.
+ *
+ * @internal
+ */
+export function verb(owner: object, run: (options?: WaitOptions) => Promise<void>): Verb {
+  return async function (this: unknown, ...args: unknown[]): Promise<void> {
+    const [options] = args;
+    const told = args.length > 1 || (this !== undefined && this !== owner);
+    return run(told && !isPlain(options) ? undefined : (options as WaitOptions));
+  };
+}
+
+/** Options, or what stands for none. What was surely meant to be options and is none is refused. */
+function checked(options: unknown): WaitOptions {
+  if (typeof options === 'number' || options instanceof AbortSignal) {
+    const name = typeof options === 'number' ? 'timeout' : 'signal';
+    throw new ConfigurationError(`${name}: comes by its name, as in { ${name} }`, { field: name });
+  }
+  if (!isPlain(options)) {
+    return {};
+  }
+  checkNames(options, ['timeout', 'signal']);
+  const { timeout } = options as { timeout?: unknown };
+  if (typeof (timeout ?? 0) !== 'number') {
+    throw new ConfigurationError('timeout: is not a number of milliseconds', { field: 'timeout' });
+  }
+  return options;
+}
+
+/** Whether it is an object literal, of whichever realm. */
+function isPlain(value: unknown): value is object {
+  if (typeof value !== 'object' || value === null) {
+    return false;
+  }
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === null || Object.getPrototypeOf(prototype) === null;
+}
+
 /** What a signal ends, with one listener for all of it: Node warns where there are many. */
 const aborts = new WeakMap<AbortSignal, Set<() => void>>();
 
-function abortsOf(signal: AbortSignal): Set<() => void> {
-  const known = aborts.get(signal);
-  if (known !== undefined) {
-    return known;
+/**
+ * Has a signal call a function; gives what ends that.
+ *
+ * @internal
+ */
+export function whenAborted(signal: AbortSignal, abort: () => void): () => void {
+  let all = aborts.get(signal);
+  if (all === undefined) {
+    all = new Set();
+    aborts.set(signal, all);
   }
-  const all = new Set<() => void>();
-  aborts.set(signal, all);
-  const end = () => {
-    for (const abort of all) {
-      abort();
+  if (all.size === 0) {
+    signal.addEventListener('abort', abortAll);
+  }
+  all.add(abort);
+  return () => {
+    // A listener would keep the signal, and what a signal of `AbortSignal.any` depends on keeps that.
+    if (all.delete(abort) && all.size === 0) {
+      signal.removeEventListener('abort', abortAll);
     }
   };
-  signal.addEventListener('abort', end, { once: true });
-  return all;
+}
+
+function abortAll(this: AbortSignal): void {
+  for (const abort of aborts.get(this) ?? []) {
+    abort();
+  }
 }
 
 /**
@@ -35,42 +93,41 @@ function abortsOf(signal: AbortSignal): Set<() => void> {
  *
  * @internal
  */
-export function wait(
+export async function wait(
   start: (timeout: number | undefined, wake: () => void) => Handle<'Pending'>,
-  options: WaitOptions = {},
+  options?: WaitOptions,
 ): Promise<void> {
-  const { timeout, signal } = options;
-  let abort = () => {};
-  const waiting = new Promise<void>((resolve, reject) => {
-    checkNames(options, ['timeout', 'signal']);
-    signal?.throwIfAborted();
-    let pending: Handle<'Pending'> | undefined;
-    const poll = () => {
-      try {
-        if (pending !== undefined && native.poll(pending)) {
-          resolve();
+  const { timeout, signal } = checked(options);
+  signal?.throwIfAborted();
+  let leave = () => {};
+  try {
+    await new Promise<void>((resolve, reject) => {
+      let pending: Handle<'Pending'> | undefined;
+      const poll = () => {
+        try {
+          if (pending !== undefined && native.poll(pending)) {
+            resolve();
+          }
+        } catch (thrown) {
+          reject(fromNative(thrown));
         }
+      };
+      try {
+        pending = start(timeout, poll);
       } catch (thrown) {
         reject(fromNative(thrown));
+        return;
       }
-    };
-    try {
-      pending = start(timeout, poll);
-    } catch (thrown) {
-      reject(fromNative(thrown));
-      return;
-    }
-    const started = pending;
-    abort = () => {
-      native.cancel(started);
-      reject(signal?.reason);
-    };
-    poll();
-  });
-  if (signal === undefined || signal.aborted) {
-    return waiting;
+      const started = pending;
+      if (signal !== undefined) {
+        leave = whenAborted(signal, () => {
+          native.cancel(started);
+          reject(signal.reason);
+        });
+      }
+      poll();
+    });
+  } finally {
+    leave();
   }
-  const all = abortsOf(signal);
-  all.add(abort);
-  return waiting.finally(() => all.delete(abort));
 }

@@ -59,11 +59,20 @@ test('what only the existing package bills, and what only ours does', async () =
   const [existing, ours] = await Promise.all([billed(EXISTING, program), billed(OURS, program)]);
   const customers = async ({ meter }) =>
     (await events(meter)).map((event) => JSON.parse(event)[0]).sort();
-  assert.deepEqual(await customers(existing), ['again', 'negative']);
+  assert.deepEqual(await customers(existing), ['again', 'negative', 'reasoning', 'steps']);
   assert.deepEqual(existing.seen, [
     ['null', 'API_ERROR'],
     ['bigint', 'API_ERROR'],
   ]);
-  assert.deepEqual(await customers(ours), ['bigint', 'null', 'stream']);
+  assert.deepEqual(await customers(ours), ['bigint', 'null', 'reasoning', 'steps', 'stream']);
   assert.deepEqual(ours.seen, [['negative', 'VALIDATION_ERROR']]);
+  const tokens = async ({ meter }, customer) => {
+    const [{ metadata }] = await meter.events(customer);
+    return [metadata.inputTokens, metadata.outputTokens, metadata.totalTokens];
+  };
+  // Reasoning tokens are output tokens, and are not added to them.
+  assert.deepEqual(await tokens(existing, 'reasoning'), [1, 3, 3]);
+  assert.deepEqual(await tokens(ours, 'reasoning'), [1, 2, 3]);
+  assert.deepEqual(await tokens(existing, 'steps'), [1, 3, 3]);
+  assert.deepEqual(await tokens(ours, 'steps'), [5, 6, 11]);
 });

@@ -64,6 +64,13 @@ const CONTENT = {
   reasoningTokens: 6,
 };
 
+const schema = { type: 'object', properties: {} };
+const ADD = {
+  type: 'function',
+  function: { name: 'add', parameters: schema, parse: JSON.parse, function: () => '3' },
+};
+const RUN = { name: 'add', input_schema: schema, run: () => '3' };
+
 async function drained(stream) {
   for await (const _ of await stream) {
     // What comes is of no interest.
@@ -122,6 +129,37 @@ const CASES = {
     (c) => c.messages.stream(message).finalMessage(),
     MESSAGE,
   ],
+  'openai chat, which runs tools': [
+    openai,
+    (c) => c.chat.completions.runTools({ ...ask, tools: [ADD] }).finalContent(),
+    [CHAT, CHAT],
+  ],
+  'openai chat, which runs tools, piece by piece': [
+    openai,
+    (c) => c.chat.completions.runTools({ ...metered, tools: [ADD] }).finalContent(),
+    [CHAT, CHAT],
+  ],
+  'anthropic messages, by a runner of tools': [
+    anthropic,
+    async (c) => {
+      const { stop_reason: reason } = await c.beta.messages.toolRunner({
+        ...message,
+        tools: [RUN],
+      });
+      assert.equal(reason, 'end_turn');
+    },
+    [MESSAGE, MESSAGE],
+  ],
+  'anthropic messages, by a runner of tools, piece by piece': [
+    anthropic,
+    async (c) => {
+      const runner = c.beta.messages.toolRunner({ ...message, tools: [RUN], stream: true });
+      for await (const stream of runner) {
+        await drained(stream);
+      }
+    },
+    [MESSAGE, MESSAGE],
+  ],
   google: [google, (c) => c.models.generateContent(content), CONTENT],
   'google, piece by piece': [
     google,
@@ -143,7 +181,7 @@ for (const [name, [client, call, expected]] of Object.entries(CASES)) {
     const events = await meter.events(customerId);
     assert.deepEqual(
       events.map(({ event_name, metadata }) => [event_name, metadata]),
-      [['llm', { ...expected, feature: 'chat' }]],
+      [expected].flat().map((each) => ['llm', { ...each, feature: 'chat' }]),
     );
   });
 }
@@ -165,7 +203,7 @@ test('what goes wrong with the bill is a warning, and with the call the callerâ€
   const wrapped = tracker.wrap({ client: openai, customerId: '' });
   const warned = new Promise((resolve) => process.once('warning', resolve));
   assert.equal((await wrapped.chat.completions.create(ask)).model, 'gpt-test');
-  assert.match((await warned).message, /customer_id/);
+  assert.match((await warned).message, /customerId/);
   await assert.rejects(
     wrapped.completions.create({ model: 'm', prompt: '' }),
     OpenAI.NotFoundError,

@@ -89,6 +89,57 @@ const CONTENT = {
   },
 };
 
+const LLAMA = {
+  model: 'llama-test',
+  message: { role: 'assistant', content: 'Hello.' },
+  done: true,
+  prompt_eval_count: 26,
+  eval_count: 9,
+};
+
+const CALLED = {
+  ...CHAT,
+  choices: [
+    {
+      index: 0,
+      finish_reason: 'tool_calls',
+      message: {
+        role: 'assistant',
+        content: null,
+        tool_calls: [
+          { id: 'call_1', type: 'function', function: { name: 'add', arguments: '{}' } },
+        ],
+      },
+    },
+  ],
+};
+const USED = {
+  ...MESSAGE,
+  content: [{ type: 'tool_use', id: 'toolu_1', name: 'add', input: {} }],
+  stop_reason: 'tool_use',
+};
+const USED_EVENTS = [
+  MESSAGE_EVENTS[0],
+  { type: 'content_block_start', index: 0, content_block: { ...USED.content[0] } },
+  {
+    type: 'content_block_delta',
+    index: 0,
+    delta: { type: 'input_json_delta', partial_json: '{}' },
+  },
+  { type: 'content_block_stop', index: 0 },
+  {
+    type: 'message_delta',
+    delta: { stop_reason: 'tool_use', stop_sequence: null },
+    usage: { output_tokens: 7 },
+  },
+  { type: 'message_stop' },
+];
+
+/** Whether a model would call its tool now: it has one, and has not been told of its answer. */
+function calls({ tools, messages = [] }) {
+  return tools?.length > 0 && messages.length < 2;
+}
+
 const events = (named, list) =>
   list.map((each) => {
     const name = named ? `event: ${each.type}\n` : '';
@@ -99,6 +150,12 @@ const events = (named, list) =>
 function answer(path, request) {
   if (path.endsWith('/chat/completions')) {
     const { usage } = CHAT;
+    if (calls(request)) {
+      const [{ message, ...choice }] = CALLED.choices;
+      const delta = { ...message, tool_calls: [{ index: 0, ...message.tool_calls[0] }] };
+      const called = [chunk({ choices: [{ ...choice, delta }] }), chunk({ usage })];
+      return request.stream ? [...events(false, called), 'data: [DONE]\n\n'] : CALLED;
+    }
     const last = request.stream_options?.include_usage ? [chunk({ usage })] : [];
     return request.stream ? [...events(false, [...CHUNKS, ...last]), 'data: [DONE]\n\n'] : CHAT;
   }
@@ -113,6 +170,13 @@ function answer(path, request) {
     const usage = { prompt_tokens: 9, total_tokens: 9 };
     const data = [{ object: 'embedding', index: 0, embedding: [0.5] }];
     return { object: 'list', model: 'embedding-test', data, usage };
+  }
+  if (path.endsWith('/api/chat')) {
+    const begun = { model: LLAMA.model, message: LLAMA.message, done: false };
+    return request.stream ? [begun, LLAMA].map((each) => `${JSON.stringify(each)}\n`) : LLAMA;
+  }
+  if (path.endsWith('/messages') && calls(request)) {
+    return request.stream ? events(true, USED_EVENTS) : USED;
   }
   if (path.endsWith('/messages')) {
     return request.stream ? events(true, MESSAGE_EVENTS) : MESSAGE;

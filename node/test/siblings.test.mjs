@@ -7,6 +7,7 @@ import { createServer } from 'node:http';
 import { test } from 'node:test';
 import {
   createBatch,
+  createLLMTracker,
   DodoClient,
   DodoIngestionError,
   ProviderError,
@@ -138,14 +139,21 @@ test('alarms and calls are told to diagnostics channels', async () => {
     };
     const client = meter.connect({ account: 'told', onAlarm });
     const receipt = client.track(event);
-    createBatch(client).add({ customerId: '' });
-    assert.deepEqual(told, [['dodo-ingestion:track', { event, receipt }]]);
+    const batch = createBatch(client);
+    batch.add(event);
+    batch.add({ customerId: '' });
+    const [, , [name, refused]] = told;
+    assert.equal(name, 'dodo-ingestion:track');
+    assert.ok(refused.error instanceof ValidationError);
+    assert.deepEqual(told.slice(0, 2), [
+      ['dodo-ingestion:track', { event, receipt }],
+      ['dodo-ingestion:track', { event, error: undefined }],
+    ]);
   });
   for (const name of ['alarm', 'track']) {
     unsubscribe(`dodo-ingestion:${name}`, hear);
   }
-  const [, [name, { kind, message }]] = told;
-  assert.equal(name, 'dodo-ingestion:alarm');
+  const [, { kind, message }] = told.find(([name]) => name === 'dodo-ingestion:alarm');
   assert.equal(typeof kind + typeof message, 'stringstring');
 });
 
@@ -206,6 +214,47 @@ test('a client whose key is not accepted says so, and keeps the events', async (
   await heard;
   const ingesting = client.ingestEvent({ ...event, event_id: 'kept-2' }, { timeout: 100 });
   await assert.rejects(ingesting, { code: 'TIMEOUT_ERROR', message: /no such key/ });
+});
+
+test('health is asked for once in a while, whoever asks', async (t) => {
+  let requests = 0;
+  const server = createServer((_, res) => {
+    requests += 1;
+    res.end('{}');
+  }).listen(0, '127.0.0.1');
+  t.after(() => server.closeAllConnections() ?? server.close());
+  await once(server, 'listening');
+  const baseUrl = `http://127.0.0.1:${server.address().port}`;
+  const clients = ['one', 'other'].map((account) => meter.connect({ baseUrl, account }));
+  const asking = clients.flatMap((client) => [client.healthCheck(), client.healthCheck()]);
+  assert.deepEqual(await Promise.all(asking), [true, true, true, true]);
+  assert.equal(await clients[0].healthCheck(), true);
+  assert.equal(requests, 1);
+});
+
+test('a tracker closes the client that it has made, and no other', async () => {
+  const shared = meter.connect({ account: 'shared' });
+  {
+    const tracker = createLLMTracker({ ingestion: shared, eventName: 'llm' });
+    await tracker.track({ usage: { input_tokens: 1 } }, 'cus_shared');
+    await tracker.flush();
+    assert.equal(shared.stats().spooled, 0);
+    await tracker[Symbol.asyncDispose]();
+  }
+  await shared.track({ customerId: 'cus_shared' });
+  const owner = createLLMTracker({
+    apiKey: 'dodo_test_node',
+    environment: 'test_mode',
+    eventName: 'llm',
+    baseUrl: meter.url,
+    durability: 'memory',
+    account: 'owned',
+  });
+  await owner.track({ usage: { input_tokens: 1 } }, 'cus_owned');
+  await owner.close();
+  assert.equal((await meter.events('cus_owned')).length, 1);
+  const late = owner.track({ usage: { input_tokens: 1 } }, 'cus_owned');
+  await assert.rejects(late, { code: 'CLOSED_ERROR' });
 });
 
 test('a billing API that is not there is not healthy', async () => {

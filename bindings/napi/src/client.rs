@@ -109,6 +109,16 @@ pub(crate) fn close(
     start(async move { core.close(limit).await }, &wake)
 }
 
+/// Flushes a client at the end of the program, for as long as its options allow.
+#[napi(catch_unwind)]
+pub(crate) fn flush_at_exit(
+    client: &External<Ingestion>,
+    wake: Function<'_, (), ()>,
+) -> Result<External<Pending>> {
+    let core = Ingestion::clone(client);
+    start(async move { core.flush(core.exit_timeout()).await }, &wake)
+}
+
 /// Closes a client at the end of the program, for as long as its options allow.
 #[napi(catch_unwind)]
 pub(crate) fn close_at_exit(

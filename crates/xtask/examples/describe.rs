@@ -3,6 +3,9 @@
 //! An example and not a part of `xtask`, so that `xtask` itself builds in seconds, without the core.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "standard output is what it is for")]
 
+#[path = "describe/node.rs"]
+mod node;
+
 use std::process::ExitCode;
 
 use dodo_ingestion::{OPTIONS, OptionKind, OptionSpec};
@@ -11,8 +14,11 @@ fn main() -> ExitCode {
     let subject = std::env::args().nth(1);
     match subject.as_deref() {
         Some("configuration") => print!("{}", configuration(OPTIONS)),
+        Some("node-options") => print!("{}", node::options(OPTIONS)),
         other => {
-            eprintln!("describe: no such subject: {other:?}; there is: configuration");
+            eprintln!(
+                "describe: no such subject: {other:?}; there are: configuration, node-options"
+            );
             return ExitCode::FAILURE;
         }
     }

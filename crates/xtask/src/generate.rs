@@ -25,6 +25,10 @@ const GENERATORS: &[Generator] = &[
         content: |workspace| describe(workspace, "configuration"),
     },
     Generator { path: "node/src/native.d.ts", content: addon::declarations },
+    Generator {
+        path: "node/src/options.ts",
+        content: |workspace| describe(workspace, "node-options"),
+    },
     Generator { path: stubs::PATH, content: stubs::documented },
 ];
 

@@ -3,7 +3,9 @@
 import { ValidationError } from '../errors';
 import type { Event, Metadata } from '../event';
 import { Ingestion, type IngestionOptions } from '../ingestion';
+import { checkNames } from '../nearest';
 import { Receipt } from '../receipt';
+import { type Verb, verb } from '../wait';
 import { warn } from '../warn';
 import { Reading } from './usage';
 import { wrapped } from './wrap';
@@ -35,25 +37,34 @@ export interface WrapperConfig extends Omit<WrapOptions<unknown>, 'client'> {
 const PROVIDERS: Readonly<Record<string, string>> = {
   Anthropic: 'anthropic',
   BaseAnthropic: 'anthropic',
+  BedrockRuntimeClient: 'bedrock',
+  CohereClient: 'cohere',
+  CohereClientV2: 'cohere',
   GoogleGenAI: 'google',
   GoogleGenerativeAI: 'google',
   Groq: 'groq',
   Mistral: 'mistral',
+  Ollama: 'ollama',
   OpenAI: 'openai',
+  OpenRouter: 'openrouter',
 };
 
 /** Bills the usage of language models. Make one with `createLLMTracker`, for all customers. */
 export class LLMTracker implements AsyncDisposable {
   readonly #ingestion: Ingestion;
   readonly #eventName: string | undefined;
+  readonly #owns: boolean;
 
   constructor(options: TrackerOptions) {
-    if ('ingestion' in options && options.ingestion instanceof Ingestion) {
-      this.#ingestion = options.ingestion;
-      this.#eventName = options.eventName;
-    } else {
+    // Not `instanceof`: it may be the client of another copy of the package.
+    this.#owns =
+      typeof (options as { ingestion?: Partial<Ingestion> }).ingestion?.track !== 'function';
+    if (this.#owns) {
       this.#ingestion = new Ingestion(options as IngestionOptions);
-      this.#eventName = undefined;
+    } else {
+      checkNames(options, ['ingestion', 'eventName']);
+      this.#ingestion = (options as { ingestion: Ingestion }).ingestion;
+      this.#eventName = options.eventName;
     }
   }
 
@@ -68,8 +79,15 @@ export class LLMTracker implements AsyncDisposable {
     options?: TrackOptions,
   ): Receipt => {
     const reading = new Reading();
-    reading.add(response);
-    return this.#bill(reading, customerId, metadata, options);
+    try {
+      reading.add(response);
+      if (reading.usage() === undefined) {
+        reading.addUsage(response);
+      }
+      return this.#bill(reading, customerId, metadata, options);
+    } catch (thrown) {
+      return Receipt.refused(thrown);
+    }
   };
 
   #bill(reading: Reading, customerId: string, metadata?: Metadata, options?: TrackOptions) {
@@ -87,11 +105,11 @@ export class LLMTracker implements AsyncDisposable {
   }
 
   /**
-   * A client that is used as the given one is, and bills what it answers: what `create`, `parse`, `stream`,
-   * `generate…`, `embedContent` and `sendMessage…` return, at any depth. A stream is handed on piece by piece,
-   * and billed at its end by what the provider has told until then. OpenAI's chat tells it only with
-   * `stream_options: { include_usage: true }`; a stream without usage is warned of and not billed. Not billed
-   * is what goes by `asResponse()`.
+   * A client that is used as the given one is, and bills what it answers with a usage, at any depth. Not looked
+   * at is what fetches or counts, by its name: `retrieve`, `get`, `list…`, `poll`, `cancel`, `count…`. A stream
+   * is handed on piece by piece, and billed at its end by what the provider has told until then. OpenAI's chat
+   * tells it only with `stream_options: { include_usage: true }`; a stream without usage is warned of and not
+   * billed. Not billed is what goes by `asResponse()`.
    *
    * Nothing that goes wrong with the bill reaches the caller: it is a warning of the process.
    */
@@ -112,9 +130,17 @@ export class LLMTracker implements AsyncDisposable {
   /** Whether the billing API answers and takes the key. */
   readonly healthCheck = (): Promise<boolean> => this.#ingestion.healthCheck();
 
-  /** Closes the client, also one that was handed over. */
+  /** Makes everything accepted so far due and waits until it is settled. */
+  readonly flush: Verb = verb(this, (options) => this.#ingestion.flush(options));
+
+  /** Flushes, and closes the client that it has made; one that was handed over stays open. */
+  readonly close: Verb = verb(this, (options) =>
+    this.#owns ? this.#ingestion.close(options) : this.#ingestion.flush(options),
+  );
+
+  /** The same as `close()`, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
-    return this.#ingestion.close();
+    return this.close();
   }
 }
 

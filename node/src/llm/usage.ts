@@ -1,7 +1,9 @@
 /**
  * The tokens of an answer, read from its shape: OpenAI's (chat, responses, embeddings, and the many that
- * speak like it), Anthropic's, Gemini's, Bedrock's and the AI SDK's.
+ * speak like it), Anthropic's, Gemini's, Bedrock's, Cohere's, Ollama's, LangChain's and the AI SDK's.
  */
+
+import { camelOf } from '../names';
 
 const LONGEST_MODEL = 500;
 
@@ -38,15 +40,28 @@ const COUNTS = [
   'total_token_count',
   'cached_input_tokens',
   'reasoning_tokens',
+  'prompt_eval_count',
+  'eval_count',
 ] as const;
-const DETAILS = {
-  prompt_tokens_details: 'cached_tokens',
-  input_tokens_details: 'cached_tokens',
-  completion_tokens_details: 'reasoning_tokens',
-  output_tokens_details: 'reasoning_tokens',
-} as const;
+/** Names that mean tokens only where it says that they are usage. */
+const GENERIC = ['input', 'output', 'total'] as const;
+/** A count within another object of the usage, and the count that it is. */
+const DETAILS = [
+  ['prompt_tokens_details', 'cached_tokens', 'cached_tokens'],
+  ['input_tokens_details', 'cached_tokens', 'cached_tokens'],
+  ['completion_tokens_details', 'reasoning_tokens', 'reasoning_tokens'],
+  ['output_tokens_details', 'reasoning_tokens', 'reasoning_tokens'],
+  ['input_token_details', 'cache_read_tokens', 'cached_tokens'],
+  ['input_token_details', 'cache_write_tokens', 'cache_write_input_tokens'],
+  ['output_token_details', 'reasoning_tokens', 'reasoning_tokens'],
+  ['input_token_details', 'cache_read', 'cached_tokens'],
+  ['input_token_details', 'cache_creation', 'cache_write_input_tokens'],
+  ['output_token_details', 'reasoning', 'reasoning_tokens'],
+] as const;
+/** Where a piece of an answer, or an event of a stream, has its response or its usage. */
+const WITHIN = ['message', 'response', 'chunk', 'data', 'delta', 'metadata'];
 
-type Name = (typeof COUNTS)[number] | (typeof DETAILS)[keyof typeof DETAILS];
+type Name = (typeof COUNTS)[number] | (typeof GENERIC)[number] | 'cached_tokens';
 
 /** What has been seen of an answer that comes at once or in pieces. */
 export class Reading {
@@ -60,38 +75,51 @@ export class Reading {
     this.#provider = provider;
   }
 
-  /** Takes what a response or an event of a stream tells. A later count replaces an earlier. */
+  /** Takes what a response or an event of a stream tells. Of counts that grow the last one counts. */
   add(piece: unknown): void {
-    // An event of a stream has its response within.
-    for (const name of ['message', 'response', 'chunk']) {
-      const within = get(piece, name);
-      if (typeof within === 'object' && within !== null) {
-        this.#add(within, get(within, 'usage') ?? get(within, 'usageMetadata'));
-      }
+    for (const name of WITHIN) {
+      this.#add(get(piece, name));
     }
-    const usage =
-      get(piece, 'usage') ?? get(piece, 'usage_metadata') ?? get(piece, 'usageMetadata');
-    // Somebody may hand over the usage alone.
-    this.#add(piece, usage ?? piece);
+    this.#add(piece);
   }
 
-  #add(response: unknown, usage: unknown): void {
+  /** Takes a usage by itself. */
+  addUsage(usage: unknown): void {
+    for (const counts of [usage, pick(usage, 'billed_units') ?? get(usage, 'tokens')]) {
+      this.#count(counts, COUNTS);
+    }
+    this.#count(usage, GENERIC);
+    for (const [details, name, count] of DETAILS) {
+      this.#set(count, pick(pick(usage, details), name));
+    }
+  }
+
+  #add(response: unknown): void {
+    if (typeof response !== 'object' || response === null) {
+      return;
+    }
     for (const name of ['model', 'modelId', 'model_version', 'modelVersion']) {
       this.#model = text(get(response, name)) ?? this.#model;
     }
+    this.#model = text(get(get(response, 'response_metadata'), 'model_name')) ?? this.#model;
     const type = get(response, 'type');
     this.#anthropic ||= type === 'message' || type === 'message_start' || type === 'message_delta';
-    for (const name of COUNTS) {
-      const count = number(get(usage, name)) ?? number(get(usage, camel(name)));
-      if (count !== undefined) {
-        this.#counts[name] = count;
-      }
+    // The AI SDK's usage is that of the last step. To look at it once more may be what makes it begin.
+    const usage = get(response, 'totalUsage') ?? get(response, 'usage');
+    this.addUsage(usage ?? pick(response, 'usage_metadata') ?? get(response, 'meta'));
+    // Ollama's are beside the rest.
+    this.#count(response, ['prompt_eval_count', 'eval_count']);
+  }
+
+  #count(holder: unknown, names: readonly Name[]): void {
+    for (const name of names) {
+      this.#set(name, pick(holder, name));
     }
-    for (const [details, name] of Object.entries(DETAILS)) {
-      const count = number(get(get(usage, details), name));
-      if (count !== undefined) {
-        this.#counts[name] = count;
-      }
+  }
+
+  #set(name: Name, value: unknown): void {
+    if (Number.isSafeInteger(value) && (value as number) >= (this.#counts[name] ?? 0)) {
+      this.#counts[name] = value as number;
     }
   }
 
@@ -107,15 +135,18 @@ export class Reading {
         thought: counts.thoughts_token_count,
       });
     }
-    const read = counts.prompt_tokens ?? counts.input_tokens;
-    if (read === undefined) {
+    const read =
+      counts.prompt_tokens ?? counts.input_tokens ?? counts.prompt_eval_count ?? counts.input;
+    const written =
+      counts.completion_tokens ?? counts.output_tokens ?? counts.eval_count ?? counts.output;
+    if (read === undefined && written === undefined) {
       return undefined;
     }
     const anthropic = this.#anthropic || counts.cache_creation_input_tokens !== undefined;
     return this.#made(anthropic ? 'anthropic' : 'openai', {
-      read,
-      written: counts.completion_tokens ?? counts.output_tokens ?? 0,
-      total: counts.total_tokens,
+      read: read ?? 0,
+      written: written ?? 0,
+      total: counts.total_tokens ?? counts.total,
       cached: counts.cached_tokens ?? counts.cached_input_tokens ?? counts.cache_read_input_tokens,
       thought: counts.reasoning_tokens,
     });
@@ -156,10 +187,7 @@ function text(value: unknown): string | undefined {
   return typeof value === 'string' && value !== '' ? value : undefined;
 }
 
-function number(value: unknown): number | undefined {
-  return Number.isSafeInteger(value) && (value as number) >= 0 ? (value as number) : undefined;
-}
-
-function camel(name: string): string {
-  return name.replace(/_[a-z]/g, (pair) => pair.slice(1).toUpperCase());
+/** A property in snake case or in camel case. */
+function pick(holder: unknown, name: string): unknown {
+  return get(holder, name) ?? get(holder, camelOf(name));
 }

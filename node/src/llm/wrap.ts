@@ -2,11 +2,13 @@
  * Clients of language models that have their answers looked at.
  *
  * A proxy stands in front of the client, and of each part of it that is reached through it. It hands on
- * everything, and looks at what the methods that ask a model return. This module knows no provider and no
+ * everything, and looks at what methods return, but for those that fetch or count. A method is called on
+ * the real object, so that what a client calls of itself is seen once. This module knows no provider and no
  * shape of usage: `read` makes a reading of an answer, `bill` bills one.
  */
 
 import { warn } from '../warn';
+import { type Any, isObject, isThenable, type Method, observed } from './streams';
 
 /** What has been seen of an answer. */
 export interface Reading {
@@ -19,32 +21,38 @@ export type Read<R> = (model: unknown) => R;
 /** Says whether there was usage. */
 export type Bill<R> = (reading: R) => boolean;
 
-const ASKING: ReadonlySet<PropertyKey> = new Set([
+/** What fetches, counts or keeps things, by the names that clients have for it: no model is asked. */
+const NOT_ASKING =
+  /^(?:batches|cachedContents|caches|cancel|compute\w*|content|count\w*|del|delete|get|list\w*|poll|results|retrieve|search)$/;
+/** What an object of a library's class has, if a model can be asked by it. */
+const ASKING = [
+  'chat',
+  'complete',
   'create',
-  'embedContent',
   'generate',
   'generateContent',
-  'generateContentStream',
-  'generateObject',
   'generateText',
-  'parse',
+  'invoke',
   'sendMessage',
-  'sendMessageStream',
-  'stream',
-]);
-const COPYING: ReadonlySet<PropertyKey> = new Set(['withOptions']);
+];
+const COPYING: ReadonlySet<string> = new Set(['withOptions']);
+/** Of the AI SDK. What they answer is read when it is looked at, so they are asked to tell of its end. */
+const TELLING: ReadonlySet<string> = new Set(['streamObject', 'streamText']);
 /** What the helpers of OpenAI's and Anthropic's streams tell of. */
 const PIECES = ['chunk', 'event', 'streamEvent'];
+/** Where an answer that is still to come has its usage. One is enough. */
+const PROMISED = ['totalUsage', 'usage', 'response'];
 
-type Any = Record<PropertyKey, unknown>;
-type Method = (...args: unknown[]) => unknown;
+/** What a proxy stands for. */
+const targets = new WeakMap<object, object>();
 
-/** Wraps a client. */
+/** Wraps a client. One that is wrapped already is wrapped for the new customer alone. */
 export function wrapped<T, R extends Reading>(client: T, read: Read<R>, bill: Bill<R>): T {
-  return new Meter(read, bill).client(client);
+  const target = isObject(client) ? (targets.get(client) as T | undefined) : undefined;
+  return new Wrapper(read, bill).client(target ?? client);
 }
 
-class Meter<R extends Reading> {
+class Wrapper<R extends Reading> {
   readonly #read: Read<R>;
   readonly #bill: Bill<R>;
   readonly #parts = new WeakMap<object, unknown>();
@@ -56,64 +64,99 @@ class Meter<R extends Reading> {
 
   /** A client, or a part of one. */
   client<T>(target: T): T {
-    if ((typeof target !== 'object' && typeof target !== 'function') || target === null) {
+    if (!isObject(target)) {
       return target;
     }
     const known = this.#parts.get(target);
     if (known !== undefined) {
       return known as T;
     }
-    // Of an object of somebody's own making every method may ask; those of a library's classes have names.
-    const plain = isPlain(target);
-    const proxy: unknown = new Proxy(target as Any, {
+    const proxy: object = new Proxy(target as Any, {
       get: (holder, name) => {
         const value = Reflect.get(holder, name);
         if (typeof name === 'symbol' || name.startsWith('_') || fixed(holder, name)) {
           return value;
         }
         if (typeof value === 'function') {
-          return name === 'constructor' ? value : this.#method(holder, name, value, plain);
+          return name === 'constructor' ? value : this.#method(holder, name, value as Method);
         }
-        return Array.isArray(value) ? value : this.client(value);
+        return Array.isArray(value) || NOT_ASKING.test(name) ? value : this.client(value);
       },
+      // A setter may need the private fields of what it belongs to.
+      set: (holder, name, value) => Reflect.set(holder, name, value),
       // A client may be a function itself.
-      apply: (holder, self, args) =>
-        this.#answered(Reflect.apply(holder as unknown as Method, self, args), modelOf(args)),
+      apply: (holder, self, args) => {
+        const answer: unknown = Reflect.apply(holder as unknown as Method, self, args);
+        return this.#answered(answer, modelOf(args));
+      },
     });
     this.#parts.set(target, proxy);
+    targets.set(proxy, target);
     return proxy as T;
   }
 
   /** A method is called on what it belongs to, which may have private fields. */
-  #method(holder: Any, name: string, method: unknown, plain: boolean): unknown {
-    return new Proxy(method as Method, {
+  #method(holder: Any, name: string, method: Method): unknown {
+    return new Proxy(method, {
       apply: (target, _, args) => {
-        const answer = Reflect.apply(target, holder, args);
+        if (TELLING.has(name)) {
+          return Reflect.apply(target, holder, [this.#telling(args[0]), ...args.slice(1)]);
+        }
+        const answer: unknown = Reflect.apply(target, holder, args);
         if (COPYING.has(name)) {
           return this.client(answer);
         }
-        return plain || ASKING.has(name) ? this.#answered(answer, modelOf(args)) : answer;
+        return NOT_ASKING.test(name) || fetches(args)
+          ? answer
+          : this.#answered(answer, modelOf(args));
       },
     });
   }
 
   #answered(answer: unknown, model: unknown): unknown {
-    if (typeof answer !== 'object' || answer === null) {
+    if (!isObject(answer)) {
       return answer;
     }
-    if (typeof (answer as PromiseLike<unknown>).then === 'function') {
-      return this.#promised(answer as Promise<unknown>, model);
+    if (Array.isArray(answer)) {
+      for (const each of answer) {
+        this.#answered(each, model);
+      }
+      return answer;
     }
     const holder = answer as Any;
-    if (Symbol.asyncIterator in holder) {
+    const iterable = Symbol.asyncIterator in holder;
+    if (isThenable(answer)) {
+      if (!iterable) {
+        return this.#promised(answer as Promise<unknown>, model);
+      }
+      // What can be awaited and gone through goes on asking, and gives answer by answer.
+      const item = (each: unknown) => void this.#answered(each, model);
+      this.#safely(() => observed(holder, item, () => {}));
+      return answer;
+    }
+    if (iterable || emits(holder)) {
       this.#safely(() => this.#watch(holder, model));
+      return answer;
+    }
+    const promised = PROMISED.map((name) => own(holder, name)).find(isThenable);
+    if (promised !== undefined) {
+      this.#later(promised, model);
+      return answer;
+    }
+    const stream = own(holder, 'stream');
+    if (isObject(stream) && Symbol.asyncIterator in stream) {
+      this.#safely(() => this.#watch(stream as Any, model));
+      return answer;
+    }
+    if ('textStream' in holder) {
+      warn('llm', 'a stream of the AI SDK is not billed: wrap what has streamText itself');
       return answer;
     }
     const reading = this.#read(model);
     if (this.#safely(() => reading.add(answer)) && this.#billed(reading)) {
       return answer;
     }
-    const leads = !isPlain(answer) && [...ASKING].some((name) => name in holder);
+    const leads = !isPlain(answer) && ASKING.some((name) => typeof holder[name] === 'function');
     return leads ? this.client(answer) : answer;
   }
 
@@ -125,6 +168,9 @@ class Meter<R extends Reading> {
       looked ??= promise.then((answer) => this.#answered(answer, model));
       return looked;
     };
+    if (Object.getPrototypeOf(promise) === Promise.prototype) {
+      return look();
+    }
     return new Proxy(promise, {
       get: (target, name) => {
         const value: unknown = Reflect.get(target, name);
@@ -139,13 +185,42 @@ class Meter<R extends Reading> {
     });
   }
 
+  /** The usage of an answer, or the whole of it, that comes by itself. Its failure is the caller's matter. */
+  #later(promised: PromiseLike<unknown>, model: unknown): void {
+    const come = (value: unknown) => {
+      const reading = this.#read(model);
+      // It may be the usage alone.
+      this.#safely(() => reading.add({ usage: value }));
+      this.#safely(() => reading.add(value));
+      this.#billed(reading);
+    };
+    promised.then(come, () => {});
+  }
+
+  /** A request that tells of the end of its stream. Nobody reads the stream for it. */
+  #telling(request: unknown): unknown {
+    if (!isObject(request)) {
+      return request;
+    }
+    const name = 'onEnd' in request ? 'onEnd' : 'onFinish';
+    const listener = (request as Any)[name] as Method | undefined;
+    const tell = (event: unknown, ...rest: unknown[]) => {
+      const reading = this.#read(modelOf([request]));
+      this.#safely(() => reading.add(event));
+      this.#billed(reading);
+      return listener?.(event, ...rest);
+    };
+    return { ...request, [name]: tell };
+  }
+
   /** Has a stream looked at while somebody reads it, and billed at its end. */
   #watch(stream: Any, model: unknown): void {
-    const reading = this.#read(model);
+    let reading = this.#read(model);
+    let billed = false;
     let over = false;
     const see = (piece: unknown) => this.#safely(() => reading.add(piece));
     const end = () => {
-      if (!over && !this.#billed(reading)) {
+      if (!over && !this.#billed(reading) && !billed) {
         warn(
           'llm',
           'a stream of a language model has ended without token usage and is not billed; ' +
@@ -158,14 +233,15 @@ class Meter<R extends Reading> {
       for (const piece of PIECES) {
         stream.on(piece, see);
       }
+      // Tools may have it ask several times.
+      stream.on('chatCompletion', (answer: unknown) => {
+        see(answer);
+        billed = this.#billed(reading) || billed;
+        reading = this.#read(model);
+      });
       stream.on('end', end);
-    } else if (typeof stream.next === 'function') {
-      observe(stream as Any & AsyncIterator<unknown>, see, end);
     } else {
-      // OpenAI's and Anthropic's hold their iterator's maker, by which they also split themselves.
-      const name = typeof stream.iterator === 'function' ? 'iterator' : Symbol.asyncIterator;
-      const make = stream[name] as Method;
-      stream[name] = () => observe(make.call(stream) as Any & AsyncIterator<unknown>, see, end);
+      observed(stream, see, end);
     }
   }
 
@@ -190,40 +266,28 @@ class Meter<R extends Reading> {
   }
 }
 
-/** Lets an iterator tell what it gives, and that it has ended. */
-function observe(
-  iterator: Any & AsyncIterator<unknown>,
-  see: (piece: unknown) => void,
-  end: () => void,
-): AsyncIterator<unknown> {
-  for (const name of ['next', 'return', 'throw'] as const) {
-    const step = iterator[name] as
-      | ((...args: unknown[]) => Promise<IteratorResult<unknown>>)
-      | undefined;
-    if (step === undefined) {
-      continue;
-    }
-    iterator[name] = async (...args: unknown[]) => {
-      let result: IteratorResult<unknown>;
-      try {
-        result = await step.apply(iterator, args);
-      } catch (error) {
-        end();
-        throw error;
-      }
-      if (result.done) {
-        end();
-      } else {
-        see(result.value);
-      }
-      return result;
-    };
-  }
-  return iterator;
+/** Whether it tells of answers as they come, as OpenAI's runner of tools does. */
+function emits(holder: Any): boolean {
+  return typeof holder.on === 'function' && typeof holder.finalChatCompletion === 'function';
 }
 
+/** The value of a property that is no getter: to ask a getter may be what makes it begin. */
+function own(holder: Any, name: string): unknown {
+  return Reflect.getOwnPropertyDescriptor(holder, name)?.value;
+}
+
+/** The model that a request names: its own way has Bedrock, whose requests are objects of a class. */
 function modelOf([request]: unknown[]): unknown {
-  return typeof request === 'object' && request !== null ? (request as Any).model : undefined;
+  if (!isObject(request)) {
+    return undefined;
+  }
+  const { model, modelId, input } = request as Any;
+  return model ?? modelId ?? (isObject(input) ? (input as Any).modelId : undefined);
+}
+
+/** Whether a stream is asked for of an answer that there is already. */
+function fetches([request]: unknown[]): boolean {
+  return isObject(request) && typeof (request as Any).response_id === 'string';
 }
 
 function isPlain(value: unknown): boolean {

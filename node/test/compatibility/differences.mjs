@@ -34,4 +34,8 @@ for await (const _ of await streaming.responses.create({ stream: true })) {
   // What comes is of no interest.
 }
 await tracker.wrap({ client: { responses }, customerId: 'again' }).responses.retrieve('resp_1');
+const steps = { inputTokens: 1, outputTokens: 2, reasoningTokens: 1, totalTokens: 3 };
+await tracker.track({ usage: steps }, 'reasoning');
+const totalUsage = { inputTokens: 5, outputTokens: 6, totalTokens: 11 };
+await tracker.track({ usage: steps, totalUsage }, 'steps');
 process.stdout.write(JSON.stringify(refused));

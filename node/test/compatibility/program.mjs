@@ -71,6 +71,8 @@ const models = {
   }),
 };
 await wrapLLMClient({ models }, { tracker: own, customerId: 'google' }).models.generateContent({});
+await tracker.track({ model: 'm', usage: { input: 1, output: 2, total: 4 } }, 'generic');
+await tracker.track({ model: 'm', usage: { input: 1, output: 2 } }, 'generic-sum');
 const generateText = async () => ({ usage: { inputTokens: 1, outputTokens: 2, totalTokens: 3 } });
 await wrapLLMClient({ generateText }, { tracker: own, customerId: 'sdk' }).generateText({});
 

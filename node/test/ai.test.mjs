@@ -1,0 +1,188 @@
+// The AI SDK, with its mock model: what `{ generateText, streamText }` bills, and that nobody is hurt by it.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
+import * as ai from 'ai';
+import { MockLanguageModelV3 as MockModel } from 'ai/test';
+import { createLLMTracker } from 'dodo-ingestion';
+import { startMeter } from './meter.mjs';
+
+const meter = await startMeter();
+const ingestion = meter.connect();
+const tracker = createLLMTracker({ ingestion, eventName: 'llm' });
+
+const { generateText, stepCountIs, streamObject, streamText, tool } = ai;
+const usage = {
+  inputTokens: { total: 10, noCache: 6, cacheRead: 4 },
+  outputTokens: { total: 20, text: 12, reasoning: 8 },
+};
+const ONE = {
+  inputTokens: 10,
+  outputTokens: 20,
+  totalTokens: 30,
+  model: 'mock-model-id',
+  provider: 'openai',
+  cachedInputTokens: 4,
+  reasoningTokens: 8,
+};
+const TWO = {
+  ...ONE,
+  inputTokens: 20,
+  outputTokens: 40,
+  totalTokens: 60,
+  cachedInputTokens: 8,
+  reasoningTokens: 16,
+};
+
+const call = { type: 'tool-call', toolCallId: '1', toolName: 'add', input: '{}' };
+const finish = (reason) => ({ finishReason: { unified: reason }, usage });
+/** A model that calls a tool first, and then answers. */
+function tooled() {
+  let calls = 0;
+  const first = () => {
+    calls += 1;
+    return calls === 1;
+  };
+  return new MockModel({
+    doGenerate: async () =>
+      first()
+        ? { content: [call], ...finish('tool-calls'), warnings: [] }
+        : { content: [{ type: 'text', text: '3' }], ...finish('stop'), warnings: [] },
+    doStream: async () => ({ stream: first() ? streamOf([call], 'tool-calls') : text('3') }),
+  });
+}
+const options = () => ({
+  model: tooled(),
+  prompt: '1 + 2?',
+  tools: { add: tool({ inputSchema: ai.jsonSchema({ type: 'object' }), execute: () => 3 }) },
+  stopWhen: stepCountIs(3),
+});
+
+function streamOf(parts, reason = 'stop') {
+  const begin = { type: 'stream-start', warnings: [] };
+  return ai.simulateReadableStream({
+    chunks: [begin, ...parts, { type: 'finish', ...finish(reason) }],
+    initialDelayInMs: null,
+    chunkDelayInMs: null,
+  });
+}
+const delta = (id, part) => ({ type: 'text-delta', id, delta: part });
+const text = (...parts) =>
+  streamOf([
+    { type: 'text-start', id: '1' },
+    ...parts.map((part) => delta('1', part)),
+    { type: 'text-end', id: '1' },
+  ]);
+const streaming = (doStream) => ({ model: new MockModel({ doStream }), prompt: 'Hello?' });
+
+async function events(customerId) {
+  await ingestion.flush();
+  return (await meter.events(customerId)).map(({ metadata }) => metadata);
+}
+
+test('generateText bills all of its steps', async () => {
+  const wrapped = tracker.wrap({ client: { generateText }, customerId: 'cus_generate' });
+  const answer = await wrapped.generateText(options());
+  assert.deepEqual([answer.text, answer.steps.length], ['3', 2]);
+  assert.deepEqual(await events('cus_generate'), [TWO]);
+});
+
+test('streamText bills all of its steps when somebody has read it', async () => {
+  const wrapped = tracker.wrap({ client: { streamText }, customerId: 'cus_stream' });
+  let finished = 0;
+  const onFinish = ({ totalUsage }) => {
+    finished += totalUsage.totalTokens;
+  };
+  const answer = wrapped.streamText({ ...options(), onFinish });
+  let told = '';
+  for await (const part of answer.textStream) {
+    told += part;
+  }
+  assert.deepEqual([told, finished], ['3', 60]);
+  assert.deepEqual(await events('cus_stream'), [TWO]);
+});
+
+test('the whole module can be wrapped', async () => {
+  const wrapped = tracker.wrap({ client: { ...ai }, customerId: 'cus_module' });
+  const answer = wrapped.streamText(streaming(async () => ({ stream: text('Hello.') })));
+  assert.equal(await answer.text, 'Hello.');
+  assert.deepEqual(await events('cus_module'), [ONE]);
+});
+
+test('streamObject', async () => {
+  const wrapped = tracker.wrap({ client: { streamObject }, customerId: 'cus_object' });
+  const answer = wrapped.streamObject({
+    ...streaming(async () => ({ stream: text('{"n":', '1}') })),
+    output: 'no-schema',
+  });
+  await drain(answer.partialObjectStream);
+  assert.deepEqual(await answer.object, { n: 1 });
+  assert.deepEqual(await events('cus_object'), [ONE]);
+});
+
+test('what an answer has still to come is not asked for', async () => {
+  const touched = [];
+  /** As the SDK's answer: to ask for what it comes to is to read it. */
+  class StreamTextResult {
+    get textStream() {
+      return pieces();
+    }
+  }
+  for (const name of ['totalUsage', 'usage', 'response', 'text']) {
+    const get = () => {
+      touched.push(name);
+      return Promise.reject(new Error('planted'));
+    };
+    Object.defineProperty(StreamTextResult.prototype, name, { get });
+  }
+  const streaming = (told) => {
+    told?.onFinish?.({ totalUsage: { inputTokens: 1, outputTokens: 2 }, usage: {} });
+    return new StreamTextResult();
+  };
+  const client = { streamText: streaming, ask: () => streaming() };
+  const wrapped = tracker.wrap({ client, customerId: 'cus_untouched' });
+  const warned = new Promise((resolve) => process.once('warning', resolve));
+  for (const answer of [wrapped.streamText({}), wrapped.ask()]) {
+    assert.ok(answer instanceof StreamTextResult);
+  }
+  assert.match((await warned).message, /streamText/);
+  assert.deepEqual(touched, []);
+  const [{ totalTokens }, ...more] = await events('cus_untouched');
+  assert.deepEqual([totalTokens, more], [3, []]);
+});
+
+test('a stream that fails is the caller’s alone', async (t) => {
+  const unhandled = [];
+  const hear = (reason) => unhandled.push(reason);
+  process.on('unhandledRejection', hear);
+  t.after(() => process.off('unhandledRejection', hear));
+  const failing = async () => {
+    throw new Error('planted');
+  };
+  for (const client of [{ streamText }, { streamObject }]) {
+    const [[name, verb]] = Object.entries(tracker.wrap({ client, customerId: 'cus_failed' }));
+    const told = new Promise((resolve) => {
+      const { fullStream } = verb({
+        ...streaming(failing),
+        maxRetries: 0,
+        ...(name === 'streamObject' ? { output: 'no-schema' } : {}),
+        onError: ({ error }) => resolve(error),
+      });
+      drain(fullStream);
+    });
+    assert.match(String(await told), /planted/);
+  }
+  await turn();
+  await turn();
+  assert.deepEqual(unhandled, []);
+  assert.deepEqual(await events('cus_failed'), []);
+});
+
+async function* pieces() {}
+
+async function drain(stream) {
+  for await (const _ of stream) {
+    // What comes is of no interest.
+  }
+}

@@ -1,0 +1,295 @@
+// Clients of language models by their own names for asking: the real ones where they are small, else classes of
+// the same form. Whatever carries a usage is billed, once, and nothing else is.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { GoogleGenerativeAI } from '@google/generative-ai';
+import { createLLMTracker } from 'dodo-ingestion';
+import { Ollama } from 'ollama';
+import { startMeter } from './meter.mjs';
+import { startModels } from './models.mjs';
+
+const [meter, url] = [await startMeter(), await startModels()];
+const ingestion = meter.connect();
+const tracker = createLLMTracker({ ingestion, eventName: 'llm' });
+
+const USAGE = { prompt_tokens: 1, completion_tokens: 2, total_tokens: 3 };
+const ANSWER = { model: 'm', usage: USAGE };
+const TOKENS = { inputTokens: 1, outputTokens: 2, totalTokens: 3 };
+
+async function billed(name, client, call) {
+  const customerId = `cus ${name}`;
+  const answer = await call(tracker.wrap({ client, customerId }));
+  await ingestion.flush();
+  return { answer, events: (await meter.events(customerId)).map(({ metadata }) => metadata) };
+}
+
+async function drained(stream) {
+  for await (const _ of await stream) {
+    // What comes is of no interest.
+  }
+}
+
+async function* pieces(...all) {
+  yield* all;
+}
+
+/** As Mistral's streams are. */
+class EventStream extends ReadableStream {
+  constructor(...all) {
+    super({
+      start(controller) {
+        for (const each of all) {
+          controller.enqueue(each);
+        }
+        controller.close();
+      },
+    });
+  }
+}
+
+class Mistral {
+  chat = new (class Chat {
+    #usage = { promptTokens: 1, completionTokens: 2, totalTokens: 3 };
+    async complete({ model }) {
+      return { model, usage: this.#usage };
+    }
+    async stream({ model }) {
+      return new EventStream({ data: { model } }, { data: { model, usage: this.#usage } });
+    }
+  })();
+}
+
+class CohereClientV2 {
+  #usage = {
+    billedUnits: { inputTokens: 1, outputTokens: 2 },
+    tokens: { inputTokens: 71, outputTokens: 2 },
+  };
+  async chat() {
+    return { id: 'c', message: { role: 'assistant' }, usage: this.#usage };
+  }
+  async chatStream() {
+    return pieces(
+      { type: 'content-delta' },
+      { type: 'message-end', delta: { usage: this.#usage } },
+    );
+  }
+  async embed() {
+    return { embeddings: [], meta: { billedUnits: { inputTokens: 3 } } };
+  }
+}
+
+class Groq {
+  chat = {
+    completions: new (class Completions {
+      create = async () => ANSWER;
+    })(),
+  };
+}
+
+class OpenRouter {
+  chat = new (class Chat {
+    async send({ model }) {
+      return { model, usage: { promptTokens: 1, completionTokens: 2, totalTokens: 3 } };
+    }
+  })();
+}
+
+class ConverseCommand {
+  constructor(input) {
+    this.input = input;
+  }
+}
+
+class BedrockRuntimeClient {
+  async send({ input: { stream, count } }) {
+    const usage = { inputTokens: 1, outputTokens: 2, totalTokens: 3, cacheReadInputTokens: 4 };
+    if (count) {
+      return { inputTokens: 1 };
+    }
+    return stream
+      ? { $metadata: {}, stream: pieces({ messageStart: {} }, { metadata: { usage } }) }
+      : { $metadata: {}, output: {}, usage };
+  }
+}
+
+class AIMessage {
+  response_metadata = { model_name: 'm' };
+  usage_metadata = {
+    input_tokens: 1,
+    output_tokens: 2,
+    total_tokens: 3,
+    input_token_details: { cache_read: 4 },
+  };
+}
+
+class ChatModel {
+  async invoke() {
+    return new AIMessage();
+  }
+  async batch(inputs) {
+    return inputs.map(() => new AIMessage());
+  }
+  bindTools() {
+    return new ChatModel();
+  }
+}
+
+const google = new GoogleGenerativeAI('k').getGenerativeModel({ model: 'asked' }, { baseUrl: url });
+const CONTENT = {
+  inputTokens: 30,
+  outputTokens: 10,
+  totalTokens: 40,
+  model: 'gemini-test',
+  provider: 'google',
+  reasoningTokens: 6,
+};
+
+/** What the client puts together of a stream has lost the model's name. */
+const { model: _, ...AGGREGATED } = CONTENT;
+
+class Gemini {
+  getGenerativeModel() {
+    return google;
+  }
+}
+
+const ollama = new Ollama({ host: url });
+const chat = { model: 'llama-test', messages: [{ role: 'user', content: 'Hello?' }] };
+const LLAMA = {
+  inputTokens: 26,
+  outputTokens: 9,
+  totalTokens: 35,
+  model: 'llama-test',
+  provider: 'ollama',
+};
+
+const model = { model: 'm' };
+const of = (provider, more) => [{ ...TOKENS, model: 'm', provider, ...more }];
+const bedrock = (input) => new ConverseCommand({ modelId: 'm', ...input });
+const CASES = {
+  'mistral chat.complete': [new Mistral(), (c) => c.chat.complete(model), of('mistral')],
+  'mistral chat.stream': [new Mistral(), (c) => drained(c.chat.stream(model)), of('mistral')],
+  'cohere chat': [new CohereClientV2(), (c) => c.chat(model), of('cohere')],
+  'cohere chatStream': [new CohereClientV2(), (c) => drained(c.chatStream(model)), of('cohere')],
+  'cohere embed': [
+    new CohereClientV2(),
+    (c) => c.embed(model),
+    of('cohere', { inputTokens: 3, outputTokens: 0 }),
+  ],
+  'groq chat.completions.create': [new Groq(), (c) => c.chat.completions.create({}), of('groq')],
+  'openrouter chat.send': [new OpenRouter(), (c) => c.chat.send(model), of('openrouter')],
+  'bedrock send': [
+    new BedrockRuntimeClient(),
+    (c) => c.send(bedrock()),
+    of('bedrock', { cachedInputTokens: 4 }),
+  ],
+  'bedrock send, piece by piece': [
+    new BedrockRuntimeClient(),
+    async (c) => drained((await c.send(bedrock({ stream: true }))).stream),
+    of('bedrock', { cachedInputTokens: 4 }),
+  ],
+  'bedrock send, which counts': [
+    new BedrockRuntimeClient(),
+    (c) => c.send(bedrock({ count: 1 })),
+    [],
+  ],
+  'langchain invoke': [
+    new ChatModel(),
+    (c) => c.invoke('Hello?'),
+    of('openai', { cachedInputTokens: 4 }),
+  ],
+  'langchain bindTools().batch': [
+    new ChatModel(),
+    (c) => c.bindTools([]).batch([1, 2]),
+    [...of('openai', { cachedInputTokens: 4 }), ...of('openai', { cachedInputTokens: 4 })],
+  ],
+  'ollama chat': [ollama, (c) => c.chat(chat), [LLAMA]],
+  'ollama chat, piece by piece': [
+    ollama,
+    (c) => drained(c.chat({ ...chat, stream: true })),
+    [LLAMA],
+  ],
+  'google getGenerativeModel().generateContent': [
+    new Gemini(),
+    (c) => c.getGenerativeModel().generateContent('Hello?'),
+    [CONTENT],
+  ],
+  'google startChat().sendMessage': [
+    new Gemini(),
+    (c) => c.getGenerativeModel().startChat().sendMessage('Hello?'),
+    [CONTENT],
+  ],
+  'google generateContentStream, of which the whole is awaited': [
+    new Gemini(),
+    async (c) => (await c.getGenerativeModel().generateContentStream('Hello?')).response,
+    [AGGREGATED],
+  ],
+  'google generateContentStream, piece by piece': [
+    new Gemini(),
+    async (c) => drained((await c.getGenerativeModel().generateContentStream('Hello?')).stream),
+    [AGGREGATED],
+  ],
+};
+for (const [name, [client, call, expected]] of Object.entries(CASES)) {
+  test(name, async () => {
+    const { events } = await billed(name, client, call);
+    const sum = (each) => ({ ...each, totalTokens: each.inputTokens + each.outputTokens });
+    assert.deepEqual(events, name.startsWith('cohere') ? expected.map(sum) : expected);
+  });
+}
+
+const FETCHING = ['retrieve', 'get', 'list', 'listModels', 'poll', 'cancel', 'countTokens', 'del'];
+for (const name of FETCHING) {
+  test(`not billed: ${name}`, async () => {
+    class Answers {}
+    Answers.prototype[name] = async () => ANSWER;
+    const { answer, events } = await billed(name, { responses: new Answers() }, (client) =>
+      client.responses[name]('resp_1'),
+    );
+    assert.deepEqual([answer, events], [ANSWER, []]);
+  });
+}
+
+test('what is kept beside the asking is not looked into', async () => {
+  class Caches {
+    create = async () => ({ usageMetadata: { totalTokenCount: 7 } });
+  }
+  const { events } = await billed('caches', { caches: new Caches() }, (c) => c.caches.create());
+  assert.deepEqual(events, []);
+});
+
+test('a client that is wrapped again is billed to the last customer alone', async () => {
+  class Client {
+    create = async () => ANSWER;
+  }
+  const client = tracker.wrap({ client: new Client(), customerId: 'cus_before' });
+  const { events } = await billed('after', client, (c) => c.create());
+  assert.equal(events.length, 1);
+  assert.deepEqual(await meter.events('cus_before'), []);
+});
+
+test('a client can be set up through its wrapper', () => {
+  class Client {
+    #key = 'old';
+    set apiKey(key) {
+      this.#key = key;
+    }
+    get apiKey() {
+      return this.#key;
+    }
+  }
+  const client = new Client();
+  const wrapped = tracker.wrap({ client, customerId: 'cus_1' });
+  wrapped.apiKey = 'new';
+  assert.deepEqual([wrapped.apiKey, client.apiKey], ['new', 'new']);
+});
+
+test('usage by generic names, and of all steps', async () => {
+  await tracker.track({ usage: { input: 1, output: 2, total: 4 } }, 'cus_generic');
+  const usage = { inputTokens: 1, outputTokens: 1, totalTokens: 2 };
+  await tracker.track({ usage, totalUsage: TOKENS }, 'cus_generic');
+  await ingestion.flush();
+  const totals = (await meter.events('cus_generic')).map(({ metadata }) => metadata.totalTokens);
+  assert.deepEqual(totals.sort(), [3, 4]);
+});
