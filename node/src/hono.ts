@@ -1,5 +1,5 @@
 /**
- * Meters a Hono app in one line before its routes, on Node's server and wherever there is `fetch`:
+ * Meters a Hono app that runs in Node, in one line before its routes, on Node's server or by `app.fetch`:
  *
  * ```js
  * import { meter } from 'dodo-ingestion/hono';
@@ -15,11 +15,13 @@ import type { Context, Next } from 'hono';
 import type { Ingestion } from './ingestion';
 import { FetchObservation, pathOf } from './metering/fetch';
 import { Meter, type MeterStats } from './metering/meter';
+import { type Upgrade, upgrades } from './metering/middleware';
 import { watch } from './metering/observe';
 import type { MeterOptions } from './metering/options';
-import { tellers } from './metering/told';
+import { share, tellers, toldOf } from './metering/told';
 
 export type { MeterStats } from './metering/meter';
+export type { Upgrade } from './metering/middleware';
 export type { Call, Customer, Metadata, MeterOptions, OnMissingCustomer } from './metering/options';
 
 /** A context of any app: its environment is not known here. */
@@ -32,13 +34,18 @@ export const { setCustomer, setUnits, setMetadata, setEndpoint, skipMetering } =
 /** The middleware, for `app.use`. */
 export interface HonoMiddleware {
   (context: AnyContext, next: Next): Promise<void>;
+  /**
+   * Meters an upgraded connection as one call: `server.on('upgrade', metered.upgrade)`. The callbacks are given
+   * Node's request.
+   */
+  upgrade: Upgrade;
   /** What it has done so far. */
   stats(): MeterStats;
 }
 
 /** What Hono's adapter for Node hands over. */
 interface NodeServer {
-  incoming?: IncomingMessage;
+  incoming?: IncomingMessage & { upgrade?: boolean };
   outgoing?: ServerResponse;
 }
 
@@ -52,6 +59,13 @@ export function meter(ingestion: Ingestion, options?: MeterOptions<AnyContext>):
       return next();
     }
     const { raw } = context.req;
+    if (incoming?.upgrade && toldOf(incoming).metered) {
+      // A WebSocket's adapter asks the app whether it takes the connection that `upgrade` has in hand.
+      const told = share(context, incoming);
+      await next();
+      told.endpoint ??= template(context)();
+      return;
+    }
     if (!meter.begin(raw.method, context)) {
       return next();
     }
@@ -77,7 +91,7 @@ export function meter(ingestion: Ingestion, options?: MeterOptions<AnyContext>):
       context.res = wrapped;
     }
   };
-  return Object.assign(middleware, { stats: () => meter.stats() });
+  return Object.assign(middleware, { upgrade: upgrades(meter), stats: () => meter.stats() });
 }
 
 /** A handler that stands for another, in an app with an error handler of its own. */

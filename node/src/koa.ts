@@ -14,11 +14,13 @@ import type { IncomingMessage } from 'node:http';
 import type { Context, Next } from 'koa';
 import type { Ingestion } from './ingestion';
 import { Meter, type MeterStats } from './metering/meter';
+import { type Upgrade, upgrades } from './metering/middleware';
 import { watch } from './metering/observe';
 import type { MeterOptions } from './metering/options';
 import { tellers } from './metering/told';
 
 export type { MeterStats } from './metering/meter';
+export type { Upgrade } from './metering/middleware';
 export type { Call, Customer, Metadata, MeterOptions, OnMissingCustomer } from './metering/options';
 
 export const { setCustomer, setUnits, setMetadata, setEndpoint, skipMetering } = tellers<{
@@ -28,32 +30,72 @@ export const { setCustomer, setUnits, setMetadata, setEndpoint, skipMetering } =
 /** The middleware, for `app.use`. */
 export interface KoaMiddleware {
   (context: Context, next: Next): Promise<unknown>;
+  /**
+   * Meters an upgraded connection as one call: `server.on('upgrade', metered.upgrade)`. The callbacks are given
+   * Node's request.
+   */
+  upgrade: Upgrade;
   /** What it has done so far. */
   stats(): MeterStats;
 }
 
-/** The middleware, for `app.use`. Templates are those of `@koa/router`. */
+/** The middleware, for `app.use`. Templates are those of `@koa/router`, in front of which `koa-mount` may be. */
 export function meter(ingestion: Ingestion, options?: MeterOptions<Context>): KoaMiddleware {
   const meter = new Meter(ingestion, options);
   const middleware = (context: Context, next: Next) => {
     watch(meter, context.req, context.res, context, template);
     return next();
   };
-  return Object.assign(middleware, { stats: () => meter.stats() });
+  return Object.assign(middleware, { upgrade: upgrades(meter), stats: () => meter.stats() });
 }
 
-/** What `@koa/router` leaves behind. */
+/** What `@koa/router` and `koa-mount` leave behind. */
 interface Routed {
+  path: string;
   matched?: readonly { path: string | RegExp; methods: readonly string[] }[];
-  _matchedRoute?: string | RegExp;
+  _matchedRoute?: string | RegExp | undefined;
+  mountPath?: string | undefined;
 }
 
 function template(context: Context): () => string | undefined {
+  const routed = context as Routed;
+  const whole = context.path;
+  /** What has been taken from the front of the path: the text of mounts, or a part that a client made up. */
+  const taken = () =>
+    whole.endsWith(routed.path) ? whole.slice(0, whole.length - routed.path.length) : '';
+  const mounts = new Set(['']);
+  let front = '';
+  noticed(routed, 'mountPath', (prefix) => {
+    if (typeof prefix === 'string' && mounts.has(taken())) {
+      mounts.add(taken() + prefix);
+    }
+  });
+  noticed(routed, '_matchedRoute', () => {
+    front = mounts.has(taken()) ? taken() : '';
+  });
   return () => {
-    const { matched = [], _matchedRoute: current } = context as Routed;
+    const { matched = [], _matchedRoute: current } = routed;
     const routes = matched.filter((layer) => layer.methods.includes(context.method));
     // Of several the one that ran last; while a router's own middleware runs, the one it will come to.
     const route = routes.find((layer) => layer.path === current) ?? routes.at(-1);
-    return route && String(route.path);
+    return route && front + String(route.path);
   };
+}
+
+/** Has it told when a property is set. */
+function noticed<Name extends keyof Routed>(
+  routed: Routed,
+  name: Name,
+  notice: (value: Routed[Name]) => void,
+): void {
+  let value = routed[name];
+  Object.defineProperty(routed, name, {
+    configurable: true,
+    enumerable: true,
+    get: () => value,
+    set: (set: Routed[Name]) => {
+      value = set;
+      notice(set);
+    },
+  });
 }

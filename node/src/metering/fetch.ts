@@ -1,5 +1,7 @@
 /** Watches a `Response` of the fetch interface. Its body is handed on as it is asked for. */
 
+import { isAnyArrayBuffer } from 'node:util/types';
+import { whenAborted } from '../wait';
 import type { Meter, Metered } from './meter';
 
 export class FetchObservation<Request> {
@@ -11,6 +13,7 @@ export class FetchObservation<Request> {
   #firstByte: number | undefined;
   #bytes = 0;
   #ended = false;
+  readonly #leave: (() => void) | undefined;
 
   constructor(
     meter: Meter<Request>,
@@ -21,7 +24,7 @@ export class FetchObservation<Request> {
     this.#meter = meter;
     this.#metered = metered;
     this.#method = method;
-    signal?.addEventListener('abort', () => this.end(true), { once: true });
+    this.#leave = signal && whenAborted(signal, () => this.end(true));
   }
 
   /** The handler failed: the framework answers in its place. */
@@ -32,6 +35,11 @@ export class FetchObservation<Request> {
 
   /** The response with a body that is watched; itself, where it has none, or none that can be. */
   wrap(response: Response): Response {
+    if (!isResponse(response)) {
+      // What gives none has failed, and the framework says so.
+      this.fail(500);
+      return response;
+    }
     const { status, body } = response;
     this.#statusCode = status;
     // A response that switches protocols cannot be made anew, nor one whose body another has in hand.
@@ -56,7 +64,7 @@ export class FetchObservation<Request> {
               return;
             }
             this.#firstByte ??= performance.now();
-            this.#bytes += value.byteLength;
+            this.#bytes += lengthOf(value);
             controller.enqueue(value);
           } catch (error) {
             this.end(true);
@@ -78,6 +86,7 @@ export class FetchObservation<Request> {
       return;
     }
     this.#ended = true;
+    this.#leave?.();
     const now = performance.now();
     const begun = this.#statusCode !== undefined;
     this.#meter.end(this.#metered, {
@@ -89,6 +98,18 @@ export class FetchObservation<Request> {
       responseBytes: begun ? this.#bytes : undefined,
     });
   }
+}
+
+function isResponse(response: Response | undefined): response is Response {
+  return typeof response?.status === 'number';
+}
+
+/** The bytes of a chunk. A stream may give what no body is made of: that fails where it is sent. */
+function lengthOf(chunk: unknown): number {
+  if (typeof chunk === 'string') {
+    return Buffer.byteLength(chunk);
+  }
+  return ArrayBuffer.isView(chunk) || isAnyArrayBuffer(chunk) ? chunk.byteLength : 0;
 }
 
 /** The path of an address, without its query. */

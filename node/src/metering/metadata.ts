@@ -1,5 +1,6 @@
 /** Makes metadata fit: an event that is refused is a call that is not billed. */
 
+import { isDate } from 'node:util/types';
 import type { MetadataValue } from '../event';
 
 const VALUE_CHARACTERS = 500;
@@ -79,7 +80,7 @@ function fitting(key: string, value: unknown): { value: MetadataValue } | { why:
         ? { value }
         : { why: 'left out: an integer has 64 bits' };
     default:
-      return value instanceof Date && !Number.isNaN(value.getTime())
+      return isDate(value) && !Number.isNaN(value.getTime())
         ? { value }
         : { why: 'left out: a value is text, a number or a boolean' };
   }

@@ -52,6 +52,9 @@ export interface Metered<Request> {
   template(): string | undefined;
 }
 
+/** A framework's template that takes whatever is left. */
+const CATCH_ALL = /(?:^|\/)(?:\*\w*|\{\*\w*\}|\(\.\*\)|:\w+(?:\*|\(\.\*\)))$|\{\/\*\w*\}$/;
+
 export class Meter<Request> {
   readonly #ingestion: Ingestion;
   readonly #options: MeterOptions<Request>;
@@ -118,7 +121,7 @@ export class Meter<Request> {
     const template =
       told.endpoint ??
       this.#guarded('endpoint', () => options.endpoint?.(request)) ??
-      this.#guarded('the template', () => metered.template());
+      this.#guarded('the template', () => routeOf(metered.template(), seen.statusCode));
     const endpoint = template === undefined ? undefined : cut(String(template));
     if (options.exclude?.length && this.#excludes(endpoint ?? metered.path())) {
       return;
@@ -134,15 +137,15 @@ export class Meter<Request> {
       return;
     }
     const track = (customer: Customer) => {
-      const customerId = idOf(customer) ?? this.#insteadOfCustomer(billed, call);
+      const customerId = this.#id(customer) ?? this.#insteadOfCustomer(billed, call);
       if (customerId !== undefined) {
         const metadata = this.#metadata(request, seen, call, told);
         this.#track({ customerId, eventName, metadata }, billed);
       }
     };
-    const customer = idOf(told.customer) ?? this.#customer(metered, call);
+    const customer = this.#id(told.customer) ?? this.#customer(metered, call);
     if (isPromise(customer)) {
-      customer
+      Promise.resolve(customer)
         .then(undefined, (error: unknown) => {
           this.#fails('customer', error);
           return undefined;
@@ -176,6 +179,21 @@ export class Meter<Request> {
       return metered.header(customer)?.trim();
     }
     return this.#guarded('customer', () => customer?.(metered.request, call));
+  }
+
+  /** A customer's id as text. What can be none counts as missing. */
+  #id(customer: unknown): string | undefined {
+    if (customer === undefined || customer === null || customer === '') {
+      return undefined;
+    }
+    if (typeof customer === 'string') {
+      return customer;
+    }
+    if (typeof customer === 'bigint' || Number.isFinite(customer)) {
+      return String(customer);
+    }
+    this.#fails('customer', new TypeError(`it gave a ${typeof customer}, which is no id`));
+    return undefined;
   }
 
   /** The customer of a call for which nothing names one. */
@@ -289,12 +307,14 @@ function addable<Request>(
   return typeof metadata === 'function' ? metadata(request, call) : metadata;
 }
 
-/** An id that is not empty; what is no text becomes text. */
-function idOf(customer: unknown): string | undefined {
-  if (customer === undefined || customer === null || customer === '') {
-    return undefined;
-  }
-  return String(customer);
+/**
+ * The route of a framework's template. One that takes whatever is left is none where nothing was found: it is a
+ * middleware that ran, or the answer to all that there is no route for.
+ */
+function routeOf(template: string | undefined, status: number | undefined): string | undefined {
+  return status === 404 && template !== undefined && CATCH_ALL.test(template)
+    ? undefined
+    : template;
 }
 
 function reason(error: unknown): string {

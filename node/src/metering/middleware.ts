@@ -17,7 +17,7 @@ type Middleware<Request> = (
 /** Meters calls; give it to the framework before anything that answers. */
 export interface NodeMiddleware<Request> extends Middleware<Request> {
   /** Meters an upgraded connection as one call: `server.on('upgrade', metered.upgrade)`. */
-  upgrade(request: IncomingMessage, socket: Duplex): void;
+  upgrade: Upgrade;
   /** What it has done so far. */
   stats(): MeterStats;
 }
@@ -33,14 +33,21 @@ export function nodeMiddleware<Request extends IncomingMessage>(
     watch(meter, request, response, request, begin);
     next?.();
   };
-  const upgrade = (incoming: IncomingMessage, socket: Duplex) =>
+  return Object.assign(middleware, { upgrade: upgrades(meter), stats: () => meter.stats() });
+}
+
+/** Meters an upgraded connection as one call, when it closes: `server.on('upgrade', metered.upgrade)`. */
+export type Upgrade = (request: IncomingMessage, socket: Duplex) => void;
+
+/** What no framework has in its hands: the callbacks are given Node's request. */
+export function upgrades<Request>(meter: Meter<Request>): Upgrade {
+  return (incoming, socket) =>
     meter.attempt(() => {
       if (meter.begin(incoming.method, incoming)) {
         const request = incoming as Request;
         watchUpgrade(meter, new NodeRequest(incoming, request, noTemplate), socket);
       }
     });
-  return Object.assign(middleware, { upgrade, stats: () => meter.stats() });
 }
 
 /** Where nobody but the user knows the routes. */

@@ -87,6 +87,26 @@ function end(this: ServerResponse & Observed, ...args: unknown[]): ServerRespons
   return observation.end.apply(this, args as Parameters<End>);
 }
 
+/** What ends with a connection, with one listener for all of it: Node warns where there are many. */
+const ends = new WeakMap<Socket, Set<() => void>>();
+
+function whenClosed(socket: Socket, gone: () => void): () => void {
+  let all = ends.get(socket);
+  if (all === undefined) {
+    all = new Set();
+    ends.set(socket, all);
+    socket.once('close', endAll);
+  }
+  all.add(gone);
+  return () => all.delete(gone);
+}
+
+function endAll(this: Socket): void {
+  for (const gone of ends.get(this) ?? []) {
+    gone();
+  }
+}
+
 class Observation<Request> {
   readonly write: Write;
   readonly end: End;
@@ -114,10 +134,7 @@ class Observation<Request> {
     outgoing.on('close', () => this.#over(true));
     if (outgoing.socket === null) {
       // It waits in the pipeline, where Node does not tell it of the connection's end.
-      const socket: Socket = incoming.socket;
-      const gone = () => this.#over(true);
-      socket.once('close', gone);
-      this.#leave = () => socket.removeListener('close', gone);
+      this.#leave = whenClosed(incoming.socket, () => this.#over(true));
     }
   }
 

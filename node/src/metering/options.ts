@@ -55,7 +55,7 @@ export interface MeterOptions<Request> {
   errorEventName?: string | null | undefined;
   /**
    * Whether calls of a status are billed; those below 500 without 401, 403 and 429, if absent. Never billed
-   * are a 404 of no route, and a call whose client went away before a response was begun.
+   * are a 404 of no route, or of a route like `/api/*` that takes whatever is left, and a call whose client went away before a response was begun.
    */
   billStatus?: ((status: number) => boolean) | undefined;
   /**

@@ -155,6 +155,33 @@ for (const [version, express] of [
     assert.equal(endpoint, '/');
   });
 
+  test(`${version}: what takes whatever is left is no route for what is not found`, async () => {
+    const ingestion = client();
+    const customer = someone();
+    for (const way of ['guard', 'answer']) {
+      const app = express();
+      app.use(meter(ingestion, { customer: () => customer }));
+      const all = express === express4 ? '*' : '/{*splat}';
+      if (way === 'guard') {
+        app.all(all, (_req, _res, next) => next());
+      }
+      app.get('/users/:id', (_, res) => res.status(404).end());
+      if (way === 'answer') {
+        app.get(all, (_, res) => res.status(404).end());
+      }
+      const port = await listen(createServer(app));
+      await call(port, '/nowhere');
+      await call(port, '/users/1');
+    }
+    const found = (await events(ingestion, customer, 4)).map(({ event_name: name, metadata }) =>
+      [name, metadata.endpoint].join(' '),
+    );
+    assert.deepEqual(found.sort(), [
+      ...Array(2).fill('api_call /users/:id'),
+      ...Array(2).fill('api_error '),
+    ]);
+  });
+
   test(`${version}: who waits in the pipeline when the connection closes`, async () => {
     const ingestion = client();
     const app = express();

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { getEventListeners } from 'node:events';
 import { createServer } from 'node:http';
 import { test } from 'node:test';
 import { getRequestListener } from '@hono/node-server';
@@ -104,6 +105,57 @@ test('Hono by fetch: without a server', async () => {
     ['/hang/:code', true, 4],
     ['/stream', undefined, Buffer.byteLength(STREAMED)],
     ['/told', undefined, 4],
+  ]);
+});
+
+test('Hono by fetch: a body of whatever is in its stream', async () => {
+  const ingestion = client();
+  const app = new Hono();
+  const customer = someone();
+  app.use(meter(ingestion, { customer: () => customer }));
+  const chunks = ['é', new Uint8Array(3), new ArrayBuffer(4), undefined];
+  app.get('/chunks', () => new Response(ReadableStream.from(chunks)));
+  const reader = (await app.request('/chunks')).body.getReader();
+  const seen = [];
+  for (let piece = await reader.read(); !piece.done; piece = await reader.read()) {
+    seen.push(piece.value);
+  }
+  assert.deepEqual(seen, chunks);
+  const [{ metadata }] = await events(ingestion, customer);
+  assert.deepEqual([metadata.response_bytes, metadata.aborted], [2 + 3 + 4, undefined]);
+});
+
+test('Hono by fetch: a signal that outlives its requests keeps nothing of them', async () => {
+  const ingestion = client();
+  const { app } = appOf(ingestion, { customer: () => 'cus_signal' });
+  const stop = new AbortController();
+  for (let n = 0; n < 20; n += 1) {
+    const request = new Request('http://localhost/stream');
+    Object.defineProperty(request, 'signal', { value: stop.signal });
+    await (await app.request(request)).text();
+  }
+  assert.equal(getEventListeners(stop.signal, 'abort').length, 0);
+});
+
+test('Hono: a middleware that takes whatever is left is no route for what is not found', async () => {
+  const ingestion = client();
+  const app = new Hono();
+  const customer = someone();
+  app.use(meter(ingestion, { customer: () => customer }));
+  app.get('/api/*', (_, next) => next());
+  app.get('/api/users/:id', (c) => c.text('here', c.req.param('id') === '0' ? 404 : 200));
+  app.get('/files/*', (c) => c.text('here'));
+  for (const path of ['/api/nothing', '/api/users/1', '/api/users/0', '/files/a']) {
+    await (await app.request(path)).text();
+  }
+  const found = (await events(ingestion, customer, 4)).map(({ event_name: name, metadata }) =>
+    [name, metadata.status_code, metadata.endpoint].join(' '),
+  );
+  assert.deepEqual(found.sort(), [
+    'api_call 200 /api/users/:id',
+    'api_call 200 /files/*',
+    'api_call 404 /api/users/:id',
+    'api_error 404 ',
   ]);
 });
 

@@ -14,7 +14,17 @@ import {
 } from 'dodo-ingestion/http';
 import { handler, routeOf } from './plain.mjs';
 import { arrivals, echo, suite } from './suite.mjs';
-import { meter as billing, call, client, events, leave, listen, raw, someone } from './support.mjs';
+import {
+  meter as billing,
+  call,
+  client,
+  events,
+  eventually,
+  leave,
+  listen,
+  raw,
+  someone,
+} from './support.mjs';
 
 const start = async (ingestion, options) => {
   const { arrived, here } = arrivals();
@@ -43,7 +53,8 @@ async function serve(handle, options = {}, create = createServer) {
   const port = await listen(server);
   const found = async (count) =>
     (await events(ingestion, customer, count)).map(({ metadata }) => metadata);
-  return { port, customer, headers: { [HEADER]: customer }, found, metered, server };
+  const headers = { [HEADER]: customer };
+  return { ingestion, port, customer, headers, found, metered, server };
 }
 
 test('every way to write a response', async () => {
@@ -202,6 +213,60 @@ test('many clients that go away leave as many calls', async () => {
   for (const { aborted } of await found(50)) {
     assert.equal(aborted, true);
   }
+});
+
+test('many requests in the pipeline of one connection', async (t) => {
+  const warnings = [];
+  const hear = ({ name, message }) => warnings.push(`${name}: ${message}`);
+  process.on('warning', hear);
+  t.after(() => process.off('warning', hear));
+  const { port, headers, found } = await serve((req, res) => {
+    // The first holds the others up.
+    setTimeout(() => res.end(req.url), req.url === '/0' ? 200 : 0);
+  });
+  const [[name, value]] = Object.entries(headers);
+  const head = `host: x\r\n${name}: ${value}\r\n\r\n`;
+  const requests = Array.from({ length: 30 }, (_, n) => `GET /${n} HTTP/1.1\r\n${head}`);
+  await raw(port, requests.join(''), (told) => told.endsWith('/29'));
+  assert.equal((await found(30)).length, 30);
+  assert.deepEqual(
+    warnings.filter((each) => each.includes('MaxListeners')),
+    [],
+  );
+});
+
+test('whose call it is: text, a number or a bigint, and nothing else', async () => {
+  const named = someone();
+  const number = Number(`7${process.pid}`);
+  // A thenable need not give a promise.
+  const then = (resolve) => void setImmediate(resolve, named);
+  const thenable = Object.fromEntries([['then', then]]);
+  const customers = [
+    number,
+    BigInt(number),
+    thenable,
+    {},
+    true,
+    Symbol('s'),
+    Number.NaN,
+    [named],
+    '',
+  ];
+  const warnings = [];
+  const hear = ({ code, message }) => warnings.push(`${code}: ${message}`);
+  process.on('warning', hear);
+  const { port, ingestion, metered } = await serve((_, res) => res.end(), {
+    customer: ({ url }) => customers[Number(url.slice(1))],
+  });
+  for (const index of customers.keys()) {
+    await call(port, `/${index}`);
+  }
+  await eventually(() => metered.stats().missingCustomer === 6);
+  await events(ingestion, String(number), 2);
+  await events(ingestion, named, 1);
+  process.off('warning', hear);
+  assert.equal(metered.stats().failed, 5);
+  assert.equal(warnings.filter((each) => each.includes('which is no id')).length, 1);
 });
 
 test('options are checked when the middleware is made', () => {

@@ -5,6 +5,7 @@ import { test } from 'node:test';
 import Router from '@koa/router';
 import { meter, setCustomer, setUnits } from 'dodo-ingestion/koa';
 import Koa from 'koa';
+import mount from 'koa-mount';
 import { arrivals, CHUNKS, suite } from './suite.mjs';
 import { call, client, events, listen, someone } from './support.mjs';
 
@@ -95,4 +96,43 @@ test('Koa: the route, whatever runs around it', async () => {
   assert.equal(await endpointOf('/items/42'), '/^\\/items\\/(\\d+)$/');
   assert.equal(await endpointOf('/items/42?refused=1'), '/^\\/items\\/(\\d+)$/');
   assert.equal(await endpointOf('/things/1', 'DELETE'), undefined);
+});
+
+test('Koa: the prefixes of mounted apps', async () => {
+  const ingestion = client();
+  const app = new Koa();
+  const customer = someone();
+  app.use(meter(ingestion, { customer: () => customer }));
+  const routed = (path) => {
+    const router = new Router();
+    router.get(path, (ctx) => {
+      ctx.body = 'here';
+    });
+    return router.routes();
+  };
+  const inner = new Koa();
+  inner.use(mount('/inner', new Koa().use(routed('/:id'))));
+  inner.use(routed('/own/:id'));
+  app.use(mount('/outer', inner));
+  app.use(mount('/outer', routed('/other/:id')));
+  // A part of the path that a client makes up is no mount.
+  app.use((ctx, next) => {
+    ctx.path = ctx.path.replace(/^\/lang-\w+/, '');
+    return next();
+  });
+  app.use(routed('/outer/plain/:id'));
+  app.use(routed('/plain/:id'));
+  const port = await listen(createServer(app.callback()));
+  const paths = ['inner/1', 'own/1', 'other/1', 'plain/1'].map((path) => `/outer/${path}`);
+  for (const path of [...paths, '/lang-secret/plain/1']) {
+    assert.equal((await call(port, path)).body.toString(), 'here', path);
+  }
+  const found = (await events(ingestion, customer, 5)).map(({ metadata }) => metadata.endpoint);
+  assert.deepEqual(found.sort(), [
+    '/outer/inner/:id',
+    '/outer/other/:id',
+    '/outer/own/:id',
+    '/outer/plain/:id',
+    '/plain/:id',
+  ]);
 });

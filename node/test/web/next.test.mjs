@@ -117,3 +117,13 @@ test('Next.js: a response whose body cannot be watched is handed on as it is', a
   assert.equal(await other(new Request('http://x/', { headers })), taken);
   await events(ingestion, customer, 2);
 });
+
+test('Next.js: a handler that gives no response has failed', async () => {
+  const ingestion = client();
+  const customer = someone();
+  const withMeter = meter(ingestion, { customer: () => customer });
+  const handler = withMeter(() => undefined, { endpoint: '/nothing' });
+  assert.equal(await handler(new Request('http://localhost/nothing')), undefined);
+  const [{ event_name: name, metadata }] = await events(ingestion, customer);
+  assert.deepEqual([name, metadata.status_code], ['api_error', 500]);
+});
