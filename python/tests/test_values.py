@@ -64,6 +64,9 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "decimal_whole": (Decimal(5), 5.0),
     "decimal_zeros": (Decimal("1.10"), 1.1),
     "decimal_exponent": (Decimal("1E+3"), 1000.0),
+    "decimal_wide": (Decimal(9007199254740993), 9007199254740993),
+    "decimal_largest": (Decimal(2**63 - 1), 2**63 - 1),
+    "decimal_beyond": (Decimal("1E+20"), 1e20),
     "uuid": (
         UUID("12345678-1234-5678-1234-567812345678"),
         "12345678-1234-5678-1234-567812345678",
@@ -86,6 +89,8 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "np_uint8": (np.uint8(255), 255),
     "np_double": (np.float64(0.25), 0.25),
     "np_single": (np.float32(0.5), 0.5),
+    "np_single_digits": (np.float32(0.1), 0.1),
+    "np_half": (np.float16(0.1), 0.1),
     "np_bool": (np.bool_(True), True),
     "np_str": (np.str_("text"), "text"),
     "np_time": (np.datetime64("2026-01-02T03:04:05"), "2026-01-02T03:04:05"),
@@ -98,13 +103,36 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "smallest": (-(2**63), -(2**63)),
 }
 
-NOTHING = {"none": None, "enum_none": Plan.NOTHING, "np_nat": np.datetime64("NaT")}
+
+class NoTime(datetime):
+    """As pandas' NaT is: a datetime that equals nothing."""
+
+    def __eq__(self, other: object) -> bool:
+        return False
+
+    def __ne__(self, other: object) -> bool:
+        return True
+
+    __hash__ = datetime.__hash__
+
+    def isoformat(self, *_arguments: Any, **_named: Any) -> str:  # noqa: ANN401
+        return "NaT"
+
+
+NOTHING = {
+    "none": None,
+    "enum_none": Plan.NOTHING,
+    "np_nat": np.datetime64("NaT"),
+    "pd_nat": NoTime(1, 1, 1),  # noqa: DTZ001, RUF100
+}
 
 REFUSED: dict[str, Any] = {
     "above_64_bits": 2**63,
     "enum_above_64_bits": Big.NUMBER,
     "np_uint64": np.uint64(2**64 - 1),
     "np_nan": np.float64("nan"),
+    "np_single_nan": np.float32("nan"),
+    "decimal_above_64_bits": Decimal(2**64 + 1),
     "np_timedelta": np.timedelta64(1, "s"),
     "np_complex": np.complex128(1j),
     "np_longdouble": np.longdouble(1),
