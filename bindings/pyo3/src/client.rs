@@ -150,6 +150,12 @@ impl Ingestion {
         awaited(py, self.closing(self::timeout(timeout)?))
     }
 
+    /// How long the end of the program waits for what is not billed yet, in seconds.
+    #[getter]
+    fn exit_timeout(&self) -> f64 {
+        self.core.exit_timeout().as_secs_f64()
+    }
+
     /// What this process's clients of the account have done so far: counts by name, such as `accepted`,
     /// `billed`, `spooled`, `dead_lettered`, `invalid` and `overflowed`.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {

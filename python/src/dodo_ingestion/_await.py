@@ -19,17 +19,24 @@ def pauses() -> Iterator[float]:
         pause = min(pause * 2, 0.1)
 
 
+def running_trio() -> Any:  # noqa: ANN401
+    """Give trio, if it is what runs this."""
+    trio: Any = sys.modules.get("trio")
+    if trio is None:
+        return None
+    try:
+        trio.lowlevel.current_task()
+    except RuntimeError:  # trio is loaded and runs something else, or nothing
+        return None
+    return trio
+
+
 def _sleep() -> Callable[[float], Awaitable[object]]:
     """Find the sleep of whichever event loop runs this."""
-    trio: Any = sys.modules.get("trio")
+    trio = running_trio()
     if trio is not None:
-        try:
-            trio.lowlevel.current_task()
-        except RuntimeError:
-            pass  # trio is loaded and runs something else, or nothing
-        else:
-            sleep: Callable[[float], Awaitable[object]] = trio.sleep
-            return sleep
+        sleep: Callable[[float], Awaitable[object]] = trio.sleep
+        return sleep
     import asyncio  # noqa: PLC0415, RUF100 - not before a program uses it
 
     return asyncio.sleep

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import inspect
 import math
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,39 +22,32 @@ from contextvars import ContextVar
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
-from dodo_ingestion import _options
+from dodo_ingestion import _fitting, _options
+from dodo_ingestion._await import running_trio
 from dodo_ingestion._native import Ingestion
 from dodo_ingestion._notice import Notice
-from dodo_ingestion.errors import ConfigurationError, ValidationError
+from dodo_ingestion.errors import ClosedError, ConfigurationError, ValidationError
 
 if TYPE_CHECKING:
-    from dodo_ingestion._options import IngestionSource, MetadataValue
+    from dodo_ingestion._options import IngestionSource
+    from dodo_ingestion.types import MetadataValue
 
 KEY: Final = "dodo_ingestion.exchange"
 """Where an exchange lies in an ASGI scope, a WSGI environ and the like."""
 KEYS: Final[list[Any]] = [KEY]
 """The same, with the keys of frameworks that want their own."""
 
-_VALUE_CHARACTERS: Final = 500
-_KEY_CHARACTERS: Final = 100
-_PAIRS: Final = 50
-_LARGEST: Final = 2**63
 _RETRY_AFTER: Final = 5.0
+_PATIENCE: Final = 5.0
 _PAUSE: Final = 0.01
-_OWN_KEYS: Final = frozenset(
-    {
-        "endpoint",
-        "method",
-        "status_code",
-        "response_time_ms",
-        "ttfb_ms",
-        "response_bytes",
-        "aborted",
-        "units",
-        "grpc_status",
-        "messages_received",
-        "messages_sent",
-    }
+_CATCH_ALL: Final = re.compile(
+    r"""/?(?:
+        \{ \w+ :path \}                        # Starlette, Falcon
+      | < path: \w+ > | < \w+ :path >          # Flask, Quart, Django; Bottle
+      | \* \w*                                # Pyramid
+      | (?: \( (?: \?P<\w+> )? )? \.[*+] \)?  # a regular expression of Django's
+    )""",
+    re.VERBOSE,
 )
 
 _PENDING: Final[set[asyncio.Task[None]]] = set()
@@ -77,7 +71,8 @@ class Exchange:
     aborted = False
     route: str | None = None
     extra: dict[str, MetadataValue] | None = None
-    finished = False
+    settling = False
+    """Whether a task of its own finishes it."""
 
     # What handlers say.
     customer: str | None = None
@@ -86,12 +81,22 @@ class Exchange:
     metadata: dict[str, Any] | None = None
     skipped = False
 
+    # What the options' callables have said, which are asked once.
+    skip: bool | None = None
+    bills: tuple[int, object] | None = None
+
     def __init__(self, metering: Metering, request: Any, method: str, path: str) -> None:
         self.metering = metering
         self.request: Any = request
         self.method = method
         self.path = path
         self.began = perf_counter()
+        self._open = [True]
+
+    @property
+    def finished(self) -> bool:
+        """Whether its event is made, or it makes none."""
+        return not self._open
 
     def begin(self, status: int) -> None:
         """Note that the response has begun."""
@@ -106,18 +111,33 @@ class Exchange:
             if self.bytes is not None:
                 self.bytes += size
 
-    def fail(self) -> None:
+    def fail(self, error: BaseException | None = None) -> None:
         """Note that the app raised: the server answers for it, if no response has begun."""
-        if self.head is None:
+        if error is not None and not isinstance(error, Exception):
+            self.cancel()
+        elif self.head is None:
             self.status = 500
         else:
             self.aborted = True
 
+    def cancel(self) -> None:
+        """Note that whoever serves the call was told to stop, and serves nothing instead."""
+        self.aborted = True
+        if self.head is None:
+            self.status = None
+
+    def claim(self) -> bool:
+        """Let no event be made from now on. Of several threads one is told to make it."""
+        try:
+            self._open.pop()
+        except IndexError:
+            return False
+        return True
+
     def finish(self) -> None:
         """Make the event of the call, which has ended. Only the first time counts."""
-        if self.finished:
+        if not self.claim():
             return
-        self.finished = True
         try:
             self.metering.write(self, perf_counter())
         except Exception as error:
@@ -155,6 +175,7 @@ class Metering:
         self._missing = Notice("not metered: nothing names the customer")
         self._refused = Notice("a call was not accepted and will not be billed")
         self._altered = Notice("metadata was changed")
+        self._unflushed = Notice("calls wait for another process of the account")
 
     # Who is billed
 
@@ -173,7 +194,18 @@ class Metering:
         return self._named(found)
 
     async def find_customer(self, exchange: Exchange) -> None:
-        """Ask for the customer where that may take an `await`, if the call needs one."""
+        """Ask for the customer where that may take an `await`, if the call needs one.
+
+        Cancelled meanwhile, it finishes the call as one that was cut short.
+        """
+        try:
+            await self._find(exchange)
+        except BaseException:
+            exchange.cancel()
+            await self.settle_cancelled(exchange)
+            raise
+
+    async def _find(self, exchange: Exchange) -> None:
         customer = self.options.customer
         if customer is None or exchange.customer is not None or exchange.finished:
             return
@@ -189,18 +221,35 @@ class Metering:
         # Empty and not `None`: it was asked for.
         exchange.customer = self._named(found) or ""
 
+    async def settle_cancelled(self, exchange: Exchange) -> None:
+        """Finish the call of a task that is being cancelled, in which nothing is awaited."""
+        trio = running_trio()
+        if trio is None or self.options.customer is None:
+            self.settle_later(exchange)
+            return
+        with trio.move_on_after(_PATIENCE, shield=True):
+            await self._settle(exchange)
+
     def settle_later(self, exchange: Exchange) -> None:
-        """Finish in a task of its own: in one that was cancelled nothing can be awaited."""
+        """Finish in a task of its own, under asyncio."""
         if self.options.customer is None:
             exchange.finish()
-        elif not exchange.finished:
-            task = asyncio.get_running_loop().create_task(self._settle(exchange))
+        elif not exchange.finished and not exchange.settling:
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:  # the loop is gone, and its tasks are thrown away
+                exchange.finish()
+                return
+            exchange.settling = True
+            task = loop.create_task(self._settle(exchange))
             _PENDING.add(task)
             task.add_done_callback(_PENDING.discard)
 
     async def _settle(self, exchange: Exchange) -> None:
-        await self.find_customer(exchange)
-        exchange.finish()
+        try:
+            await self._find(exchange)
+        finally:
+            exchange.finish()
 
     def require_customer(self, exchange: Exchange) -> None:
         """Raise where it was asked for and the call would be billed to nobody."""
@@ -208,7 +257,7 @@ class Metering:
             return
         exchange.customer = self.customer_of(exchange) or ""
         if not exchange.customer:
-            exchange.finished = True
+            exchange.claim()
             where = f"{exchange.method} {self.endpoint_of(exchange) or exchange.path}"
             message = f"customer_id: nothing names the customer of {where}"
             raise MissingCustomer(message, field="customer_id")
@@ -241,9 +290,9 @@ class Metering:
             what = exchange.path if endpoint is None else endpoint
             if what in options.excluded or what.startswith(options.excluded_prefixes):
                 return None, None
-        if options.skip is not None and self._ask("skip", options.skip, exchange.request):
+        if options.skip is not None and self._skips(exchange, options.skip):
             return None, None
-        if self._bills(exchange.status, endpoint):
+        if self._bills(exchange, endpoint):
             return options.event_name, True
         name = options.error_event_name
         return name, None if name is None else False
@@ -251,11 +300,20 @@ class Metering:
     def _is_written(self, exchange: Exchange) -> bool:
         return self.name_of(exchange, self.endpoint_of(exchange))[1] is not None
 
-    def _bills(self, status: int | None, endpoint: str | None) -> bool:
-        if status is None or (status == 404 and endpoint is None):
+    def _skips(self, exchange: Exchange, skip: Callable[[Any], Any]) -> bool:
+        if exchange.skip is None:
+            exchange.skip = bool(self._ask("skip", skip, exchange.request))
+        return exchange.skip
+
+    def _bills(self, exchange: Exchange, endpoint: str | None) -> bool:
+        status = exchange.status
+        if status is None or (status == 404 and (endpoint is None or _takes_all(endpoint))):
             return False
         if self.options.bill_status is not None:
-            chosen = self._ask("bill_status", self.options.bill_status, status)
+            if exchange.bills is None or exchange.bills[0] != status:
+                chosen = self._ask("bill_status", self.options.bill_status, status)
+                exchange.bills = (status, chosen)
+            chosen = exchange.bills[1]
             if chosen is not None:
                 return bool(chosen)
         return status < 500 and status not in (401, 403, 429)
@@ -293,9 +351,9 @@ class Metering:
             self._refused.occur(error)
 
     def _metadata(self, exchange: Exchange, endpoint: str | None, now: float) -> dict[str, Any]:
-        metadata: dict[str, Any] = {"method": exchange.method[:_VALUE_CHARACTERS]}
+        metadata: dict[str, Any] = {"method": exchange.method[: _fitting.VALUE_CHARACTERS]}
         if endpoint is not None:
-            metadata["endpoint"] = endpoint[:_VALUE_CHARACTERS]
+            metadata["endpoint"] = endpoint[: _fitting.VALUE_CHARACTERS]
         if exchange.status is not None:
             metadata["status_code"] = exchange.status
         began = exchange.began
@@ -316,43 +374,33 @@ class Metering:
             metadata["units"] = units
         options = self.options
         if options.fixed_metadata:
-            self._add(metadata, options.fixed_metadata)
+            _fitting.add(metadata, options.fixed_metadata, self._altered)
         if options.metadata is not None:
-            self._add(metadata, self._ask("metadata", options.metadata, exchange.request))
+            asked = self._ask("metadata", options.metadata, exchange.request)
+            _fitting.add(metadata, asked, self._altered)
         if exchange.metadata:
-            self._add(metadata, exchange.metadata)
+            _fitting.add(metadata, exchange.metadata, self._altered)
         return metadata
 
-    def _add(self, metadata: dict[str, Any], pairs: object) -> None:
-        """Add the user's pairs, made to fit: an event that is refused is not billed."""
-        if pairs is None:
-            return
-        if not isinstance(pairs, Mapping):
-            self._altered.occur(f"left out, a {type(pairs).__name__} is not a mapping")
-            return
-        for key, value in pairs.items():
-            if value is None:
-                continue
-            problem = _misfit(key, value)
-            if problem is None and key not in metadata and len(metadata) >= _PAIRS:
-                problem = "left out, an event has at most 50 pairs"
-            if problem is not None:
-                self._altered.occur(f"{key!r}: {problem}")
-            elif isinstance(value, str) and len(value) > _VALUE_CHARACTERS:
-                self._altered.occur(f"{key!r}: cut to 500 characters")
-                metadata[key] = value[:_VALUE_CHARACTERS]
-            else:
-                metadata[key] = value
-
     def _units(self, units: object) -> float | None:
-        if isinstance(units, (int, float)) and is_number(units):
-            return units
-        if units is None:
-            return None
-        self._altered.occur(f"'units': left out, {units!r} is no number")
-        return None
+        found = _fitting.number(units)
+        if found is None and units is not None:
+            self._altered.occur(f"'units': left out, {units!r} is no number")
+        return found
 
     # The rest
+
+    async def flush_at_shutdown(self) -> None:
+        """Bill what waits, for as long as the end of the program may take."""
+        ingestion = self._ingestion
+        if ingestion is None:
+            return
+        try:
+            await ingestion.aflush(timeout=ingestion.exit_timeout)
+        except ClosedError:
+            pass  # the app has closed it, which bills what waits
+        except Exception as error:
+            self._unflushed.occur(error)
 
     @contextlib.contextmanager
     def guarded(self, what: str) -> Iterator[None]:
@@ -396,38 +444,9 @@ class Metering:
             self._making.release()
 
 
-def is_number(value: object) -> bool:
-    """Whether the billing API takes it as a number."""
-    if isinstance(value, bool):
-        return False
-    if isinstance(value, int):
-        return -_LARGEST <= value < _LARGEST
-    return isinstance(value, float) and math.isfinite(value)
-
-
-def _misfit(key: object, value: object) -> str | None:
-    if not isinstance(key, str) or not _is_unicode(key):
-        return "left out, a key is text"
-    if key in _OWN_KEYS:
-        return "left out, the middleware writes this key itself"
-    if not key or len(key) > _KEY_CHARACTERS:
-        return "left out, a key has 1 to 100 characters"
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and not is_number(value):
-        return "left out, a number is finite and has 64 bits"
-    if isinstance(value, str) and not _is_unicode(value):
-        return "left out, no Unicode text"
-    # Which other types there are is the client's to know.
-    return None
-
-
-def _is_unicode(text: str) -> bool:
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _takes_all(endpoint: str) -> bool:
+    """Whether the template is that of a route for whatever no other one takes."""
+    return _CATCH_ALL.fullmatch(endpoint) is not None
 
 
 def exchange_of(request: object) -> Exchange | None:

@@ -79,6 +79,10 @@ class Ingestion:
     def aclose(self, timeout: Duration | None = None) -> Coroutine[Any, Any, None]:
         """Await what `close` blocks for, under asyncio, trio or anyio. Cancelled, it leaves the client open."""
 
+    @property
+    def exit_timeout(self) -> float:
+        """How long the end of the program waits for what is not billed yet, in seconds."""
+
     def stats(self) -> dict[str, int]:
         """What this process's clients of the account have done so far: counts by name, such as `accepted`,
         `billed`, `spooled`, `dead_lettered`, `invalid` and `overflowed`."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Literal, TypeAlias, TypedDict
 
 from dodo_ingestion._native import Ingestion
 from dodo_ingestion.errors import ConfigurationError
+from dodo_ingestion.types import Metadata, MetadataValue, Scalar
 
-MetadataValue: TypeAlias = "str | int | float | bool | None"
-Metadata: TypeAlias = "Mapping[str, MetadataValue]"
+Units: TypeAlias = "float | Decimal | Scalar"
 IngestionSource: TypeAlias = "Ingestion | Callable[[], Ingestion]"
 OnMissingCustomer: TypeAlias = "Literal['skip', 'raise'] | Mapping[Literal['default'], str]"
 
@@ -39,7 +40,7 @@ class MeteringOptions(TypedDict, total=False):
     """Whether a call makes no event, asked with the request when the call has ended."""
     metadata: Metadata | Callable[[Any], Metadata | None] | None
     """Metadata of the user's own, or what makes it of the request when the call has ended."""
-    units: Callable[[Any], float | None] | None
+    units: Callable[[Any], Units | None] | None
     """How much a call counts, where calls cost unequally. `set_units` wins over it."""
     endpoint: Callable[[Any], str | None] | None
     """The route template, where the framework's cannot be known. `set_endpoint` wins over it."""

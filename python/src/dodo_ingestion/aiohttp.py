@@ -11,7 +11,6 @@ when its handler returns. Query strings and bodies are never read.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -75,13 +74,17 @@ def _middleware(metering: Metering) -> Any:
             # aiohttp sends what was raised.
             await call.answer(answer)
             raise
-        except (asyncio.CancelledError, ConnectionError):
-            call.aborted = True
-            call.finish_later()
+        except ConnectionError:
+            call.cancel()
+            await call.settle()
             raise
-        except BaseException:
+        except Exception:
             call.fail()
             await call.settle()
+            raise
+        except BaseException:
+            call.cancel()
+            metering.settle_later(call)
             raise
         finally:
             current.reset(token)
@@ -160,8 +163,8 @@ class _Call(Exchange):
                 return await prepare(request)
             except BaseException:
                 # Before anything was sent of it.
-                self.aborted = True
-                self.finish_later()
+                self.cancel()
+                self.metering.settle_later(self)
                 raise
 
         response.prepare = prepared  # type: ignore[method-assign]
@@ -196,10 +199,6 @@ class _Call(Exchange):
         """Make the event, with the customer awaited."""
         await self.metering.find_customer(self)
         self.finish()
-
-    def finish_later(self) -> None:
-        """Make the event in a task of its own: in one that was cancelled nothing can be awaited."""
-        self.metering.settle_later(self)
 
 
 def _header(name: str) -> Callable[[web.Request], str | None]:

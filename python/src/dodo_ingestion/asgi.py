@@ -8,11 +8,13 @@ options are those of `MeteringOptions`. Callables are given the scope; `customer
 A call's event is made before the last of its body is handed to the server, so that what a client
 has received is billed even if this process is killed. A WebSocket session makes one event, when it
 ends. Query strings and bodies are never read.
+
+When the server ends the app's lifespan, what waits is billed first: uvicorn runs no exit handlers
+after a signal.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -48,6 +50,7 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 # Frameworks write the types of a scope and its messages each in a way of its own.
 App: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 
+_SHUTDOWNS = ("lifespan.shutdown.complete", "lifespan.shutdown.failed")
 _NORMAL_CLOSURES = (1000, 1001, 1005)
 
 
@@ -77,24 +80,35 @@ class MeterMiddleware:
             call = _Http(self._metering, self._templates, scope, receive, send)
         elif kind == "websocket":
             call = _WebSocket(self._metering, self._templates, scope, receive, send)
+        elif kind == "lifespan":
+            return await self.app(scope, receive, self._flushing(send))
         else:
             return await self.app(scope, receive, send)
         scope[KEY] = call
         token = current.set(call)
         try:
             await self.app(scope, call.receive, call.send)
-        except asyncio.CancelledError:
-            call.cancelled()
-            raise
-        except BaseException:
+        except Exception:
             call.raised()
             await call.settle()
+            raise
+        except BaseException:  # each event loop has a cancellation of its own
+            call.cancel()
+            await call.settle_cancelled()
             raise
         else:
             call.returned()
             await call.settle()
         finally:
             current.reset(token)
+
+    def _flushing(self, send: Send) -> Send:
+        async def flushed(message: Message) -> None:
+            if message["type"] in _SHUTDOWNS:
+                await self._metering.flush_at_shutdown()
+            await send(message)
+
+        return flushed
 
 
 class _Call(Exchange):
@@ -122,12 +136,12 @@ class _Call(Exchange):
             await self.metering.find_customer(self)
         self.finish()
 
-    def settle_later(self) -> None:
-        """Make the event in a task of its own: in one that was cancelled nothing can be awaited."""
+    async def settle_cancelled(self) -> None:
+        """Make the event of a call whose task is being cancelled."""
         if self.finished:
             return
         self.find_route()
-        self.metering.settle_later(self)
+        await self.metering.settle_cancelled(self)
 
     async def check_customer(self) -> None:
         self.find_route()
@@ -167,6 +181,16 @@ class _Http(_Call):
             self.bytes = None
             await self.end()
             await self._send(message)
+        elif kind == "http.response.zerocopysend":
+            # A part of one, or all from its position to its end.
+            count = message.get("count")
+            if count is None:
+                self.bytes = None
+            else:
+                self.sending(count)
+            if not message.get("more_body"):
+                await self.end()
+            await self._send(message)
         else:
             await self._send(message)
 
@@ -174,10 +198,6 @@ class _Http(_Call):
         self.ended = True
         self.aborted = self.disconnected
         await self.settle()
-
-    def cancelled(self) -> None:
-        self.aborted = True
-        self.settle_later()
 
     def raised(self) -> None:
         if self.disconnected:
@@ -230,10 +250,9 @@ class _WebSocket(_Call):
             await self.check_customer()
         await self._send(message)
 
-    def cancelled(self) -> None:
+    def cancel(self) -> None:
         self.aborted = not self.closed
         self._count()
-        self.settle_later()
 
     def raised(self) -> None:
         if self.head is None and not self.disconnected:

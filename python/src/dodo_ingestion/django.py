@@ -14,7 +14,6 @@ never read.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -72,8 +71,9 @@ class MeterMiddleware:
         token = current.set(call)
         try:
             response = self._get_response(request)
-        except BaseException:
-            call.fail()
+        except BaseException as error:
+            call.fail(error)
+            call.find_route()
             call.finish()
             raise
         finally:
@@ -92,14 +92,16 @@ class MeterMiddleware:
         token = current.set(call)
         try:
             response = await self._get_response(request)
-        except asyncio.CancelledError:
-            call.aborted = True
+        except Exception:
+            call.fail()
             call.find_route()
-            self._metering.settle_later(call)
+            await self._metering.find_customer(call)
+            call.finish()
             raise
         except BaseException:
-            call.fail()
-            call.finish()
+            call.cancel()
+            call.find_route()
+            self._metering.settle_later(call)
             raise
         finally:
             current.reset(token)
@@ -111,6 +113,8 @@ class MeterMiddleware:
 
 
 class _Call(Exchange):
+    closed_early = False
+
     def __init__(self, metering: Metering, request: Any) -> None:
         super().__init__(metering, request, request.method, request.path_info)
         request.META[KEY] = self
@@ -139,6 +143,8 @@ class _Call(Exchange):
             self.bytes = int(length) if length.isdecimal() else None
             self._finish_on_close(response)
         else:
+            # Closed before its end: also before it has begun.
+            self.closed_early = self.method != "HEAD" and response.status_code not in (204, 304)
             chunks = response.streaming_content
             response.streaming_content = (
                 self._async_stream(chunks) if response.is_async else self._stream(chunks)
@@ -178,6 +184,8 @@ class _Call(Exchange):
             try:
                 close()
             finally:
+                if not self.finished:
+                    self.aborted = self.closed_early
                 self.finish()
 
         response.close = closed

@@ -1,5 +1,7 @@
 """What handlers and auth code say of the call that they serve, in every framework.
 
+`MeteringOptions` are the options that every middleware takes.
+
 Each verb takes the request as its first argument: a Starlette, FastAPI, Litestar, Quart, Flask,
 Django, aiohttp, Falcon, Pyramid or Bottle request, an ASGI scope or a WSGI environ. Without one it
 speaks of the call that this task or thread is serving.
@@ -14,12 +16,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, overload
 
-from dodo_ingestion._metering import Exchange, current, exchange_of, is_number
+from dodo_ingestion._fitting import number
+from dodo_ingestion._metering import Exchange, current, exchange_of
+from dodo_ingestion._options import MeteringOptions
 
 if TYPE_CHECKING:
-    from dodo_ingestion._options import Metadata
+    from dodo_ingestion._options import Units
+    from dodo_ingestion.types import Metadata
 
-__all__ = ["set_customer", "set_endpoint", "set_metadata", "set_units", "skip_metering"]
+__all__ = [
+    "MeteringOptions",
+    "set_customer",
+    "set_endpoint",
+    "set_metadata",
+    "set_units",
+    "skip_metering",
+]
 
 
 @overload
@@ -38,16 +50,17 @@ def set_customer(*arguments: Any) -> None:
 
 
 @overload
-def set_units(units: float, /) -> None: ...
+def set_units(units: Units, /) -> None: ...
 @overload
-def set_units(request: object, units: float, /) -> None: ...
+def set_units(request: object, units: Units, /) -> None: ...
 def set_units(*arguments: Any) -> None:
     """Say how much this call counts: `units` in its metadata, which a meter can sum."""
     exchange, units = _parse("set_units", arguments)
     if exchange is None:
         return
-    if is_number(units):
-        exchange.units = units
+    found = number(units)
+    if found is not None:
+        exchange.units = found
     else:
         exchange.metering.failed.occur(f"set_units: {units!r} is no number")
 

@@ -68,14 +68,14 @@ class MeterMiddleware:
         call = _Call(self._metering, environ, start_response)
         environ[KEY] = call
         current.set(call)
+        call.watch_file_wrapper()
         try:
             body = self.app(environ, call.start_response)
-        except BaseException:
-            call.fail()
+        except BaseException as error:
+            call.fail(error)
             call.end()
             raise
-        wrapper = environ.get("wsgi.file_wrapper")
-        if isinstance(wrapper, type) and isinstance(body, wrapper) and call.closes(body):
+        if call.is_file(body) and call.closes(body):
             return body
         if isinstance(body, (list, tuple)):
             if len(body) == 1 and call.length is None:
@@ -92,6 +92,7 @@ class _Call(Exchange):
         self._script_name = environ.get("SCRIPT_NAME", "")
         self._start_response = start_response
         self.length: int | None = None
+        self._files: list[object] = []
 
     def start_response(
         self,
@@ -134,12 +135,12 @@ class _Call(Exchange):
             if current.get() is self:
                 current.set(None)
 
-    def raised(self) -> None:
+    def raised(self, error: BaseException) -> None:
         """Note that the app raised while its body was read."""
         if not self.bytes:
             # The server has sent nothing yet, and answers with an error of its own.
             self.head = None
-        self.fail()
+        self.fail(error)
         self.end()
 
     def close(self) -> None:
@@ -157,6 +158,27 @@ class _Call(Exchange):
         if self.method == "HEAD" or self.status in (204, 304):
             return True
         return self.length is not None and (self.bytes is None or self.bytes >= self.length)
+
+    def watch_file_wrapper(self) -> None:
+        """See which bodies a server's function for files makes: it may know them by identity."""
+        wrapper = self.request.get("wsgi.file_wrapper")
+        if wrapper is None or isinstance(wrapper, type):
+            return
+        files = self._files
+
+        def wrapped(*arguments: Any, **named: Any) -> Any:
+            file = wrapper(*arguments, **named)
+            files.append(file)
+            return file
+
+        self.request["wsgi.file_wrapper"] = wrapped
+
+    def is_file(self, body: object) -> bool:
+        """Whether the server may send the body in a way of its own."""
+        wrapper = self.request.get("wsgi.file_wrapper")
+        if isinstance(wrapper, type):
+            return isinstance(body, wrapper)
+        return any(body is file for file in self._files)
 
     def closes(self, body: Any) -> bool:
         """Let the server send a file in its own way, and hear of the end when it closes it."""
@@ -198,8 +220,8 @@ class _Body:
         except StopIteration:
             self._call.end()
             raise
-        except BaseException:
-            self._call.raised()
+        except BaseException as error:
+            self._call.raised(error)
             raise
         self._call.sending(len(chunk))
         if self._call.is_whole():
@@ -225,11 +247,15 @@ class _SizedBody(_Body):
 
 
 def header(name: str) -> Callable[[Environ], str | None]:
-    """Make what reads a header in an environ."""
+    """Make what reads a header in an environ.
+
+    There a header that came twice is one with a comma, also where the second was written with `_`
+    instead of `-`. It names nobody: one of the two may be the client's own word.
+    """
     wanted = "HTTP_" + name.upper().replace("-", "_")
 
     def read(environ: Environ) -> str | None:
         value = environ.get(wanted)
-        return value if isinstance(value, str) and value.isascii() else None
+        return value if isinstance(value, str) and value.isascii() and "," not in value else None
 
     return read
