@@ -19,6 +19,8 @@ from dodo_ingestion._metering import Exchange, current, exchange_of
 
 _RELOAD_AFTER = 1.0
 _ROUTERS = 16
+_WRAPPERS = 32
+_REST = "/{path:path}"
 
 
 class AsgiTemplates:
@@ -54,6 +56,7 @@ class _Table:
     loaded_at: float = 0.0
     endpoints: dict[int, tuple[Any, list[str]]] = field(default_factory=dict)
     routing: set[int] = field(default_factory=set)
+    mounts: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._load()
@@ -65,22 +68,36 @@ class _Table:
                 return None
             # Routes may have been added since; but what a middleware made up is never found.
             if time.monotonic() - self.loaded_at < _RELOAD_AFTER:
-                return _path_of(scope.get("route"))
+                return self._below_a_mount(scope)
             self._load()
             found = self.endpoints.get(id(endpoint))
             if found is None:
-                return _path_of(scope.get("route"))
+                return self._below_a_mount(scope)
         templates = found[1]
-        if len(templates) == 1:
+        if len(templates) == 1 and scope.get("root_path", "") == _root(scope):
             return templates[0]
-        root = scope.get("app_root_path", scope.get("root_path", ""))
-        path = scope["path"].removeprefix(root)
-        return next((each for each in templates if _compiled(each).match(path)), templates[0])
+        path = scope["path"].removeprefix(_root(scope))
+        taken = (each for each in templates if _compiled(each).match(path))
+        return next(taken, None) or self._below_a_mount(scope) or templates[0]
+
+    def _below_a_mount(self, scope: Mapping[str, Any]) -> str | None:
+        """Make the template of a route that is not in the table: of what is mounted, say."""
+        path = _path_of(scope.get("route"))
+        mounted_at = scope.get("root_path", "").removeprefix(_root(scope))
+        if not mounted_at or path is None:
+            return path
+        mount = next((each for each in self.mounts if _compiled(each).match(mounted_at)), None)
+        if mount is not None:
+            return mount + path
+        # Mounts in what is mounted, which only it knows.
+        below = (each for each in self.mounts if _compiled(each + _REST).match(mounted_at))
+        return next((_mounted(each) for each in below), path)
 
     def _load(self) -> None:
         self.loaded_at = time.monotonic()
         self.endpoints.clear()
         self.routing.clear()
+        self.mounts.clear()
         for template, endpoint in self._walk(self.router.routes, ""):
             _, templates = self.endpoints.setdefault(id(endpoint), (endpoint, []))
             if template not in templates:
@@ -90,15 +107,38 @@ class _Table:
         for route in _flattened(routes):
             path = getattr(route, "path", None)
             endpoint = getattr(route, "endpoint", None)
-            inner = getattr(route, "routes", None)
+            inner = _inner(route)
             if endpoint is not None and isinstance(path, str):
                 yield prefix + path, endpoint
             elif inner:
                 # A mount, or a host, which has no path. It takes no request by itself.
                 self.routing.add(id(getattr(route, "app", None)))
+                self.mounts.append(prefix + (path or ""))
                 yield from self._walk(inner, prefix + (path or ""))
             elif isinstance(path, str) and hasattr(route, "app"):
-                yield f"{prefix}{path}/{{path}}", route.app
+                self.mounts.append(prefix + path)
+                yield _mounted(prefix + path), route.app
+
+
+def _root(scope: Mapping[str, Any]) -> str:
+    """Give what is before the app's own paths."""
+    root: str = scope.get("app_root_path", scope.get("root_path", ""))
+    return root
+
+
+def _mounted(mount: str) -> str:
+    """Make the template of what is mounted and has no routes, or none that are known."""
+    return mount + "/{path}" if mount else _REST
+
+
+def _inner(route: Any) -> Any:
+    """Find the routes of what is mounted, also behind middlewares of its own."""
+    for _ in range(_WRAPPERS):
+        routes = getattr(route, "routes", None)
+        if routes or route is None:
+            return routes
+        route = getattr(route, "app", None)
+    return None
 
 
 def _flattened(routes: Any) -> Any:

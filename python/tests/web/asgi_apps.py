@@ -15,6 +15,7 @@ from fastapi.responses import StreamingResponse
 from serving import CHUNKS, WAITING
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import PlainTextResponse
 from starlette.responses import Response as StarletteResponse
@@ -63,6 +64,16 @@ def mark(request: object, customer: str) -> None:
     set_customer(request, customer)
     set_units(request, 3)
     set_metadata(request, {"plan": "pro", "long": "x" * 600, "status_code": 1})
+
+
+class Hiding:
+    """A middleware that does not show what it wraps."""
+
+    def __init__(self, wrapped: Any) -> None:  # noqa: ANN401
+        self._wrapped = wrapped
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401
+        await self._wrapped(scope, receive, send)
 
 
 def fastapi_app(ingestion: Ingestion) -> tuple[Any, dict[str, str]]:
@@ -133,7 +144,16 @@ def fastapi_app(ingestion: Ingestion) -> tuple[Any, dict[str, str]]:
     async def item(item: str) -> str:
         return item
 
+    @tenant.get("/shared/{name}")
+    async def shared(name: str) -> str:
+        return name
+
+    deep = FastAPI()
+    deep.mount("/deep/{side}", tenant)
     app.mount("/tenants/{tenant}", tenant)
+    app.mount("/zipped", GZipMiddleware(tenant))
+    app.mount("/hidden/{by}", Hiding(deep))
+    app.mount("/hidden-flat", Hiding(tenant))
     app.mount("/mounted", PlainTextResponse("mounted"))
     return app, {
         "/users/7": "/users/{id}",
@@ -142,6 +162,9 @@ def fastapi_app(ingestion: Ingestion) -> tuple[Any, dict[str, str]]:
         "/v2/teams/3": "/v2/teams/{team}",
         "/tenants/acme/items/5": "/tenants/{tenant}/items/{item}",
         "/mounted/x/y": "/mounted/{path}",
+        "/zipped/items/5": "/zipped/items/{item}",
+        "/hidden-flat/shared/5": "/hidden-flat/shared/{name}",
+        "/hidden/secret/deep/secret/items/5": "/hidden/{by}/{path}",
         "/tenants/acme/nothing": "",
     }
 
