@@ -9,11 +9,15 @@ status that says the same, and is `grpc_status` in the metadata.
 
 A call's event is made when its handler has ended, before the last message is handed to the server;
 or when the client is gone. Messages are measured and never looked into.
+
+An asyncio server runs handlers that are no coroutines in threads; they are metered as well.
 """
 
 from __future__ import annotations
 
 import asyncio
+import copy
+import functools
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -47,6 +51,8 @@ __all__ = [
 
 _UNKNOWN = 2
 _UNIMPLEMENTED = 12
+_INTERNAL = 13
+_PATIENCE = 5.0
 # As google/rpc/code.proto has it; 500 is the rest.
 _HTTP_STATUS = {
     0: 200,
@@ -97,6 +103,7 @@ class AsyncMeterInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         handler = await continuation(handler_call_details)
         if handler is None:
             return call.unimplemented()
+        call.loop = asyncio.get_running_loop()
         return _wrapped(handler, call, _async_unary, _async_stream)
 
 
@@ -106,53 +113,111 @@ class _Call(Exchange):
         self.code: int | None = None
         self.returned = False
         self.serialized: Callable[[Any], bytes] | None = None
+        self.context: Any = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """That of an asyncio server."""
 
     def unimplemented(self) -> None:
         """Make the event of a call that no method took. Its path may be anything."""
         self.code = _UNIMPLEMENTED
         # There is no context that a callable could be given.
         if self.metering.options.customer is None:
-            self.end()
+            self.over()
 
-    def enter(self, context: Any) -> None:
-        self.request = context
+    def watch_task(self) -> None:
+        """Hear of the end of a call whose handler runs in a thread of an asyncio server.
+
+        Its context does not tell. The interceptors are run by the call's own task.
+        """
+        task = asyncio.current_task()
+        if task is not None:
+            task.add_done_callback(self._done)
+
+    def enter(self, context: Any) -> Any:
+        """Begin, and return the context for the handler."""
         self.route = self.path
-        if hasattr(context, "add_callback"):
-            if not context.add_callback(self.end):
+        self.request = _Kept(context, self.request.invocation_metadata)
+        if not hasattr(context, "code"):
+            context = _CodeContext(context)
+        self.context = context
+        with self.metering.guarded("the end of a call"):
+            if hasattr(context, "add_done_callback"):
+                context.add_done_callback(self._done)
+            elif self.loop is None and context.add_callback(self.over) is False:
                 # It has ended already.
-                self.end()
-        else:
-            context.add_done_callback(self.end_later)
+                self.over()
+        return context
 
-    def leave(self, context: Any, *, raised: bool) -> None:
+    def leave(self, *, raised: bool) -> None:
         """Note how the handler ended."""
-        code = context.code()
-        number = code.value[0] if isinstance(code, grpc.StatusCode) else code
-        ended = number or (_UNKNOWN if raised else 0)
+        number = None
+        with self.metering.guarded("the code of a call"):
+            code = self.context.code()
+            number = code.value[0] if isinstance(code, grpc.StatusCode) else code
+        ended: int = number or (_UNKNOWN if raised else 0)
         self.code = ended
         self.status = _HTTP_STATUS.get(ended, 500)
         self.returned = True
 
     def serialize(self, message: Any) -> bytes:
-        data: bytes = message if self.serialized is None else self.serialized(message)
+        try:
+            data: bytes = message if self.serialized is None else self.serialized(message)
+            size = len(data)
+        except Exception:
+            self.code = _INTERNAL if self.loop is None else _UNKNOWN
+            if self.loop is None:
+                self.over()
+            # Else the call's own end makes the event: the customer may have to be awaited.
+            raise
         if self.head is None:
             self.begin(200)
-        self.sending(len(data))
+        self.sending(size)
         if self.returned:
             # The only message, and the last.
-            self.end()
+            self.over()
         return data
 
-    def end(self) -> None:
+    def over(self) -> None:
         """Make the event of the call, which has ended by its handler or before."""
-        if not self.finished:
+        if not self.finished and not self.settling:
             self._judge()
             self.finish()
 
-    def end_later(self, _context: Any) -> None:
-        """Make the event of a call that its client has left, with the customer awaited."""
+    def left(self, *, raised: bool) -> None:
+        """Note how a handler in a thread ended, and who is to be billed for it."""
+        if self.finished or self.settling:
+            return
+        self.leave(raised=raised)
+        self.find_customer()
+
+    def find_customer(self) -> None:
+        """Find the customer out of a thread of an asyncio server."""
+        if self.loop is None or not self.metering.may_await:
+            return
+        with self.metering.guarded("customer"):
+            finding = asyncio.run_coroutine_threadsafe(self.metering.find_customer(self), self.loop)
+            finding.result(_PATIENCE)
+
+    def check_customer(self) -> None:
+        """Raise before the first message where it was asked for and nobody would be billed."""
+        if self.metering.options.raises and self.head is None:
+            self.status = 200 if self.status is None else self.status
+            self.find_customer()
+            self.metering.require_customer(self)
+
+    async def check_customer_async(self) -> None:
+        if self.metering.options.raises and self.head is None:
+            self.status = 200 if self.status is None else self.status
+            await self.metering.find_customer(self)
+            self.metering.require_customer(self)
+
+    def _done(self, _task_or_context: object) -> None:
+        """Make the event of a call that has ended without one, with the customer awaited."""
         if not self.finished:
             self._judge()
+            if isinstance(self.request, _Kept) and self.metering.may_await:
+                with self.metering.guarded("what a context knows"):
+                    self.request.keep()
             self.metering.settle_later(self)
 
     def _judge(self) -> None:
@@ -164,10 +229,61 @@ class _Call(Exchange):
         if self.code == _UNIMPLEMENTED:
             self.route = None
 
-    def require_customer(self) -> None:
-        if self.metering.options.raises:
-            self.status = 200 if self.status is None else self.status
-            self.metering.require_customer(self)
+
+class _Context:
+    """Stands in front of a context of grpc's own."""
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+
+class _Kept(_Context):
+    """What callables are given: an asyncio server's context reads freed memory after its call."""
+
+    def __init__(self, context: Any, metadata: Any) -> None:
+        super().__init__(context)
+        self._metadata = metadata
+
+    def invocation_metadata(self) -> Any:
+        return self._metadata
+
+    def keep(self) -> None:
+        """Ask now what cannot be asked later."""
+        for name in ("auth_context", "peer", "peer_identities", "peer_identity_key"):
+            value = getattr(self._context, name)()
+            setattr(self, name, functools.partial(copy.copy, value))
+
+
+class _CodeContext(_Context):
+    """That of a handler in a thread of an asyncio server, which cannot tell its code."""
+
+    _code: Any = None
+
+    def code(self) -> Any:
+        return self._code
+
+    def set_code(self, code: Any) -> None:
+        self._context.set_code(code)
+        self._code = code
+
+    def abort(self, code: Any, *arguments: Any, **named: Any) -> None:
+        self._code = code
+        self._context.abort(code, *arguments, **named)
+
+
+class _WriterContext(_Context):
+    """That of a handler that writes its messages, of which none is to go to nobody."""
+
+    def __init__(self, context: Any, call: _Call) -> None:
+        super().__init__(context)
+        self._call = call
+
+    async def write(self, message: Any) -> None:
+        await self._call.check_customer_async()
+        await self._context.write(message)
 
 
 def _wrapped(
@@ -191,18 +307,21 @@ def _wrapped(
 
 def _sync_unary(call: _Call, behavior: Any) -> Any:
     def handle(request: Any, context: Any) -> Any:
-        call.enter(context)
-        token = current.set(call)
+        context = call.enter(context)
+        current.set(call)
         try:
             response = behavior(request, context)
-            call.leave(context, raised=False)
-            call.require_customer()
+            call.left(raised=False)
+            call.check_customer()
         except BaseException:
-            call.leave(context, raised=True)
-            call.end()
+            call.left(raised=True)
+            call.over()
             raise
         finally:
-            current.reset(token)
+            _served(call)
+        if call.loop is not None and call.code:
+            # With such a code an asyncio server throws the response away.
+            call.over()
         return response
 
     return handle
@@ -210,46 +329,53 @@ def _sync_unary(call: _Call, behavior: Any) -> Any:
 
 def _sync_stream(call: _Call, behavior: Any) -> Any:
     def handle(request: Any, context: Any) -> Iterator[Any]:
-        call.enter(context)
+        context = call.enter(context)
         current.set(call)
         try:
             for response in behavior(request, context):
-                if call.head is None:
-                    call.require_customer()
+                call.check_customer()
                 yield response
-            call.leave(context, raised=False)
-            call.end()
+            call.left(raised=False)
+            call.over()
         except GeneratorExit:
             raise
         except BaseException:
-            call.leave(context, raised=True)
-            call.end()
+            call.left(raised=True)
+            call.over()
             raise
         finally:
-            current.set(None)
+            _served(call)
 
     return handle
 
 
+def _served(call: _Call) -> None:
+    # What is thrown away unfinished ends in any thread, which may serve another call.
+    if current.get() is call:
+        current.set(None)
+
+
 def _async_unary(call: _Call, behavior: Any) -> Any:
     if not inspect.iscoroutinefunction(behavior):
+        call.watch_task()
         return _sync_unary(call, behavior)
 
     async def handle(request: Any, context: Any) -> Any:
-        call.enter(context)
+        context = call.enter(context)
         current.set(call)
         try:
             response = await behavior(request, context)
-            call.leave(context, raised=False)
+            call.leave(raised=False)
             await call.metering.find_customer(call)
-            call.require_customer()
-        except asyncio.CancelledError:
-            raise
-        except BaseException:
-            call.leave(context, raised=True)
+            await call.check_customer_async()
+        except Exception:
+            call.leave(raised=True)
             await call.metering.find_customer(call)
-            call.end()
+            call.over()
             raise
+        if call.code:
+            # With such a code the server throws the response away.
+            call.over()
         return response
 
     return handle
@@ -259,25 +385,23 @@ def _async_stream(call: _Call, behavior: Any) -> Any:
     if inspect.iscoroutinefunction(behavior):
         return _async_writer(call, behavior)
     if not inspect.isasyncgenfunction(behavior):
+        call.watch_task()
         return _sync_stream(call, behavior)
 
     async def handle(request: Any, context: Any) -> AsyncIterator[Any]:
-        call.enter(context)
+        context = call.enter(context)
         current.set(call)
         try:
             async for response in behavior(request, context):
-                if call.head is None:
-                    call.require_customer()
+                await call.check_customer_async()
                 yield response
-            call.leave(context, raised=False)
+            call.leave(raised=False)
             await call.metering.find_customer(call)
-            call.end()
-        except (asyncio.CancelledError, GeneratorExit):
-            raise
-        except BaseException:
-            call.leave(context, raised=True)
+            call.over()
+        except Exception:
+            call.leave(raised=True)
             await call.metering.find_customer(call)
-            call.end()
+            call.over()
             raise
 
     return handle
@@ -288,8 +412,10 @@ def _async_writer(call: _Call, behavior: Any) -> Any:
     unary = _async_unary(call, behavior)
 
     async def handle(request: Any, context: Any) -> None:
+        if call.metering.options.raises:
+            context = _WriterContext(context, call)
         await unary(request, context)
-        call.end()
+        call.over()
 
     return handle
 

@@ -1,21 +1,26 @@
 """gRPC servers, with threads and with asyncio, and real clients of them."""
 
 import asyncio
+import contextlib
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
 import pytest
 from serving import WAITING, WITHIN, eventually, open_client
 
-from conftest import Meter
+from conftest import Connect, Meter
 from dodo_ingestion import Ingestion
+from dodo_ingestion._metering import current
 from dodo_ingestion.grpc import AsyncMeterInterceptor, MeterInterceptor, set_customer, set_units
 
 SERVICE = "shop.Orders"
+KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 
 
 def unary(request: bytes, context: Any) -> bytes:  # noqa: ANN401
@@ -34,10 +39,12 @@ def unary(request: bytes, context: Any) -> bytes:  # noqa: ANN401
     return request
 
 
-def stream(request: bytes, _context: Any) -> Iterator[bytes]:  # noqa: ANN401
+def stream(request: bytes, context: Any) -> Iterator[bytes]:  # noqa: ANN401
+    if request == b"denied":
+        context.abort(grpc.StatusCode.PERMISSION_DENIED, "no")
     number = 0
     while request == b"endless" or number < 3:
-        yield b"part "
+        yield request if request == b"unserializable" else b"part "
         number += 1
         time.sleep(0.02)
 
@@ -59,10 +66,12 @@ async def async_unary(request: bytes, context: Any) -> bytes:  # noqa: ANN401
     return unary(request, context)
 
 
-async def async_stream(request: bytes, _context: Any) -> Any:  # noqa: ANN401
+async def async_stream(request: bytes, context: Any) -> Any:  # noqa: ANN401
+    if request == b"denied":
+        await context.abort(grpc.StatusCode.PERMISSION_DENIED, "no")
     number = 0
     while request == b"endless" or number < 3:
-        yield b"part "
+        yield request if request == b"unserializable" else b"part "
         number += 1
         await asyncio.sleep(0.02)
 
@@ -76,48 +85,85 @@ async def async_echo(requests: Any, context: Any) -> None:  # noqa: ANN401
         await context.write(each)
 
 
+SYNC = (unary, stream, collect, echo)
+ASYNC = (async_unary, async_stream, async_collect, async_echo)
+
+
+def serialized(message: bytes) -> bytes:
+    if message == b"unserializable":
+        raise ValueError("no such message")
+    return message
+
+
 def handlers(*behaviors: Callable[..., Any]) -> Any:  # noqa: ANN401
-    kinds = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
     methods = {
-        kind: getattr(grpc, f"{kind}_rpc_method_handler")(behavior)
-        for kind, behavior in zip(kinds, behaviors, strict=True)
+        kind: getattr(grpc, f"{kind}_rpc_method_handler")(behavior, response_serializer=serialized)
+        for kind, behavior in zip(KINDS, behaviors, strict=True)
     }
     return grpc.method_handlers_generic_handler(SERVICE, methods)
 
 
-def threaded(ingestion: Ingestion) -> Iterator[int]:
-    meter = MeterInterceptor(ingestion=ingestion, customer="x-customer-id")
+@contextlib.contextmanager
+def threaded(ingestion: Ingestion, **options: Any) -> Iterator[int]:  # noqa: ANN401
+    meter = MeterInterceptor(ingestion=ingestion, **options)
     server = grpc.server(ThreadPoolExecutor(4), interceptors=[meter])
-    server.add_generic_rpc_handlers((handlers(unary, stream, collect, echo),))
+    server.add_generic_rpc_handlers((handlers(*SYNC),))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     yield port
     server.stop(None).wait(WITHIN)
 
 
-def with_asyncio(ingestion: Ingestion) -> Iterator[int]:
+@contextlib.contextmanager
+def with_asyncio(
+    behaviors: tuple[Callable[..., Any], ...],
+    ingestion: Ingestion,
+    **options: Any,  # noqa: ANN401
+) -> Iterator[int]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
+    pool = ThreadPoolExecutor(4, thread_name_prefix=f"handler-{id(loop)}-")
 
     async def start() -> tuple[Any, int]:
-        async def customer(context: Any) -> str | None:  # noqa: ANN401
-            await asyncio.sleep(0)
-            return dict(context.invocation_metadata()).get("x-customer-id")
-
-        meter = AsyncMeterInterceptor(ingestion=ingestion, customer=customer)
-        server = grpc.aio.server(interceptors=[meter])
-        behaviors = (async_unary, async_stream, async_collect, async_echo)
+        meter = AsyncMeterInterceptor(ingestion=ingestion, **options)
+        server = grpc.aio.server(migration_thread_pool=pool, interceptors=[meter])
         server.add_generic_rpc_handlers((handlers(*behaviors),))
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         return server, port
 
+    async def stop() -> None:
+        await server.stop(None)
+        pool.shutdown(wait=False)
+        # A thread whose client has left hands its message to a task that nobody waits for.
+        while any(each.name.startswith(f"handler-{id(loop)}-") for each in threading.enumerate()):
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+            await asyncio.sleep(0.01)
+
     server, port = asyncio.run_coroutine_threadsafe(start(), loop).result(WITHIN)
     yield port
-    asyncio.run_coroutine_threadsafe(server.stop(None), loop).result(WITHIN)
+    asyncio.run_coroutine_threadsafe(stop(), loop).result(WITHIN)
     loop.call_soon_threadsafe(loop.stop)
     thread.join(WITHIN)
+
+
+async def look_up(context: Any) -> str | None:  # noqa: ANN401
+    await asyncio.sleep(0.01)
+    # Also where the call is over by now.
+    assert context.peer().startswith("ipv4:127.0.0.1:")
+    assert context.auth_context() is not None
+    return dict(context.invocation_metadata()).get("x-customer-id")
+
+
+# An asyncio server with handlers for threads: of old services, and of each kind of customer.
+SERVERS: dict[str, tuple[Any, Any]] = {
+    "grpc": (threaded, "x-customer-id"),
+    "grpc-aio": (functools.partial(with_asyncio, ASYNC), look_up),
+    "grpc-aio-sync": (functools.partial(with_asyncio, SYNC), "x-customer-id"),
+    "grpc-aio-sync-asked": (functools.partial(with_asyncio, SYNC), look_up),
+}
 
 
 class Client:
@@ -129,7 +175,7 @@ class Client:
 
     def call(self, kind: str, request: Any, customer: str, method: str = "") -> Any:  # noqa: ANN401
         call = getattr(self.channel, kind)(f"/{SERVICE}/{method or kind}")
-        metadata = [("x-customer-id", f"cus_{self.name}_{customer}")]
+        metadata = [("x-customer-id", f"cus_{self.name}_{customer}")] if customer else None
         return call(request, metadata=metadata, timeout=WITHIN)
 
     def event(self, customer: str) -> dict[str, Any]:
@@ -142,15 +188,22 @@ class Client:
         return event
 
 
-@pytest.fixture(scope="module", params=["grpc", "grpc-aio"])
-def client(request: pytest.FixtureRequest, meter: Meter) -> Iterator[Client]:
-    ingestion = open_client(meter, request.param)
-    serving = threaded(ingestion) if request.param == "grpc" else with_asyncio(ingestion)
-    port = next(serving)
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield Client(channel, request.param, ingestion, meter)
-    next(serving, None)
+@contextlib.contextmanager
+def opened(name: str, account: str, meter: Meter, **options: Any) -> Iterator[Client]:  # noqa: ANN401
+    ingestion = open_client(meter, account)
+    server, customer = SERVERS[name]
+    with (
+        server(ingestion, customer=customer, **options) as port,
+        grpc.insecure_channel(f"127.0.0.1:{port}") as channel,
+    ):
+        yield Client(channel, account, ingestion, meter)
     ingestion.close(timeout=WITHIN)
+
+
+@pytest.fixture(scope="module", params=list(SERVERS))
+def client(request: pytest.FixtureRequest, meter: Meter) -> Iterator[Client]:
+    with opened(request.param, request.param, meter) as client:
+        yield client
 
 
 def test_each_kind_of_call_is_billed(client: Client) -> None:
@@ -192,11 +245,36 @@ def test_a_code_counts_as_its_http_status(
     assert event["metadata"]["grpc_status"] == code
 
 
+def test_a_stream_that_is_aborted_has_its_code(client: Client) -> None:
+    with pytest.raises(grpc.RpcError):
+        list(client.call("unary_stream", b"denied", "aborted"))
+    event = client.event(f"cus_{client.name}_aborted")
+    assert event["event_name"] == "api_error"
+    assert event["metadata"]["grpc_status"] == 7
+    assert "aborted" not in event["metadata"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_response_that_cannot_be_serialized_is_an_error(kind: str, client: Client) -> None:
+    customer = f"unserializable_{kind}"
+    request: Any = b"unserializable"
+    with pytest.raises(grpc.RpcError) as raised:
+        list(client.call(kind, iter([request]) if kind.startswith("stream") else request, customer))
+    code = raised.value.code().value[0]
+    assert code in (2, 13)
+    event = client.event(f"cus_{client.name}_{customer}")
+    assert event["event_name"] == "api_error"
+    assert event["metadata"]["status_code"] == 500
+    assert event["metadata"]["grpc_status"] == code
+
+
 def test_a_method_that_is_not_there(client: Client) -> None:
     with pytest.raises(grpc.RpcError):
         client.call("unary_unary", b"", "unknown", method="Secret")
-    if client.name == "grpc-aio":
-        # Its customer is a callable's to say, and there is no context to ask it with.
+    if SERVERS[client.name][1] is look_up:
+        # There is no context that the callable could be given: only the next call is billed.
+        client.call("unary_unary", b"", "unknown")
+        assert client.event(f"cus_{client.name}_unknown")["metadata"]["grpc_status"] == 0
         return
     event = client.event(f"cus_{client.name}_unknown")
     assert event["event_name"] == "api_error"
@@ -237,3 +315,36 @@ def test_a_client_that_leaves_before_an_answer(client: Client) -> None:
     assert event["event_name"] == "api_error"
     assert event["metadata"]["aborted"] is True
     assert "status_code" not in event["metadata"]
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_in_development_a_missing_customer_is_an_error(name: str, meter: Meter) -> None:
+    account = f"raise-{name}"
+    with opened(name, account, meter, on_missing_customer="raise") as client:
+        for kind in KINDS:
+            request = iter([b"a"]) if kind.startswith("stream") else b"a"
+            received: list[Any] = []
+            with pytest.raises(grpc.RpcError) as raised:
+                received.extend(client.call(kind, request, ""))
+            assert raised.value.code() is grpc.StatusCode.UNKNOWN
+            assert received == []
+            request = iter([b"a"]) if kind.startswith("stream") else b"a"
+            assert list(client.call(kind, request, kind))
+            assert client.event(f"cus_{account}_{kind}")["event_name"] == "api_call"
+
+
+def test_a_stream_that_is_thrown_away_leaves_other_calls_alone(connect: Connect) -> None:
+    interceptor = MeterInterceptor(ingestion=connect())
+    handler = grpc.unary_stream_rpc_method_handler(stream)
+    details = SimpleNamespace(method=f"/{SERVICE}/unary_stream", invocation_metadata=())
+    context = SimpleNamespace(add_callback=lambda _callback: True, code=lambda: None)
+    responses = []
+    for _ in range(2):
+        metered = interceptor.intercept_service(lambda _details: handler, details)
+        responses.append(metered.unary_stream(b"endless", context))
+        next(responses[-1])
+    serving = current.get()
+    responses[0].close()
+    assert current.get() is serving is not None
+    responses[1].close()
+    assert current.get() is None
