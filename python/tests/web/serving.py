@@ -30,12 +30,22 @@ WAITING = threading.Event()
 CASES: list[dict[str, Any]] = json.loads((VECTORS / "metering.json").read_text("utf-8"))["cases"]
 
 
+CASE_NAMES = [case["name"] for case in CASES]
+NAMES = {"billed": ["api_call"], "error": ["api_error"], "none": []}
+
+
 def eventually(look: Callable[[], Any]) -> Any:  # noqa: ANN401
     """Look until there is something, or give back the last look."""
     deadline = time.monotonic() + WITHIN
     while not (found := look()) and time.monotonic() < deadline:
         time.sleep(0.02)
     return found
+
+
+def billed(meter: Meter, ingestion: Ingestion, customer: str) -> list[dict[str, Any]]:
+    """Deliver what waits, and give the customer's events."""
+    ingestion.flush(timeout=WITHIN)
+    return meter.events(customer)
 
 
 @dataclass

@@ -1,26 +1,20 @@
 """What the middlewares share, with apps and servers that do exactly what a test asks for."""
 
 import asyncio
-import io
 import logging
 import os
 import subprocess
 import sys
-import wsgiref.util
-from collections.abc import Callable, Iterator
-from types import SimpleNamespace
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from serving import CASES, WITHIN
+from serving import CASE_NAMES, CASES, NAMES, WITHIN, billed
 
 from conftest import Connect, Meter
 from dodo_ingestion import ConfigurationError, Ingestion
 from dodo_ingestion.asgi import MeterMiddleware, MissingCustomer, set_customer, set_units
 from dodo_ingestion.wsgi import MeterMiddleware as WsgiMiddleware
-
-CASE_NAMES = [case["name"] for case in CASES]
-NAMES = {"billed": ["api_call"], "error": ["api_error"], "none": []}
 
 
 class Asgi:
@@ -88,46 +82,6 @@ def test_the_defaults_under_asgi(case: dict[str, Any], connect: Connect, meter: 
         assert metadata.get("status_code") == case["status"]
         assert metadata.get("aborted", False) == case["aborted"]
         assert metadata.get("endpoint") == ("/things/{thing}" if case["matched"] else None)
-
-
-@pytest.mark.parametrize("case", CASES, ids=CASE_NAMES)
-def test_the_defaults_under_wsgi(case: dict[str, Any], connect: Connect, meter: Meter) -> None:
-    if case["status"] is None:
-        pytest.skip("WSGI has no way to tell of a client that left before there was a response")
-    customer = f"cus_wsgi_{CASES.index(case)}"
-    ingestion = connect(linger=0.01)
-
-    def app(environ: Any, start_response: Any) -> Iterator[bytes]:  # noqa: ANN401
-        if case["matched"]:
-            environ["bottle.route"] = SimpleNamespace(rule="/things/<thing>")
-        start_response(f"{case['status']} Whatever", [])
-        yield b"some"
-        yield b" more"
-
-    metered: Any = WsgiMiddleware(app, ingestion=ingestion, customer="X-Customer-Id")
-    environ = {
-        "REQUEST_METHOD": case["method"],
-        "PATH_INFO": "/things/7",
-        "HTTP_X_CUSTOMER_ID": customer,
-    }
-    body = metered(environ, lambda *_arguments: None)
-    chunks = iter(body)
-    next(chunks)
-    if not case["aborted"]:
-        list(chunks)
-    # A generator has a close, and so has what stands for it; OPTIONS is handed through.
-    body.close()
-    ingestion.flush(timeout=WITHIN)
-    events = meter.events(customer)
-    assert [event["event_name"] for event in events] == NAMES[case["event"]]
-    for event in events:
-        assert event["metadata"].get("status_code") == case["status"]
-        assert event["metadata"].get("aborted", False) == case["aborted"]
-
-
-def billed(meter: Meter, ingestion: Ingestion, customer: str) -> list[dict[str, Any]]:
-    ingestion.flush(timeout=WITHIN)
-    return meter.events(customer)
 
 
 @pytest.mark.parametrize(
@@ -332,38 +286,6 @@ def test_a_call_is_counted_once_by_nested_middlewares(connect: Connect, meter: M
     assert len(billed(meter, ingestion, "cus_nested")) == 1
 
 
-def test_a_cancelled_call_waits_for_its_customer(connect: Connect, meter: Meter) -> None:
-    ingestion = connect(account="cancelled")
-
-    async def customer(_scope: object) -> str:
-        await asyncio.sleep(0.01)
-        return "cus_cancelled"
-
-    async def app(_scope: Any, _receive: Any, send: Any) -> None:  # noqa: ANN401
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"some", "more_body": True})
-        await asyncio.sleep(60)
-
-    metered: Any = MeterMiddleware(app, ingestion=ingestion, customer=customer)
-
-    async def main() -> None:
-        async def send(_message: object) -> None:
-            pass
-
-        scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
-        task = asyncio.create_task(metered(scope, None, send))
-        await asyncio.sleep(0.05)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        await asyncio.sleep(0.1)
-
-    asyncio.run(main())
-    (event,) = billed(meter, ingestion, "cus_cancelled")
-    assert event["metadata"]["aborted"] is True
-    assert event["event_name"] == "api_call"
-
-
 @pytest.mark.parametrize(("code", "aborted"), [(1000, False), (1001, False), (1006, True)])
 def test_how_a_websocket_ended(code: int, aborted: bool, connect: Connect, meter: Meter) -> None:
     ingestion = connect(account="ws")
@@ -407,76 +329,6 @@ def test_lifespan_passes_through(connect: Connect) -> None:
     metered: Any = MeterMiddleware(app, ingestion=connect())
     asyncio.run(metered({"type": "lifespan"}, None, None))
     assert seen == ["lifespan"]
-
-
-def wsgi_call(app: Any, ingestion: Ingestion, customer: str, **environ: Any) -> Any:  # noqa: ANN401
-    metered: Any = WsgiMiddleware(app, ingestion=ingestion, customer="x-customer-id")
-    written: list[bytes] = []
-    defaults = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "HTTP_X_CUSTOMER_ID": customer}
-    body = metered({**defaults, **environ}, lambda *_arguments: written.append)
-    return body, written
-
-
-def test_write_and_the_close_of_the_body(connect: Connect, meter: Meter) -> None:
-    ingestion = connect(account="wsgi-write")
-    closed: list[bool] = []
-
-    class Body(list[bytes]):
-        def close(self) -> None:
-            closed.append(True)
-
-    def app(_environ: Any, start_response: Any) -> Any:  # noqa: ANN401
-        write = start_response("200 OK", [("Content-Type", "text/plain")])
-        write(b"written ")
-        return Body([b"returned"])
-
-    body, written = wsgi_call(app, ingestion, "cus_wsgi_write")
-    # A server reads the length to declare it.
-    assert len(body) == 1
-    assert list(body) == [b"returned"]
-    body.close()
-    assert written == [b"written "]
-    assert closed == [True]
-    (event,) = billed(meter, ingestion, "cus_wsgi_write")
-    assert event["metadata"]["response_bytes"] == len(b"written returned")
-
-
-def test_a_file_is_left_to_the_server(connect: Connect, meter: Meter) -> None:
-    ingestion = connect(account="wsgi-file")
-    file = io.BytesIO(b"x" * 5000)
-
-    def app(environ: Any, start_response: Any) -> Any:  # noqa: ANN401
-        start_response("200 OK", [("Content-Length", "5000")])
-        return environ["wsgi.file_wrapper"](file)
-
-    wrapper = wsgiref.util.FileWrapper
-    body, _ = wsgi_call(app, ingestion, "cus_wsgi_file", **{"wsgi.file_wrapper": wrapper})
-    assert isinstance(body, wrapper)
-    body.close()
-    assert file.closed
-    (event,) = billed(meter, ingestion, "cus_wsgi_file")
-    assert event["metadata"]["response_bytes"] == 5000
-    assert "aborted" not in event["metadata"]
-
-
-def test_a_body_that_breaks(connect: Connect, meter: Meter) -> None:
-    ingestion = connect(account="wsgi-broken")
-
-    def app(environ: Any, start_response: Any) -> Iterator[bytes]:  # noqa: ANN401
-        start_response("200 OK", [])
-        if environ["PATH_INFO"] == "/late":
-            yield b"some"
-        raise RuntimeError("boom")
-
-    for path, customer in (("/", "cus_wsgi_early"), ("/late", "cus_wsgi_late")):
-        body, _ = wsgi_call(app, ingestion, customer, PATH_INFO=path)
-        with pytest.raises(RuntimeError):
-            list(body)
-        body.close()
-    (early,) = billed(meter, ingestion, "cus_wsgi_early")
-    assert (early["event_name"], early["metadata"]["status_code"]) == ("api_error", 500)
-    (late,) = billed(meter, ingestion, "cus_wsgi_late")
-    assert (late["event_name"], late["metadata"]["aborted"]) == ("api_call", True)
 
 
 def test_no_framework_is_imported_that_the_app_has_not() -> None:

@@ -1,0 +1,201 @@
+"""Calls whose task is cancelled, in the handler or while it is looked up who is billed for them."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import django_site  # noqa: F401 - the settings
+import pytest
+import trio
+from aiohttp import web
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from serving import WAITING, Site, aiohttp_server, billed
+
+from conftest import Connect, Meter
+from dodo_ingestion import aiohttp, django
+from dodo_ingestion.asgi import MeterMiddleware
+
+
+def test_a_cancelled_call_waits_for_its_customer(connect: Connect, meter: Meter) -> None:
+    ingestion = connect(account="cancelled")
+
+    async def customer(_scope: object) -> str:
+        await asyncio.sleep(0.01)
+        return "cus_cancelled"
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:  # noqa: ANN401
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"some", "more_body": True})
+        await asyncio.sleep(60)
+
+    metered: Any = MeterMiddleware(app, ingestion=ingestion, customer=customer)
+
+    async def main() -> None:
+        async def send(_message: object) -> None:
+            pass
+
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+        task = asyncio.create_task(metered(scope, None, send))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.sleep(0.1)
+
+    asyncio.run(main())
+    (event,) = billed(meter, ingestion, "cus_cancelled")
+    assert event["metadata"]["aborted"] is True
+    assert event["event_name"] == "api_call"
+
+
+class Slow:
+    """A look-up that takes long, the first time or each time."""
+
+    def __init__(self, customer: str, sleep: Callable[[float], Awaitable[object]]) -> None:
+        self.customer = customer
+        self.sleep = sleep
+        self.asked = 0
+
+    async def __call__(self, _request: object) -> str:
+        self.asked += 1
+        WAITING.set()
+        await self.sleep(60 if self.asked == 1 else 0.01)
+        return self.customer
+
+
+async def answered(_scope: Any, _receive: Any, send: Any) -> None:  # noqa: ANN401
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"all"})
+
+
+async def nowhere(_message: object) -> None:
+    pass
+
+
+def scope() -> dict[str, Any]:
+    return {"type": "http", "method": "GET", "path": "/", "headers": []}
+
+
+def test_a_look_up_that_is_cancelled_is_made_again(connect: Connect, meter: Meter) -> None:
+    ingestion = connect(account="again")
+    customer = Slow("cus_again", asyncio.sleep)
+    metered: Any = MeterMiddleware(answered, ingestion=ingestion, customer=customer)
+
+    async def main() -> None:
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(metered(scope(), None, nowhere), 0.05)
+        await asyncio.sleep(0.1)
+
+    asyncio.run(main())
+    (event,) = billed(meter, ingestion, "cus_again")
+    assert customer.asked == 2
+    assert event["event_name"] == "api_call"
+    assert event["metadata"]["aborted"] is True
+
+
+def test_a_look_up_that_the_end_of_the_loop_cancels(connect: Connect, meter: Meter) -> None:
+    ingestion = connect(account="loop-ends")
+    default: Any = {"default": "cus_loop_ends"}
+
+    async def customer(_scope: object) -> str:
+        await asyncio.sleep(60)
+        return "cus_never"
+
+    metered: Any = MeterMiddleware(
+        answered, ingestion=ingestion, customer=customer, on_missing_customer=default
+    )
+
+    async def main() -> None:
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(metered(scope(), None, nowhere), 0.05)
+
+    asyncio.run(main())
+    assert len(billed(meter, ingestion, "cus_loop_ends")) == 1
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_call_that_trio_cancels(begun: bool, connect: Connect, meter: Meter) -> None:
+    ingestion = connect(account="trio")
+    name = f"cus_trio_{begun}"
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:  # noqa: ANN401
+        if begun:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        await trio.sleep(60)
+
+    async def customer(_scope: object) -> str:
+        await trio.sleep(0.01)
+        return name
+
+    metered: Any = MeterMiddleware(app, ingestion=ingestion, customer=customer)
+
+    async def main() -> None:
+        with trio.move_on_after(0.05) as cancelling:
+            await metered(scope(), None, nowhere)
+        assert cancelling.cancelled_caught
+
+    trio.run(main)
+    (event,) = billed(meter, ingestion, name)
+    assert event["event_name"] == ("api_call" if begun else "api_error")
+    assert event["metadata"]["aborted"] is True
+    assert event["metadata"].get("status_code") == (200 if begun else None)
+
+
+def test_a_look_up_that_trio_cancels_is_made_again(connect: Connect, meter: Meter) -> None:
+    ingestion = connect(account="trio-again")
+    customer = Slow("cus_trio_again", trio.sleep)
+    metered: Any = MeterMiddleware(answered, ingestion=ingestion, customer=customer)
+
+    async def main() -> None:
+        with trio.move_on_after(0.05):
+            await metered(scope(), None, nowhere)
+
+    trio.run(main)
+    assert len(billed(meter, ingestion, "cus_trio_again")) == 1
+
+
+@pytest.mark.parametrize("name", ["cus_django_look_up", "cus_django_handler"])
+def test_a_call_of_django_s_that_is_cancelled(name: str, connect: Connect, meter: Meter) -> None:
+    ingestion = connect(account="django-cancelled")
+    customer = Slow(name, asyncio.sleep)
+    settings.DODO_INGESTION = {"ingestion": ingestion, "customer": customer}
+
+    async def answer(_request: HttpRequest) -> HttpResponse:
+        if name == "cus_django_handler":
+            customer.asked += 1
+            await asyncio.sleep(60)
+        return HttpResponse(b"ok")
+
+    metered: Any = django.MeterMiddleware(answer)
+    request = HttpRequest()
+    request.method, request.path_info = "GET", "/"
+
+    async def main() -> None:
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(metered(request), 0.05)
+        await asyncio.sleep(0.1)
+
+    asyncio.run(main())
+    (event,) = billed(meter, ingestion, name)
+    assert event["metadata"]["aborted"] is True
+    in_handler = name == "cus_django_handler"
+    assert event["metadata"].get("status_code") == (None if in_handler else 200)
+
+
+def test_a_client_of_aiohttp_that_leaves_during_the_look_up(connect: Connect, meter: Meter) -> None:
+    ingestion = connect(account="aiohttp-cancelled")
+    customer = Slow("cus_aiohttp_look_up", asyncio.sleep)
+
+    async def answer(_request: web.Request) -> web.Response:
+        return web.Response(text="ok")
+
+    app = web.Application()
+    app.router.add_get("/", answer)
+    aiohttp.setup(app, ingestion=ingestion, customer=customer)
+    with aiohttp_server(app, handler_cancellation=True) as port:
+        site = Site("aiohttp-cancelled", port, ingestion, meter)
+        site.leave("/", "nobody")
+        event = site.event("cus_aiohttp_look_up")
+    assert event["metadata"]["aborted"] is True
+    assert customer.asked == 2
