@@ -72,12 +72,18 @@ test('clients that nobody closes are let go with their last reference', async ()
         }
       }
       await ingestion.close();
+      const ends = process[Symbol.for('dodo-ingestion.open')];
+      for (let turns = 0; turns < 100 && ends.size > 10; turns += 1) {
+        await new Promise((go) => setTimeout(go, 10));
+        global.gc();
+      }
       say(process.listenerCount('beforeExit'));
+      say(ends.size <= 10);
     })();
   `;
   const { code, lines } = await end(
     start(['--expose-gc', '-e', `${prelude('dropped')}${program}`]),
   );
-  assert.deepEqual([code, lines], [0, ['1']]);
+  assert.deepEqual([code, lines], [0, ['1', 'true']]);
   assert.equal((await meter.events('cus_dropped')).length, 200);
 });

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { beside, billed, end, optionsOf, prelude, start } from './processes.mjs';
+import { beside, billed, blackHole, end, meter, optionsOf, prelude, start } from './processes.mjs';
 
 /** Runs a program with `ingestion` and `accept(count)`; the signal comes when it has told of some calls. */
 async function run(account, program, signal) {
@@ -37,6 +37,32 @@ test('an uncaught exception leaves what waits to the next', async () => {
   const { code, ids } = await run('uncaught', 'accept(500); throw new Error("planted");');
   assert.deepEqual([code, ids.length], [1, 500]);
   assert.equal((await billed('uncaught', ids)).length, 500);
+});
+
+test('a rejection that nobody handles leaves what waits to the next', async () => {
+  const program = 'accept(500); Promise.reject(new Error("planted"));';
+  const { code, ids } = await run('unhandled', program);
+  assert.deepEqual([code, ids.length], [1, 500]);
+  assert.equal((await billed('unhandled', ids)).length, 500);
+});
+
+test('the natural end does not wait for a server that does not answer', async (t) => {
+  const hole = await blackHole(t);
+  const more = JSON.stringify({ baseUrl: hole.url, exitTimeout: 500 });
+  const program = `
+    const other = new Ingestion({ ...options, ...${more} });
+    for (let n = 0; n < 500; n += 1) {
+      say(trackAPICall(other, { customerId: 'cus_hole', metadata: { n } }).eventId);
+    }
+  `;
+  const child = start(['-e', `${prelude('hole')}${program}`]);
+  const killed = setTimeout(() => child.kill('SIGKILL'), 120_000);
+  const { code, by, lines } = await end(child);
+  clearTimeout(killed);
+  assert.deepEqual([code, by, lines.length], [0, null, 500]);
+  assert.deepEqual(await meter.events('cus_hole'), []);
+  hole.open();
+  assert.equal((await billed('hole', lines, true, { baseUrl: hole.url })).length, 500);
 });
 
 for (const signal of ['SIGTERM', 'SIGKILL']) {

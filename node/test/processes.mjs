@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after } from 'node:test';
@@ -75,9 +76,11 @@ export async function end(child) {
 }
 
 /** The ids that a customer is billed for: those that were told, each once. Whoever comes next bills what is left. */
-export async function billed(account, ids, next = true) {
+export async function billed(account, ids, next = true, options = {}) {
   const customer = `cus_${account}`;
-  const ingestion = next ? new Ingestion({ ...optionsOf(account), onAlarm() {} }) : undefined;
+  const ingestion = next
+    ? new Ingestion({ ...optionsOf(account), onAlarm() {}, ...options })
+    : undefined;
   const until = Date.now() + WITHIN;
   let found = [];
   while (found.length < ids.length && Date.now() < until) {
@@ -91,6 +94,36 @@ export async function billed(account, ids, next = true) {
   const missing = ids.filter((id) => !foundIds.has(id));
   assert.deepEqual(missing, [], `accepted and not billed, of ${account}`);
   return [...foundIds];
+}
+
+/** A server that answers nothing until it is opened, and from then on is the meter. */
+export async function blackHole(t) {
+  let open = false;
+  const server = createServer(async (req, res) => {
+    const chunks = await req.toArray();
+    if (open) {
+      const { method, headers, url } = req;
+      const { 'content-type': type, authorization } = headers;
+      const answer = await fetch(new URL(url, meter.url), {
+        method,
+        headers: { authorization, ...(type && { 'content-type': type }) },
+        ...(method === 'POST' && { body: Buffer.concat(chunks) }),
+      });
+      res.writeHead(answer.status, { 'content-type': 'application/json' });
+      res.end(await answer.text());
+    }
+  }).listen(0, '127.0.0.1');
+  t.after(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  await once(server, 'listening');
+  return {
+    url: `http://127.0.0.1:${server.address().port}`,
+    open: () => {
+      open = true;
+    },
+  };
 }
 
 /** Waits until a condition holds. */

@@ -27,6 +27,10 @@ test('what an app bills can be looked at', async () => {
   assert.equal((await meter.events({ eventName: 'api_call' })).length, 1);
   assert.deepEqual(await meter.events({ customerId: 'cus_2' }), []);
   await assert.rejects(meter.events({ count: 2, timeout: 100 }), TimeoutError);
+  const listeners = process.listenerCount('exit');
+  const others = await Promise.all([startMeter(), startMeter()]);
+  assert.equal(process.listenerCount('exit'), listeners);
+  await Promise.all(others.map((each) => each.stop()));
   await meter.stop();
   await meter.stop();
   await assert.rejects(fetch(meter.url));

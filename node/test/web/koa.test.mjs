@@ -6,10 +6,11 @@ import Router from '@koa/router';
 import { meter, setCustomer, setUnits } from 'dodo-ingestion/koa';
 import Koa from 'koa';
 import mount from 'koa-mount';
+import Koa2 from 'koa2';
 import { arrivals, CHUNKS, suite } from './suite.mjs';
 import { call, client, events, listen, someone } from './support.mjs';
 
-const start = async (ingestion, options) => {
+const start = (Koa) => async (ingestion, options) => {
   const { arrived, here } = arrivals();
   const metered = meter(ingestion, options);
   const app = new Koa();
@@ -57,7 +58,12 @@ const start = async (ingestion, options) => {
   });
   return { port: await listen(createServer(app.callback())), arrived, stats: metered.stats };
 };
-suite('Koa', start, { endpoint: '/v1/users/:user/orders/:order' });
+for (const [version, each] of [
+  ['Koa 2', Koa2],
+  ['Koa 3', Koa],
+]) {
+  suite(version, start(each), { endpoint: '/v1/users/:user/orders/:order' });
+}
 
 test('Koa: the route, whatever runs around it', async () => {
   const ingestion = client();

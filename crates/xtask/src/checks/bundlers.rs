@@ -47,8 +47,26 @@ pub(super) const PART: Part = Part {
     ],
 };
 
-/// The tests in which the addon meets Node itself: loading, ends of processes, waits, the README.
-const TESTS: &[&str] = &["abort", "errors", "hosts", "lifecycle", "meter", "readme", "vectors"];
+/// The tests in which the package meets Node itself: loading, ends of processes and of threads, waits, servers, the README.
+const TESTS: &[&str] = &[
+    "abort",
+    "errors",
+    "handles",
+    "hosts",
+    "lifecycle",
+    "meter",
+    "readme",
+    "vectors",
+    "verbs",
+    "web/express",
+    "web/fastify",
+    "web/hono",
+    "web/http",
+    "web/koa",
+    "web/next",
+    "web/upgrades",
+    "workers",
+];
 
 /// Runs them on a version of Node, which npm brings.
 fn on(job: &mut Job<'_>, version: &str) -> Result<()> {
@@ -62,6 +80,8 @@ fn on(job: &mut Job<'_>, version: &str) -> Result<()> {
         job.run(command)?;
     }
     let mut command = job.command(program, "node")?;
-    command.arg("--test").args(TESTS.iter().map(|name| format!("test/{name}.test.mjs")));
+    command
+        .args(["--test", "--test-concurrency=3"])
+        .args(TESTS.iter().map(|name| format!("test/{name}.test.mjs")));
     job.run(command)
 }
