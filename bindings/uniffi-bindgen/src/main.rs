@@ -1,7 +1,7 @@
-//! Writes the Kotlin or Swift side of the boundary from the library that was built.
+//! Writes the Kotlin side of the boundary from the library that was built.
 //!
-//! `uniffi-bindgen kotlin OUT_DIR [LIBRARY]`; the library is the one beside this program, if it is
-//! not named. A crate of its own, so that the library is not built with a generator inside.
+//! `uniffi-bindgen OUT_DIR [LIBRARY]`; the library is the one beside this program, if it is not
+//! named. A crate of its own, so that the library is not built with a generator inside.
 
 use std::env;
 use std::path::PathBuf;
@@ -14,17 +14,12 @@ const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../uniffi/bindgen.tom
 
 fn main() -> Result<()> {
     let mut arguments = env::args().skip(1);
-    let (Some(language), Some(out_dir)) = (arguments.next(), arguments.next()) else {
-        bail!("usage: uniffi-bindgen kotlin|swift OUT_DIR [LIBRARY]");
-    };
-    let language = match language.as_str() {
-        "kotlin" => TargetLanguage::Kotlin,
-        "swift" => TargetLanguage::Swift,
-        other => bail!("`{other}` is neither kotlin nor swift"),
+    let Some(out_dir) = arguments.next() else {
+        bail!("usage: uniffi-bindgen OUT_DIR [LIBRARY]");
     };
     let library = arguments.next().map_or_else(beside, Ok)?;
     generate(GenerateOptions {
-        languages: vec![language],
+        languages: vec![TargetLanguage::Kotlin],
         source: library.into(),
         out_dir: out_dir.into(),
         config_override: Some(CONFIG.into()),
