@@ -9,7 +9,7 @@ import pytest
 import trio
 from aiohttp import web
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from serving import WAITING, Site, aiohttp_server, billed
 
 from conftest import Connect, Meter
@@ -199,3 +199,20 @@ def test_a_client_of_aiohttp_that_leaves_during_the_look_up(connect: Connect, me
         event = site.event("cus_aiohttp_look_up")
     assert event["metadata"]["aborted"] is True
     assert customer.asked == 2
+
+
+@pytest.mark.parametrize(("method", "aborted"), [("GET", True), ("HEAD", False)])
+def test_a_stream_of_django_s_that_is_closed_before_it_began(
+    method: str, aborted: bool, connect: Connect, meter: Meter
+) -> None:
+    ingestion = connect(account="django-closed")
+    name = f"cus_django_closed_{method}"
+    settings.DODO_INGESTION = {"ingestion": ingestion, "customer": lambda _request: name}
+    metered: Any = django.MeterMiddleware(lambda _: StreamingHttpResponse(iter([b"some"])))
+    request = HttpRequest()
+    request.method, request.path_info = method, "/"
+    response = metered(request)
+    response.close()
+    (event,) = billed(meter, ingestion, name)
+    assert event["metadata"].get("aborted", False) == aborted
+    assert event["metadata"]["status_code"] == 200

@@ -9,63 +9,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from asgi_served import Asgi
 from serving import CASE_NAMES, CASES, NAMES, WITHIN, billed
 
 from conftest import Connect, Meter
-from dodo_ingestion import ConfigurationError, Ingestion
+from dodo_ingestion import ConfigurationError, Ingestion, metering
 from dodo_ingestion.asgi import MeterMiddleware, MissingCustomer, set_customer, set_units
 from dodo_ingestion.wsgi import MeterMiddleware as WsgiMiddleware
-
-
-class Asgi:
-    """An ASGI app and its server, in one."""
-
-    def __init__(
-        self,
-        *,
-        status: int | None = 200,
-        matched: bool = True,
-        aborted: bool = False,
-        before: Callable[[dict[str, Any]], None] = lambda _scope: None,
-    ) -> None:
-        self.status = status
-        self.matched = matched
-        self.aborted = aborted
-        self.before = before
-        self.sent: list[dict[str, Any]] = []
-
-    async def app(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401
-        if self.matched:
-            scope["path_template"] = "/things/{thing}"
-        self.before(scope)
-        if self.status is not None:
-            await send({"type": "http.response.start", "status": self.status, "headers": []})
-            await send({"type": "http.response.body", "body": b"some", "more_body": True})
-        if self.aborted:
-            await receive()
-        else:
-            await send({"type": "http.response.body", "body": b" more"})
-
-    def serve(
-        self,
-        ingestion: Any,  # noqa: ANN401
-        customer_id: str = "",
-        *,
-        method: str = "GET",
-        path: str = "/things/7",
-        **options: Any,  # noqa: ANN401
-    ) -> None:
-        app: Any = MeterMiddleware(self.app, ingestion=ingestion, **options)
-        headers = [(b"x-customer-id", customer_id.encode())] if customer_id else []
-        scope = {"type": "http", "method": method, "path": path, "headers": headers}
-
-        async def receive() -> dict[str, Any]:
-            return {"type": "http.disconnect"}
-
-        async def send(message: dict[str, Any]) -> None:
-            self.sent.append(message)
-
-        asyncio.run(app(scope, receive, send))
 
 
 @pytest.mark.parametrize("case", CASES, ids=CASE_NAMES)
@@ -341,6 +291,12 @@ dodo_ingestion.wsgi.MeterMiddleware(None, ingestion=lambda: None)
 assert not {names} & set(sys.modules), {names} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=WITHIN)
+
+
+def test_the_options_have_a_public_type() -> None:
+    assert "MeteringOptions" in metering.__all__
+    options: metering.MeteringOptions = {"exclude": ["/health"]}
+    assert set(options) < set(metering.MeteringOptions.__annotations__)
 
 
 def test_a_call_that_nobody_meters_takes_every_word() -> None:

@@ -1,0 +1,151 @@
+"""What a call's event says, and that there is one."""
+
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pytest
+from asgi_served import Asgi
+from serving import billed
+
+from conftest import Connect, Meter
+from dodo_ingestion._metering import Exchange, Metering
+from dodo_ingestion.asgi import set_units
+
+
+def test_a_callable_is_asked_once_for_a_call(connect: Connect, meter: Meter) -> None:
+    ingestion = connect(account="once")
+    asked: list[str] = []
+
+    def note(what: str, answer: object) -> Callable[[object], Any]:
+        def ask(_argument: object) -> object:
+            asked.append(what)
+            return answer
+
+        return ask
+
+    async def customer(_scope: object) -> str:
+        asked.append("customer")
+        return "cus_once"
+
+    answers: dict[str, Any] = {
+        "skip": False,
+        "bill_status": None,
+        "units": 2,
+        "endpoint": "/e",
+        "metadata": {},
+    }
+    options: dict[str, Any] = {name: note(name, answer) for name, answer in answers.items()}
+    for raises in ("raise", "skip"):
+        asked.clear()
+        Asgi().serve(ingestion, customer=customer, on_missing_customer=raises, **options)
+        assert sorted(asked) == sorted(["customer", *answers])
+    assert len(billed(meter, ingestion, "cus_once")) == 2
+
+
+@pytest.mark.parametrize(
+    ("units", "expected"),
+    [
+        (np.int64(3), 3),
+        (np.float32(0.1), 0.1),
+        (np.float64(0.5), 0.5),
+        (Decimal("2.5"), 2.5),
+        (2.0, 2.0),
+        (True, None),
+        (np.bool_(True), None),
+        (np.float32("nan"), None),
+        (np.datetime64("NaT"), None),
+        (Decimal("nan"), None),
+        ("5", None),
+        (2**63, None),
+        ([1], None),
+    ],
+)
+def test_units_are_any_number(units: Any, expected: object, connect: Connect, meter: Meter) -> None:  # noqa: ANN401
+    ingestion = connect(account="units")
+    for by_option in (False, True):
+        customer = f"cus_units_{type(units)}_{units}_{by_option}"
+        said = Asgi(before=lambda scope: set_units(scope, units))
+        options: dict[str, Any] = {"units": lambda _scope: units} if by_option else {}
+        (Asgi() if by_option else said).serve(
+            ingestion, customer, customer="x-customer-id", **options
+        )
+        (event,) = billed(meter, ingestion, customer)
+        assert event["metadata"].get("units") == expected
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        *("/{path:path}", "/{rest:path}", "/<path:p>", "/<p:path>", "<path:p>"),
+        *("/*rest", "/.*", "/(.*)", "/(?P<path>.*)", "/(?P<rest>.+)"),
+    ],
+)
+def test_a_404_of_a_catch_all_is_none_of_a_route(
+    template: str, connect: Connect, meter: Meter
+) -> None:
+    ingestion = connect(account="catch-all")
+    options: dict[str, Any] = {"customer": "x-customer-id", "endpoint": lambda _scope: template}
+    customer = f"cus_catch_all_{template}"
+    for status in (404, 200):
+        Asgi(status=status).serve(ingestion, customer, **options)
+    events = billed(meter, ingestion, customer)
+    assert sorted(event["event_name"] for event in events) == ["api_call", "api_error"]
+    assert {event["metadata"]["endpoint"] for event in events} == {template}
+
+
+@pytest.mark.parametrize("template", ["/{path}", "/files/{path:path}", "/<p>", "/x.*", "/"])
+def test_a_404_of_any_other_route_is_billed(template: str, connect: Connect, meter: Meter) -> None:
+    ingestion = connect(account="no-catch-all")
+    customer = f"cus_no_catch_all_{template}"
+    options: dict[str, Any] = {"customer": "x-customer-id", "endpoint": lambda _scope: template}
+    Asgi(status=404).serve(ingestion, customer, **options)
+    (event,) = billed(meter, ingestion, customer)
+    assert event["event_name"] == "api_call"
+
+
+def test_of_threads_that_end_a_call_one_makes_the_event(connect: Connect, meter: Meter) -> None:
+    ingestion = connect(account="threads")
+    options = {"customer": lambda _: "cus_threads"}
+    shared = Metering(ingestion, options, header=lambda _: lambda _: None)
+    calls = [Exchange(shared, {}, "GET", "/") for _ in range(500)]
+    for call in calls:
+        call.begin(200)
+
+    def finish() -> None:
+        for call in calls:
+            call.finish()
+
+    switching = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            for ended in [pool.submit(finish) for _ in range(4)]:
+                ended.result()
+    finally:
+        sys.setswitchinterval(switching)
+    assert all(call.finished for call in calls)
+    assert len(billed(meter, ingestion, "cus_threads")) == len(calls)
+
+
+@pytest.mark.parametrize(("count", "size"), [(300, 304), (None, None)])
+def test_a_file_that_the_server_copies(
+    count: int | None, size: int | None, connect: Connect, meter: Meter
+) -> None:
+    ingestion = connect(account="zero-copy")
+    customer = f"cus_zero_copy_{count}"
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:  # noqa: ANN401
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"head", "more_body": True})
+        await send({"type": "http.response.zerocopysend", "file": 3, "count": count})
+
+    served: Any = Asgi()
+    served.app = app
+    served.serve(ingestion, customer, customer="x-customer-id")
+    (event,) = billed(meter, ingestion, customer)
+    assert "aborted" not in event["metadata"]
+    assert event["metadata"].get("response_bytes") == size
