@@ -2,7 +2,6 @@
 //! today and compare our packages with it, both built as they are for release.
 
 use std::ffi::OsString;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -35,10 +34,8 @@ const LANGUAGES: &[Language] = &[
         requirement: Requirement::Python,
         binding: "dodo-ingestion-pyo3",
         set_up: |job, library| {
-            let path = job.workspace.path("benches/python/requirements.txt");
-            let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
             let venv = Venv::new(job.workspace, "benches");
-            venv.provide(job.workspace, job.log, &text.lines().collect::<Vec<_>>())?;
+            venv.provide_from(job.workspace, job.log, "benches/python/requirements.txt")?;
             python::install(job, library)?;
             Ok(venv.program("python"))
         },

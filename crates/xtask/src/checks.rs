@@ -4,7 +4,7 @@
 //! to its part; to add a language, add a module and a line to [`PARTS`]. The rules that hold for all of them are here:
 //!
 //! - A step's output goes to `.cache/log/` and is shown when the step fails. A failure stops only what needs the step.
-//! - The steps of a [`Lane`] run one after the other, the lanes at the same time.
+//! - What takes cargo's lock runs one after the other, and beside it what mostly waits, two at a time.
 //! - What a part needs from the system is probed first. Missing means skipped, and under `CI=true` failed.
 //! - Nothing skipped counts as passed, and a test step in which no test ran has failed.
 //! - The last line counts tests, in the form `12 passed, 0 failed, 3 skipped`. A failed step in which no test failed
@@ -20,15 +20,17 @@ pub(crate) mod python;
 mod rust;
 mod screen;
 mod strangers;
+mod test_programs;
 #[cfg(test)]
 mod tests;
 mod workflows;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -39,8 +41,6 @@ use crate::tally::{Runner, Tally};
 use crate::workspace::Workspace;
 
 use screen::Screen;
-
-pub(crate) use rust::BUILD;
 
 /// In the order in which they are begun, where nothing has to be waited for.
 const PARTS: &[Part] = &[
@@ -102,7 +102,7 @@ struct Step {
 enum Lane {
     /// Takes cargo's lock, and all processors.
     Cargo,
-    /// Mostly waits: for the network, or for what it tests.
+    /// Mostly waits: for the network, or for what it tests. Runs beside any other.
     Tools,
 }
 
@@ -141,10 +141,15 @@ impl Job<'_> {
     }
 
     fn cargo_with(&mut self, args: &[&str], environment: &[(&str, &str)]) -> Result<()> {
-        let mut command = self.workspace.cargo(args);
-        self.prepare(&mut command)?;
+        let mut command = self.cargo_command(args)?;
         command.envs(environment.iter().copied());
         self.run(command)
+    }
+
+    fn cargo_command(&self, args: &[&str]) -> Result<Command> {
+        let mut command = self.workspace.cargo(args);
+        self.prepare(&mut command)?;
+        Ok(command)
     }
 
     /// Puts a built file in its place. The old one is removed, not overwritten: somebody may have it loaded.
@@ -208,57 +213,90 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     }
     let started = Instant::now();
     let logs = workspace.cache("log");
-    let absent = probe(workspace, &selected, &logs, options.verbose)?;
-    let steps = lanes::in_order(PARTS, &selected);
     let screen = Screen::new();
+    let system = logs.join("system.log");
+    let lacking = Lacking::probe(workspace, &selected, system, options.verbose);
+    if lacking.changes_what_is_built() {
+        lacking.install(&screen);
+    }
+    let steps = lanes::in_order(PARTS, &selected);
     let reports = lanes::run(&steps, options.verbose, |part, step, unmet| {
         screen.begun(step.id);
         let started = Instant::now();
         let path = log_path(&logs, step.id);
-        let outcome = run_step(workspace, part, step, &absent, unmet, &path, options.verbose);
+        let missing = lacking.to(part, &screen);
+        let outcome = run_step(workspace, part, step, &missing, unmet, &path, options.verbose);
         screen.ended(step.id, &told(step.id, &outcome, started.elapsed(), &path, options.verbose));
         outcome
     });
     Ok(close(&reports, &logs, started.elapsed()))
 }
 
-/// Probes what the selected parts need from the system, and installs what it can.
-fn probe(
-    workspace: &Workspace,
-    selected: &BTreeSet<&'static str>,
-    logs: &Path,
+/// What the selected parts lack of what only the system can provide. It is installed when the first of them begins, while
+/// others are at work.
+struct Lacking<'a> {
+    workspace: &'a Workspace,
+    requirements: BTreeSet<Requirement>,
+    log: PathBuf,
     verbose: bool,
-) -> Result<BTreeMap<&'static str, Missing>> {
-    let wanted: Vec<&Part> = PARTS
-        .iter()
-        .filter(|part| part.steps.iter().any(|step| selected.contains(step.id)))
-        .filter(|part| workspace.path(part.manifest).exists())
-        .collect();
-    let requirements = wanted.iter().flat_map(|part| part.requires).copied().collect();
-    let mut log = Log::create(logs.join("system.log"), verbose)?;
-    let missing = system::provide(workspace, &requirements, &mut log);
-    let mut absent: BTreeMap<&'static str, Missing> = BTreeMap::new();
-    for (requirement, error) in missing {
-        for part in wanted.iter().filter(|part| part.requires.contains(&requirement)) {
-            let error = anyhow!("{error:#}");
-            absent.entry(part.name).or_default().push((requirement, error));
-        }
+    missing: OnceLock<Missing>,
+}
+
+impl<'a> Lacking<'a> {
+    fn probe(
+        workspace: &'a Workspace,
+        selected: &BTreeSet<&'static str>,
+        log: PathBuf,
+        verbose: bool,
+    ) -> Self {
+        let requirements: BTreeSet<Requirement> = PARTS
+            .iter()
+            .filter(|part| part.steps.iter().any(|step| selected.contains(step.id)))
+            .filter(|part| workspace.path(part.manifest).exists())
+            .flat_map(|part| part.requires)
+            .copied()
+            .filter(|requirement| requirement.probe(workspace).is_err())
+            .collect();
+        Self { workspace, requirements, log, verbose, missing: OnceLock::new() }
     }
-    Ok(absent)
+
+    /// Whether cargo would build something else with it than without.
+    fn changes_what_is_built(&self) -> bool {
+        [Requirement::Compiler, Requirement::Python].iter().any(|it| self.requirements.contains(it))
+    }
+
+    fn install(&self, screen: &Screen) -> &Missing {
+        self.missing.get_or_init(|| match Log::create(self.log.clone(), self.verbose) {
+            Ok(mut log) => {
+                let tell = |line: &str| screen.say(line);
+                system::provide(self.workspace, &self.requirements, &mut log, &tell)
+            }
+            Err(error) => self.requirements.iter().map(|it| (*it, anyhow!("{error:#}"))).collect(),
+        })
+    }
+
+    /// What a part has to do without, once all has been tried.
+    fn to(&self, part: &Part, screen: &Screen) -> Missing {
+        if !part.requires.iter().any(|requirement| self.requirements.contains(requirement)) {
+            return Missing::new();
+        }
+        let missing = self.install(screen).iter().filter(|(it, _)| part.requires.contains(it));
+        missing.map(|(requirement, error)| (*requirement, anyhow!("{error:#}"))).collect()
+    }
 }
 
 fn run_step(
     workspace: &Workspace,
     part: &Part,
     step: &'static Step,
-    absent: &BTreeMap<&'static str, Missing>,
+    missing: &Missing,
     unmet: Option<&'static str>,
     log: &Path,
     verbose: bool,
 ) -> Outcome {
     if !workspace.path(part.manifest).exists() {
         Outcome::Skipped(format!("this tree has no {}", part.manifest))
-    } else if let Some(missing) = absent.get(part.name) {
+    } else if !missing.is_empty() {
         without(missing, system::is_ci())
     } else if let Some(needed) = unmet {
         Outcome::Skipped(format!("needs {}", title(needed)))

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 
 use crate::process;
-use crate::workspace::Workspace;
+use crate::workspace::{BUILD, Workspace};
 
 /// A committed file and what writes it.
 struct Generator {
@@ -36,7 +36,7 @@ const GENERATORS: &[Generator] = &[
 const SHOWN: usize = 10;
 
 pub(crate) fn run(workspace: &Workspace, check: bool) -> Result<ExitCode> {
-    let mut build = workspace.cargo(crate::checks::BUILD);
+    let mut build = workspace.cargo(BUILD);
     if !build.status().with_context(|| process::describe(&build))?.success() {
         return Ok(ExitCode::FAILURE);
     }

@@ -46,13 +46,28 @@ impl Log {
         self.show()
     }
 
+    pub(crate) fn is_shown(&self) -> bool {
+        self.echo.is_some()
+    }
+
     /// Runs a command to its end, both outputs into the log, nothing to read; an exit status other than 0 is an error.
     pub(crate) fn run(&mut self, command: &mut Command, limit: Duration) -> Result<()> {
+        let output = self.file.try_clone()?;
+        self.run_into(command, limit, output)
+    }
+
+    /// The same with the standard output into another file.
+    pub(crate) fn run_into(
+        &mut self,
+        command: &mut Command,
+        limit: Duration,
+        output: File,
+    ) -> Result<()> {
         let described = describe(command);
         self.line(&format!("$ {described}"))?;
         let mut child = command
             .stdin(Stdio::null())
-            .stdout(self.file.try_clone()?)
+            .stdout(output)
             .stderr(self.file.try_clone()?)
             .spawn()
             .with_context(|| format!("cannot start {described}"))?;

@@ -12,8 +12,8 @@ use anyhow::{Context, Result, ensure};
 use crate::process::{self, Log};
 use crate::workspace::Workspace;
 
-/// The npm package that brings Node itself, for distributions whose own is too old.
-const NODE_PACKAGE: &str = "node@22.23.3";
+/// The Node that npm brings where the distribution's own is too old.
+pub(crate) const NODE: &str = "22.23.3";
 const OLDEST_NODE: u32 = 20;
 const OLDEST_PYTHON: (u32, u32) = (3, 10);
 const OLDEST_JDK: u32 = 17;
@@ -93,29 +93,27 @@ impl Requirement {
 /// What is still missing after an attempt to install it, with the reason.
 pub(crate) type Missing = Vec<(Requirement, anyhow::Error)>;
 
-/// Probes the requirements, installs what it can of those that are missing, and probes these again.
+/// Installs what it can of the requirements, none of which is there, and probes them again.
 pub(crate) fn provide(
     workspace: &Workspace,
     requirements: &BTreeSet<Requirement>,
     log: &mut Log,
+    tell: &dyn Fn(&str),
 ) -> Missing {
-    let missing = probe_all(workspace, requirements.iter().copied());
-    if missing.is_empty() {
-        return missing;
-    }
     if is_debian_root() {
         let packages: Vec<&str> =
-            missing.iter().flat_map(|(requirement, _)| requirement.debian()).copied().collect();
-        println!("     system: apt-get install {}", packages.join(" "));
+            requirements.iter().flat_map(|requirement| requirement.debian()).copied().collect();
+        tell(&format!("     system: apt-get install {}", packages.join(" ")));
         // A failure shows in the second probe; its reason is in the log.
         let _ = apt_install(&packages, log);
     }
     let lacks_node = Requirement::Node.probe(workspace).is_err();
     if requirements.contains(&Requirement::Node) && lacks_node && is_there("npm") {
-        println!("     system: npm install {NODE_PACKAGE} into .cache/node");
-        let _ = npm_install_node(workspace, log);
+        tell(&format!("     system: npm install node@{NODE} into .cache/node"));
+        let _ = npm_install_node(workspace, log, NODE, &workspace.cache("node"));
     }
-    probe_all(workspace, missing.into_iter().map(|(requirement, _)| requirement))
+    let missing = |it: &Requirement| Some((*it, it.probe(workspace).err()?));
+    requirements.iter().filter_map(missing).collect()
 }
 
 /// What a person would type on Debian and its like.
@@ -154,12 +152,6 @@ pub(crate) fn is_ci() -> bool {
     env::var("CI").is_ok_and(|value| value == "true" || value == "1")
 }
 
-fn probe_all(workspace: &Workspace, requirements: impl Iterator<Item = Requirement>) -> Missing {
-    requirements
-        .filter_map(|requirement| Some((requirement, requirement.probe(workspace).err()?)))
-        .collect()
-}
-
 fn is_there(program: &str) -> bool {
     process::capture(Command::new(script(program)).arg("--version")).is_ok()
 }
@@ -175,12 +167,17 @@ fn apt_install(packages: &[&str], log: &mut Log) -> Result<()> {
     apt(&[&["install", "--yes", "--no-install-recommends"], packages].concat())
 }
 
-fn npm_install_node(workspace: &Workspace, log: &mut Log) -> Result<()> {
-    let directory = workspace.cache("node");
-    fs::create_dir_all(&directory)?;
+/// Has npm install a version of Node itself. The program is then `node_modules/node/bin/node` in the directory.
+pub(crate) fn npm_install_node(
+    workspace: &Workspace,
+    log: &mut Log,
+    version: &str,
+    directory: &Path,
+) -> Result<()> {
+    fs::create_dir_all(directory)?;
     let mut command = workspace.command(script("npm"));
     command.args(["install", "--no-save", "--no-audit", "--no-fund", "--prefix"]);
-    command.arg(directory).arg(NODE_PACKAGE);
+    command.arg(directory).arg(format!("node@{version}")).env("PATH", path(workspace)?);
     log.run(&mut command, Duration::from_secs(5 * 60))
 }
 

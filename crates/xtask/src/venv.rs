@@ -48,6 +48,18 @@ impl Venv {
         })
     }
 
+    /// The same for what a file of the checkout lists, one a line.
+    pub(crate) fn provide_from(
+        &self,
+        workspace: &Workspace,
+        log: &mut Log,
+        file: &str,
+    ) -> Result<()> {
+        let path = workspace.path(file);
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        self.provide(workspace, log, &text.lines().collect::<Vec<_>>())
+    }
+
     fn install<'a>(
         &self,
         workspace: &Workspace,

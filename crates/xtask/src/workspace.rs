@@ -7,6 +7,10 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+/// What builds every library and program. `--examples` is what makes cargo unify features as it does for tests.
+pub(crate) const BUILD: &[&str] =
+    &["build", "--workspace", "--locked", "--lib", "--bins", "--examples"];
+
 /// The checkout and the directory that cargo builds into.
 #[derive(Debug, Clone)]
 pub(crate) struct Workspace {

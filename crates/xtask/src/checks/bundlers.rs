@@ -34,7 +34,7 @@ pub(super) const PART: Part = Part {
             needs: &["node/build", "node/addon"],
             lane: Lane::Tools,
             runner: Some(Runner::Node),
-            run: |job| on(job, "22.23.3"),
+            run: |job| on(job, system::NODE),
         },
         Step {
             id: "bundlers/node24",
@@ -73,11 +73,7 @@ fn on(job: &mut Job<'_>, version: &str) -> Result<()> {
     let directory = job.workspace.cache(&format!("node-{version}"));
     let program = directory.join("node_modules/node/bin/node");
     if !program.exists() {
-        std::fs::create_dir_all(&directory)?;
-        let mut command = job.command(system::script("npm"), "node")?;
-        command.args(["install", "--no-save", "--no-audit", "--no-fund", "--prefix"]);
-        command.arg(&directory).arg(format!("node@{version}"));
-        job.run(command)?;
+        system::npm_install_node(job.workspace, job.log, version, &directory)?;
     }
     let mut command = job.command(program, "node")?;
     command

@@ -1,4 +1,5 @@
-//! Which step runs when: a thread for each lane, that begins the first step whose needs have ended.
+//! Which step runs when: threads that each begin a step whose needs have ended, one that others wait for before one that
+//! nothing needs.
 
 use std::collections::BTreeSet;
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -6,8 +7,9 @@ use std::thread;
 
 use super::{Lane, Outcome, Part, Report, Step};
 
-const LANES: [&[Lane]; 2] = [&[Lane::Cargo], &[Lane::Tools]];
-const ONE_LANE: [&[Lane]; 1] = [&[Lane::Cargo, Lane::Tools]];
+/// A thread each. What mostly waits does so two at a time.
+const LANES: &[&[Lane]] = &[&[Lane::Cargo], &[Lane::Tools], &[Lane::Tools]];
+const ONE_LANE: &[&[Lane]] = &[&[Lane::Cargo, Lane::Tools]];
 
 type Job = (&'static Part, &'static Step);
 
@@ -23,34 +25,47 @@ pub(super) fn run(
     one_at_a_time: bool,
     run: impl Fn(&'static Part, &'static Step, Option<&'static str>) -> Outcome + Sync,
 ) -> Vec<Report> {
-    let (ended, changed) = (Mutex::new(Vec::<Report>::new()), Condvar::new());
+    let state = Mutex::new(State { open: steps.to_vec(), reports: Vec::new() });
+    let changed = Condvar::new();
     let work = |lanes: &[Lane]| {
-        let mut open: Vec<Job> =
-            steps.iter().filter(|(_, step)| lanes.contains(&step.lane)).copied().collect();
-        while !open.is_empty() {
-            let mut reports = ended.lock().unwrap_or_else(PoisonError::into_inner);
-            let ready = loop {
-                if let Some(ready) = open.iter().position(|(_, step)| is_ready(step, &reports)) {
-                    break ready;
-                }
-                reports = changed.wait(reports).unwrap_or_else(PoisonError::into_inner);
+        let mut now = state.lock().unwrap_or_else(PoisonError::into_inner);
+        while now.open.iter().any(|(_, step)| lanes.contains(&step.lane)) {
+            let Some(next) = now.next(lanes) else {
+                now = changed.wait(now).unwrap_or_else(PoisonError::into_inner);
+                continue;
             };
-            let (part, step) = open.remove(ready);
-            let unmet = unmet(step, &reports);
-            drop(reports);
+            let (part, step) = now.open.remove(next);
+            let unmet = unmet(step, &now.reports);
+            drop(now);
             let outcome = run(part, step, unmet);
-            let mut reports = ended.lock().unwrap_or_else(PoisonError::into_inner);
-            reports.push(Report { step: step.id, outcome });
+            now = state.lock().unwrap_or_else(PoisonError::into_inner);
+            now.reports.push(Report { step: step.id, outcome });
             changed.notify_all();
         }
     };
-    let lanes = if one_at_a_time { &ONE_LANE[..] } else { &LANES[..] };
     thread::scope(|scope| {
-        for lane in lanes {
-            scope.spawn(|| work(lane));
+        for lanes in if one_at_a_time { ONE_LANE } else { LANES } {
+            scope.spawn(|| work(lanes));
         }
     });
-    ended.into_inner().unwrap_or_else(PoisonError::into_inner)
+    state.into_inner().unwrap_or_else(PoisonError::into_inner).reports
+}
+
+/// What is to be begun, and what has ended.
+struct State {
+    open: Vec<Job>,
+    reports: Vec<Report>,
+}
+
+impl State {
+    /// The place among the open steps of the one to begin now.
+    fn next(&self, lanes: &[Lane]) -> Option<usize> {
+        let ready = |(_, step): &Job| lanes.contains(&step.lane) && is_ready(step, &self.reports);
+        let needed =
+            |(_, step): &Job| self.open.iter().any(|(_, other)| other.needs.contains(&step.id));
+        let first = self.open.iter().position(|job| ready(job) && needed(job));
+        first.or_else(|| self.open.iter().position(ready))
+    }
 }
 
 fn is_ready(step: &Step, reports: &[Report]) -> bool {
@@ -112,6 +127,31 @@ mod tests {
         });
         let order: Vec<&str> = reports.iter().map(|report| report.step).collect();
         assert_eq!(order[2..], ["a/test", "a/lint"]);
+    }
+
+    #[test]
+    fn what_mostly_waits_does_so_two_at_a_time() {
+        const STEPS: &[Step] = &[step("a/one", &[], Lane::Tools), step("a/two", &[], Lane::Tools)];
+        let both = std::sync::Barrier::new(2);
+        let steps: Vec<Job> = STEPS.iter().map(|step| (&PART, step)).collect();
+        let reports = run(&steps, false, |_, _, _| {
+            both.wait();
+            Outcome::Passed(Tally::default())
+        });
+        assert_eq!(reports.len(), 2);
+    }
+
+    #[test]
+    fn what_others_wait_for_is_begun_first() {
+        const STEPS: &[Step] = &[
+            step("a/lint", &[], Lane::Tools),
+            step("a/setup", &[], Lane::Tools),
+            step("a/test", &["a/setup"], Lane::Tools),
+        ];
+        let steps: Vec<Job> = STEPS.iter().map(|step| (&PART, step)).collect();
+        let reports = run(&steps, true, |_, _, _| Outcome::Passed(Tally::default()));
+        let order: Vec<&str> = reports.iter().map(|report| report.step).collect();
+        assert_eq!(order, ["a/setup", "a/lint", "a/test"]);
     }
 
     #[test]

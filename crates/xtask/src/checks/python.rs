@@ -1,9 +1,8 @@
 //! The Python package, against the library that `rust/build` has built.
 
-use std::fs;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 
 use super::{Job, Lane, Part, Step};
 use crate::system::Requirement;
@@ -24,7 +23,7 @@ pub(super) const PART: Part = Part {
             needs: &[],
             lane: Lane::Tools,
             runner: None,
-            run: setup,
+            run: |job| venv(job).provide_from(job.workspace, job.log, REQUIREMENTS),
         },
         Step {
             id: "python/extension",
@@ -48,8 +47,8 @@ pub(super) const PART: Part = Part {
         },
         Step {
             id: "python/mypy",
-            about: "mypy --strict",
-            needs: &["python/setup", "python/extension"],
+            about: "mypy --strict, on the stubs of the extension",
+            needs: &["python/setup"],
             lane: Lane::Tools,
             runner: None,
             run: |job| tool(job, "mypy", &["--strict"]),
@@ -57,7 +56,7 @@ pub(super) const PART: Part = Part {
         Step {
             id: "python/pyright",
             about: "pyright, as editors run it",
-            needs: &["python/setup", "python/extension"],
+            needs: &["python/setup"],
             lane: Lane::Tools,
             runner: None,
             run: |job| tool(job, "basedpyright", &["--level", "error"]),
@@ -79,13 +78,6 @@ pub(crate) fn install(job: &mut Job<'_>, library: &Path) -> Result<()> {
     let suffix = if cfg!(windows) { "pyd" } else { "abi3.so" };
     let place = format!("python/src/dodo_ingestion/_native.{suffix}");
     job.install(library, &job.workspace.path(&place))
-}
-
-fn setup(job: &mut Job<'_>) -> Result<()> {
-    let path = job.workspace.path(REQUIREMENTS);
-    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    let requirements: Vec<&str> = text.lines().collect();
-    venv(job).provide(job.workspace, job.log, &requirements)
 }
 
 /// Runs a program of the virtual environment in `python/`.

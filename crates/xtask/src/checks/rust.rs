@@ -3,18 +3,19 @@
 //! Everything is built in one profile and with one selection of packages and targets: cargo unifies features over the
 //! selection, so that a second selection would compile half of the dependencies again.
 
+use super::test_programs::{self, Kind};
 use super::{Lane, Part, Step};
 use crate::generate;
 use crate::system::Requirement;
 use crate::tally::Runner;
+use crate::workspace::BUILD;
 
-/// Builds every library and program. `--examples` is what makes cargo unify features as it does for tests.
-pub(crate) const BUILD: &[&str] =
-    &["build", "--workspace", "--locked", "--lib", "--bins", "--examples"];
+/// What the other languages load and start. The rest of [`BUILD`] is compiled beside the tests: the generator of Kotlin's
+/// sources has a dependency that keeps one processor busy for long.
+const NEEDED_FIRST: &[&str] =
+    &["build", "--workspace", "--locked", "--lib", "--examples", "--bin", "dodometer"];
 
-const TEST: &[&str] = &["test", "--workspace", "--locked", "--no-fail-fast"];
-const UNITS: &[&str] = &["--lib", "--bins"];
-const INTEGRATION: &[&str] = &["--test", "*"];
+const TESTS: &[&str] = &["test", "--workspace", "--locked", "--lib", "--bins", "--test", "*"];
 
 pub(super) const PART: Part = Part {
     name: "rust",
@@ -39,29 +40,28 @@ pub(super) const PART: Part = Part {
             lane: Lane::Cargo,
             runner: None,
             run: |job| {
-                job.cargo(BUILD)?;
+                job.cargo(NEEDED_FIRST)?;
                 Ok(())
             },
         },
         Step {
             id: "rust/test-build",
-            about: "the tests are compiled",
+            about: "the tests and the other programs are compiled",
             needs: &["rust/build"],
             lane: Lane::Cargo,
             runner: None,
-            run: |job| job.cargo(&[TEST, UNITS, INTEGRATION, &["--no-run"]].concat()),
+            run: |job| {
+                test_programs::compile(job, TESTS)?;
+                job.cargo(BUILD)
+            },
         },
         Step {
             id: "rust/unit",
-            about: "unit tests, the simulator's seeds among them, and documentation tests",
+            about: "unit tests, the simulator's seeds among them",
             needs: &["rust/test-build"],
-            lane: Lane::Cargo,
+            lane: Lane::Tools,
             runner: Some(Runner::Cargo),
-            run: |job| {
-                let units = job.cargo(&[TEST, UNITS].concat());
-                job.cargo(&[TEST, &["--doc"]].concat())?;
-                units
-            },
+            run: |job| test_programs::run(job, Kind::Unit, 2),
         },
         Step {
             id: "rust/integration",
@@ -69,7 +69,15 @@ pub(super) const PART: Part = Part {
             needs: &["rust/test-build"],
             lane: Lane::Tools,
             runner: Some(Runner::Cargo),
-            run: |job| job.cargo(&[TEST, INTEGRATION].concat()),
+            run: |job| test_programs::run(job, Kind::Integration, 3),
+        },
+        Step {
+            id: "rust/doctest",
+            about: "documentation tests",
+            needs: &["rust/build"],
+            lane: Lane::Cargo,
+            runner: Some(Runner::Cargo),
+            run: |job| job.cargo(&["test", "--workspace", "--locked", "--no-fail-fast", "--doc"]),
         },
         Step {
             id: "rust/clippy",
@@ -92,7 +100,8 @@ pub(super) const PART: Part = Part {
             lane: Lane::Cargo,
             runner: None,
             run: |job| {
-                let args = ["doc", "--workspace", "--lib", "--no-deps", "--locked"];
+                // With the examples cargo unifies features as clippy has it do.
+                let args = ["doc", "--workspace", "--lib", "--examples", "--no-deps", "--locked"];
                 job.cargo_with(&args, &[("RUSTDOCFLAGS", "--deny warnings")])?;
                 Ok(())
             },

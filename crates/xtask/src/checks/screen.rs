@@ -30,6 +30,11 @@ impl Screen {
         self.show(told, &running);
     }
 
+    pub(super) fn say(&self, line: &str) {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        self.show(&format!("{line}\n"), &running);
+    }
+
     /// In one piece: another step may begin or end at the same time.
     fn show(&self, told: &str, running: &[&'static str]) {
         let names: Vec<String> = running.iter().map(|step| title(step)).collect();

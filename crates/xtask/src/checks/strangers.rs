@@ -1,9 +1,7 @@
 //! Clients that are not ours against the local meter: the official SDKs, the package that users have today, and
 //! schemathesis, which reads the server's OpenAPI document.
 
-use std::fs;
-
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 
 use super::node::{npm, npm_ci};
 use super::{Job, Lane, Part, Step};
@@ -55,11 +53,7 @@ pub(super) const PART: Part = Part {
 };
 
 fn setup(job: &mut Job<'_>) -> Result<()> {
-    let path = job.workspace.path(REQUIREMENTS);
-    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    let requirements: Vec<&str> = text.lines().collect();
-    venv(job).provide(job.workspace, job.log, &requirements)?;
-
+    venv(job).provide_from(job.workspace, job.log, REQUIREMENTS)?;
     npm_ci(job, NODE)
 }
 

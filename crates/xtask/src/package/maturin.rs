@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::platform::GLIBC;
 use super::{Packing, executable, only_file};
-use crate::checks::BUILD;
+use crate::workspace::BUILD;
 use crate::{process, system};
 
 const MATURIN: &str = "maturin==1.16.0";

@@ -7,8 +7,9 @@ use anyhow::{Context, Result, ensure};
 
 use super::platform::GLIBC;
 use super::{Packing, npm};
-use crate::checks::{self, BUILD};
+use crate::checks;
 use crate::system;
+use crate::workspace::BUILD;
 
 const CRATE: &str = "dodo-ingestion-napi";
 /// The name under which `node/src/load.ts` looks for it.
