@@ -11,6 +11,8 @@ export interface WaitOptions {
   signal?: AbortSignal | undefined;
 }
 
+const NAMES = ['timeout', 'signal'];
+
 /** A verb that waits. An emitter may call it: what it tells is no options. */
 export interface Verb {
   (options?: WaitOptions): Promise<void>;
@@ -26,7 +28,8 @@ export function verb(owner: object, run: (options?: WaitOptions) => Promise<void
   return async function (this: unknown, ...args: unknown[]): Promise<void> {
     const [options] = args;
     const told = args.length > 1 || (this !== undefined && this !== owner);
-    return run(told && !isPlain(options) ? undefined : (options as WaitOptions));
+    const meant = isPlain(options) && NAMES.some((name) => name in options);
+    return run(told && !meant ? undefined : (options as WaitOptions));
   };
 }
 
@@ -39,7 +42,7 @@ function checked(options: unknown): WaitOptions {
   if (!isPlain(options)) {
     return {};
   }
-  checkNames(options, ['timeout', 'signal']);
+  checkNames(options, NAMES);
   const { timeout } = options as { timeout?: unknown };
   if (typeof (timeout ?? 0) !== 'number') {
     throw new ConfigurationError('timeout: is not a number of milliseconds', { field: 'timeout' });

@@ -36,7 +36,14 @@ test('an emitter and Fastify call a verb with what they tell', async () => {
   const failed = [];
   emitter.on('error', (error) => failed.push(error));
   emitter.on('end', batch.flush);
-  for (const told of [[], [7], [new Error('planted')], ['text', 1], [{ timeout: 60_000 }]]) {
+  for (const told of [
+    [],
+    [7],
+    [new Error('planted')],
+    ['text', 1],
+    [{ code: 1 }],
+    [{ timeout: 60_000 }],
+  ]) {
     add();
     emitter.emit('end', ...told);
   }
@@ -45,7 +52,7 @@ test('an emitter and Fastify call a verb with what they tell', async () => {
   add();
   await app.close();
   assert.deepEqual(failed, []);
-  assert.equal((await meter.events('cus_emitters')).length, 6);
+  assert.equal((await meter.events('cus_emitters')).length, 7);
 });
 
 test('what is no options is refused where it was meant to be some', async () => {

@@ -65,7 +65,7 @@ fn member(option: &OptionSpec, all: &[OptionSpec]) -> String {
 fn stats(source: &str) -> String {
     let body = source.split_once("pub struct Stats {").map_or("", |(_, rest)| rest);
     let body = body.split_once("\n}").map_or(body, |(fields, _)| fields);
-    let mut members = String::new();
+    let mut members = Vec::new();
     let mut doc = Vec::new();
     for line in body.lines().map(str::trim) {
         if let Some(words) = line.strip_prefix("///") {
@@ -75,10 +75,10 @@ fn stats(source: &str) -> String {
         {
             let words = doc.join(" ");
             doc.clear();
-            members += &format!("  /** {words} */\n  readonly {}: number;\n", camel(field));
+            members.push(format!("  /** {words} */\n  readonly {}: number;\n", camel(field)));
         }
     }
-    members
+    members.concat()
 }
 
 fn camel(name: &str) -> String {
