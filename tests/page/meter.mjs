@@ -7,11 +7,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 const READY_WITHIN = 60_000;
 
-/** Starts a `dodometer serve`; port 0 takes a free one. */
-export async function startMeter({ port = 0 } = {}) {
+/** Starts a `dodometer serve` with further options; port 0 takes a free one. */
+export async function startMeter({ port = 0, options = [] } = {}) {
   const binary = process.env.DODOMETER_BIN;
-  if (!binary) throw new Error('set DODOMETER_BIN to the dodometer binary: the page is that of a real meter');
-  const args = ['serve', '--listen', `127.0.0.1:${port}`, '--data', ':memory:', '--json'];
+  if (!binary) throw new Error('set DODOMETER_BIN to the dodometer binary: these tests talk to a real meter');
+  const args = ['serve', '--listen', `127.0.0.1:${port}`, '--data', ':memory:', '--json', ...options];
   const running = spawn(binary, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   const [line] = await Promise.race([
     once(createInterface(running.stdout), 'line'),

@@ -1,38 +1,17 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { createInterface } from 'node:readline';
 import { after } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { DodoPayments } from 'dodopayments';
+import { startMeter } from '../../page/meter.mjs';
 
-const READY_WITHIN = 20_000;
 export const KEY = 'strangers_key';
 
 const meters = [];
-after(() => {
-  for (const meter of meters) {
-    meter.kill();
-  }
-});
+after(() => Promise.all(meters.map((meter) => meter.stop())));
 
-/** Starts a `dodometer serve` that ends with the tests of this file. */
+/** The address of a `dodometer serve` that ends with the tests of this file. */
 export async function serving(...options) {
-  const binary = process.env.DODOMETER_BIN;
-  if (!binary) {
-    throw new Error('set DODOMETER_BIN to the dodometer binary: these tests talk to a real meter');
-  }
-  const args = ['serve', '--listen', '127.0.0.1:0', '--key', KEY, '--json', ...options];
-  const meter = spawn(binary, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  const meter = await startMeter({ options: ['--key', KEY, ...options] });
   meters.push(meter);
-  const [line] = await Promise.race([
-    once(createInterface(meter.stdout), 'line'),
-    once(meter, 'error').then(([error]) => Promise.reject(error)),
-    once(meter, 'exit').then(([code]) => Promise.reject(new Error(`${binary} exited: ${code}`))),
-    sleep(READY_WITHIN, undefined, { ref: false }).then(() => {
-      throw new Error(`${binary} said nothing within ${READY_WITHIN / 1000} s`);
-    }),
-  ]);
-  return JSON.parse(line).url;
+  return meter.url;
 }
 
 /** The official client of a meter. */
