@@ -142,7 +142,7 @@ impl Options {
             return refuse("a rate limit must let at least one request through");
         }
         if self.faults.len() > MAX_FAULTS {
-            return refuse("too many faults: give at most 100");
+            return refuse(&format!("too many faults: give at most {MAX_FAULTS}"));
         }
         Ok(())
     }

@@ -53,8 +53,9 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Show it all at work: a metered API under load, a local meter, and the exact bill.
 ///
-/// Runs a local meter and a small API of three customers, drives HTTP requests at the API, and prints the bill that the meter makes of them. On a terminal it then goes on gently
-/// until Ctrl-C, for the live page to be looked at.
+/// Runs a local meter and a small API of three customers, drives HTTP requests at the API, and
+/// prints the bill that the meter makes of them. On a terminal it then goes on gently until Ctrl-C,
+/// for the live page to be looked at.
 #[derive(Args)]
 #[command(after_help = "\
 Exit status: 0 when every accepted call was billed once, 1 when not or when something failed, \
