@@ -126,6 +126,10 @@ class Exchange:
         if self.head is None:
             self.status = None
 
+    def takes_all(self, endpoint: str) -> bool:
+        """Whether the template is that of a route for whatever no other one takes."""
+        return _CATCH_ALL.fullmatch(endpoint) is not None
+
     def claim(self) -> bool:
         """Let no event be made from now on. Of several threads one is told to make it."""
         try:
@@ -307,7 +311,7 @@ class Metering:
 
     def _bills(self, exchange: Exchange, endpoint: str | None) -> bool:
         status = exchange.status
-        if status is None or (status == 404 and (endpoint is None or _takes_all(endpoint))):
+        if status is None or (status == 404 and (endpoint is None or exchange.takes_all(endpoint))):
             return False
         if self.options.bill_status is not None:
             if exchange.bills is None or exchange.bills[0] != status:
@@ -442,11 +446,6 @@ class Metering:
             return self._ingestion
         finally:
             self._making.release()
-
-
-def _takes_all(endpoint: str) -> bool:
-    """Whether the template is that of a route for whatever no other one takes."""
-    return _CATCH_ALL.fullmatch(endpoint) is not None
 
 
 def exchange_of(request: object) -> Exchange | None:

@@ -33,7 +33,7 @@ class AsgiTemplates:
         """Return the template of the route that took the request."""
         template = scope.get("path_template")
         if isinstance(template, str):
-            return template or "/"
+            return _litestar_catch_all(scope, template) or template or "/"
         endpoint = scope.get("endpoint")
         if endpoint is None:
             return None
@@ -118,6 +118,15 @@ class _Table:
             elif isinstance(path, str) and hasattr(route, "app"):
                 self.mounts.append(prefix + path)
                 yield _mounted(prefix + path), route.app
+
+
+def _litestar_catch_all(scope: Mapping[str, Any], template: str) -> str | None:
+    """Give what Litestar leaves out of a template: that it takes any rest of a path."""
+    if not template.startswith("/{") or template.count("/") > 1:
+        return None
+    paths = getattr(scope.get("route_handler"), "paths", ())
+    catch_all = template[:-1] + ":path}"
+    return catch_all if catch_all in paths else None
 
 
 def _root(scope: Mapping[str, Any]) -> str:

@@ -1,0 +1,169 @@
+"""A 404 of the route for whatever no other takes is that of no route, in each framework."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import bottle
+import django_site  # noqa: F401 - the settings
+import falcon
+import flask
+import litestar
+import pytest
+from aiohttp import web
+from django.conf import settings
+from django.core.wsgi import get_wsgi_application
+from django.http import HttpResponse
+from django.urls import path, re_path
+from fastapi import FastAPI, Response
+from serving import WITHIN, Site, aiohttp_server, asgi, open_client, plain_wsgi
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from conftest import Meter
+from dodo_ingestion import Ingestion, aiohttp
+from dodo_ingestion.asgi import MeterMiddleware
+from dodo_ingestion.wsgi import MeterMiddleware as WsgiMiddleware
+
+with warnings.catch_warnings():
+    # Of what Pyramid imports.
+    warnings.simplefilter("ignore")
+    import pyramid.config
+    import pyramid.response
+
+
+def fastapi_app(ingestion: Ingestion) -> Any:  # noqa: ANN401
+    app = FastAPI()
+    app.add_middleware(MeterMiddleware, ingestion=ingestion, customer="x-customer-id")
+
+    @app.get("/{rest:path}")
+    async def rest(rest: str) -> Response:
+        return Response(rest, status_code=404)
+
+    return app
+
+
+def starlette_app(ingestion: Ingestion) -> Any:  # noqa: ANN401
+    async def rest(_request: object) -> Any:  # noqa: ANN401
+        return PlainTextResponse("no", status_code=404)
+
+    app = Starlette(routes=[Route("/{rest:path}", rest)])
+    return MeterMiddleware(app, ingestion=ingestion, customer="x-customer-id")
+
+
+def litestar_app(ingestion: Ingestion) -> Any:  # noqa: ANN401
+    @litestar.get("/{rest:path}")
+    async def rest() -> litestar.Response[None]:
+        return litestar.Response(None, status_code=404)
+
+    app = litestar.Litestar([rest], logging_config=None, openapi_config=None)
+    return MeterMiddleware(app, ingestion=ingestion, customer="x-customer-id")
+
+
+def static_app(ingestion: Ingestion) -> Any:  # noqa: ANN401
+    app = Starlette(routes=[Mount("/", StaticFiles(directory="."))])
+    return MeterMiddleware(app, ingestion=ingestion, customer="x-customer-id")
+
+
+def flask_app(ingestion: Ingestion) -> Any:  # noqa: ANN401
+    app = flask.Flask(__name__)
+
+    @app.get("/<path:rest>")
+    def rest(rest: str) -> tuple[str, int]:
+        return rest, 404
+
+    return WsgiMiddleware(app, ingestion=ingestion, customer="x-customer-id")
+
+
+def bottle_app(ingestion: Ingestion) -> Any:  # noqa: ANN401
+    app = bottle.Bottle()
+
+    @app.get("/<rest:path>")  # type: ignore[untyped-decorator]
+    def rest(rest: str) -> Any:  # noqa: ANN401
+        return bottle.HTTPResponse(rest, 404)
+
+    return WsgiMiddleware(app, ingestion=ingestion, customer="x-customer-id")
+
+
+def falcon_app(ingestion: Ingestion) -> Any:  # noqa: ANN401
+    class Rest:
+        def on_get(self, _req: object, resp: Any, **_rest: str) -> None:  # noqa: ANN401
+            resp.status = 404
+
+    app: Any = falcon.App()
+    app.add_route("/{rest:path}", Rest())
+    return WsgiMiddleware(app, ingestion=ingestion, customer="x-customer-id")
+
+
+def pyramid_app(ingestion: Ingestion) -> Any:  # noqa: ANN401
+    with pyramid.config.Configurator() as config:
+        config.add_route("rest", "/*rest")
+        config.add_view(lambda _: pyramid.response.Response(status=404), route_name="rest")
+        app = config.make_wsgi_app()
+    return WsgiMiddleware(app, ingestion=ingestion, customer="x-customer-id")
+
+
+def aiohttp_app(ingestion: Ingestion) -> Any:  # noqa: ANN401
+    async def rest(_request: web.Request) -> web.Response:
+        return web.Response(status=404)
+
+    app = web.Application()
+    aiohttp.setup(app, ingestion=ingestion, customer="x-customer-id")
+    app.router.add_get("/{rest:.*}", rest)
+    return app
+
+
+def django_app(pattern: Any) -> Callable[[Ingestion], Any]:  # noqa: ANN401
+    def make(ingestion: Ingestion) -> Any:  # noqa: ANN401
+        urls: Any = ModuleType("urls")
+        urls.urlpatterns = [pattern]
+        settings.DODO_INGESTION = {"ingestion": ingestion, "customer": "x-customer-id"}
+        settings.ROOT_URLCONF = urls
+        return get_wsgi_application()
+
+    return make
+
+
+def missing(_request: object, **_rest: str) -> HttpResponse:
+    return HttpResponse(status=404)
+
+
+FRAMEWORKS: dict[str, tuple[Any, Callable[[Ingestion], Any]]] = {
+    "fastapi": (asgi, fastapi_app),
+    "starlette": (asgi, starlette_app),
+    "litestar": (asgi, litestar_app),
+    "static": (asgi, static_app),
+    "flask": (plain_wsgi, flask_app),
+    "bottle": (plain_wsgi, bottle_app),
+    "falcon": (plain_wsgi, falcon_app),
+    "pyramid": (plain_wsgi, pyramid_app),
+    "django-path": (plain_wsgi, django_app(path("<path:rest>", missing))),
+    "django-named": (plain_wsgi, django_app(re_path(r"^(?P<rest>.*)$", missing))),
+    "django-bare": (plain_wsgi, django_app(re_path(".*", missing))),
+    "aiohttp": (aiohttp_server, aiohttp_app),
+}
+
+
+@pytest.fixture
+def urls() -> Iterator[None]:
+    before = settings.ROOT_URLCONF
+    yield
+    settings.ROOT_URLCONF = before
+
+
+@pytest.mark.usefixtures("urls")
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_a_404_of_a_catch_all(name: str, meter: Meter) -> None:
+    server, make = FRAMEWORKS[name]
+    ingestion = open_client(meter, f"catch-all-{name}")
+    with server(make(ingestion)) as port:
+        site = Site(f"catch-all-{name}", port, ingestion, meter)
+        assert site.call("GET", "/secret/path", site.customer("rest"))[0] == 404
+        event = site.event(site.customer("rest"))
+    assert event["event_name"] == "api_error"
+    assert event["metadata"]["endpoint"]
+    assert "secret" not in str(event["metadata"])
+    ingestion.close(timeout=WITHIN)
