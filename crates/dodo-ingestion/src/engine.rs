@@ -15,7 +15,7 @@ mod sender;
 mod task;
 mod watch;
 
-pub(crate) use registry::open;
+pub(crate) use registry::{is_in_memory, open};
 pub(crate) use watch::settlement_of_inherited;
 #[cfg(test)]
 pub(crate) use {sender::Held, task::Task as NamespaceTask};

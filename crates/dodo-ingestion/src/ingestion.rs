@@ -286,9 +286,11 @@ fn timed_out(shared: &Shared, timeout: Duration) -> Error {
     let left = shared.settlement.unsettled_calls(shared.writer.next_seq());
     let trouble = shared.alarms.latest_trouble();
     let trouble = trouble.map_or_else(String::new, |trouble| format!("; last: {trouble}"));
+    let in_memory = engine::is_in_memory(&shared.writer.dir());
+    let fate = if in_memory { "are lost with this process" } else { "stay spooled" };
     Error::new(
         ErrorKind::Timeout,
-        format!("after {timeout:?} {left} calls are not billed yet and stay spooled{trouble}"),
+        format!("after {timeout:?} {left} calls are not billed yet and {fate}{trouble}"),
     )
 }
 

@@ -88,7 +88,7 @@ pub(crate) fn open(
     Ok(shared)
 }
 
-pub(super) fn is_in_memory(dir: &Path) -> bool {
+pub(crate) fn is_in_memory(dir: &Path) -> bool {
     dir.starts_with(IN_MEMORY)
 }
 
