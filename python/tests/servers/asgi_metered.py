@@ -1,6 +1,7 @@
 """The ASGI app that the preforking servers of these tests serve."""
 
 import os
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -11,9 +12,6 @@ from dodo_ingestion import Ingestion
 from dodo_ingestion.asgi import MeterMiddleware
 from dodo_ingestion.metering import set_metadata
 
-# Made when this is imported: in each worker, or before the workers are forked.
-INGESTION = Ingestion(event_name="api_call")
-
 
 async def call(request: Request) -> PlainTextResponse:
     set_metadata({"number": request.path_params["number"]})
@@ -21,4 +19,9 @@ async def call(request: Request) -> PlainTextResponse:
 
 
 app = Starlette(routes=[Route("/calls/{number:int}", call)])
-app.add_middleware(MeterMiddleware, ingestion=INGESTION, customer="x-customer-id")
+if "PLAIN" not in os.environ:
+    # Made when this is imported: in each worker, or before the workers are forked.
+    ingestion = Ingestion(event_name="api_call")
+    app.add_middleware(MeterMiddleware, ingestion=ingestion, customer="x-customer-id")
+
+Path(os.environ["LOADED"], str(os.getpid())).touch()

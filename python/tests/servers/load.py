@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,8 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from conftest import Meter
+from dodo_ingestion import Ingestion
 
 WITHIN = 60.0
+# What the metering may add to the end of a server.
+ADDS = 5.0
+# The requests of a minute that the core allows an account: with many processes as with one.
+BUDGET = 95
 HERE = Path(__file__).parent
 WORKERS = 3
 CLIENTS = 4
@@ -42,6 +48,7 @@ class Load:
     workers: collections.Counter[int] = field(default_factory=collections.Counter)
     killed: list[int] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    began: float = field(default_factory=time.monotonic)
 
     def call(self, number: int) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=WITHIN)
@@ -101,16 +108,23 @@ class Load:
         return len(self.workers) > WORKERS + KILLED
 
     def check(self, meter: Meter) -> None:
-        """See that what was answered is billed, and nothing twice."""
+        """See that what was answered is billed, and nothing twice, by one sender at a time."""
 
         def billed() -> list[int]:
-            return sorted(event["metadata"]["number"] for event in meter.events(self.customer))
+            return numbers(meter, self.customer)
 
         eventually(lambda: set(self.answered) <= set(billed()))
         assert len(self.answered) > 3 * len(self.unanswered)
-        numbers = billed()
-        assert len(numbers) == len(set(numbers)), "billed twice"
-        assert set(self.answered) <= set(numbers) <= {*self.answered, *self.unanswered}
+        found = billed()
+        assert len(found) == len(set(found)), "billed twice"
+        assert set(self.answered) <= set(found) <= {*self.answered, *self.unanswered}
+        requests = meter.get("/_dev/bill")["totals"]["requests"]
+        minutes = (time.monotonic() - self.began) // 60 + 1
+        assert requests <= BUDGET * minutes
+
+
+def numbers(meter: Meter, customer: str) -> list[int]:
+    return sorted(event["metadata"]["number"] for event in meter.events(customer))
 
 
 def environment(meter: Meter, spool: Path) -> dict[str, str]:
@@ -123,33 +137,97 @@ def environment(meter: Meter, spool: Path) -> dict[str, str]:
     }
 
 
+def following(variables: Mapping[str, str]) -> Ingestion:
+    """Be the next process of the account."""
+    return Ingestion(
+        api_key=variables["DODO_PAYMENTS_API_KEY"],
+        event_name="following",
+        base_url=variables["DODO_PAYMENTS_BASE_URL"],
+        spool_dir=variables["DODO_INGESTION_SPOOL_DIR"],
+    )
+
+
+def children(process: str) -> set[str]:
+    listed = Path("/proc", process, "task", process, "children")
+    if listed.exists():
+        return set(listed.read_text().split())
+    pgrep = subprocess.run(["pgrep", "-P", process], capture_output=True, text=True, check=False)  # noqa: S607
+    return set(pgrep.stdout.split())
+
+
+@dataclass
+class Server:
+    """A server that runs, or has run."""
+
+    port: int
+    loaded: Path
+    """Where the processes leave their numbers that have loaded the app."""
+    process: "subprocess.Popen[bytes] | None" = None
+    ended_after: float = 0.0
+    """How long after SIGTERM."""
+    ends: dict[str, float] = field(default_factory=dict)
+    """How long the exit handler of the package took in the processes that ended by themselves."""
+
+    def settle(self) -> None:
+        """Wait until no worker loads the app: then some servers do not hear of their end."""
+
+        def ready() -> bool:
+            assert self.process is not None
+            master = str(self.process.pid)
+            workers = children(master)
+            loaded = {path.name for path in self.loaded.iterdir()}
+            return len(workers) == WORKERS and (master in loaded or workers <= loaded)
+
+        assert eventually(ready)
+
+
 @contextlib.contextmanager
 def serving_at(
     command: Callable[[int], Sequence[str]], variables: Mapping[str, str]
-) -> Iterator[int]:
+) -> Iterator[Server]:
     """Run a server until SIGTERM has ended it."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    process = subprocess.Popen(
-        command(port),
+    loaded = tempfile.TemporaryDirectory()
+    server = Server(port, Path(loaded.name))
+    server.process = process = subprocess.Popen(
+        command(server.port),
         cwd=HERE,
-        env=variables,
+        env={**variables, "LOADED": loaded.name},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
 
     def answers() -> bool:
         assert process.poll() is None, "the server has ended"
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", server.port)):
             return True
         return False
 
     try:
         assert eventually(answers)
-        yield port
+        yield server
     finally:
         process.terminate()
+        told = time.monotonic()
         try:
             process.wait(timeout=WITHIN)
+            server.ended_after = time.monotonic() - told
         finally:
             process.kill()
+            for begun in server.loaded.glob("*.ends"):
+                ended = begun.with_suffix(".ended")
+                took = (
+                    float(ended.read_text()) - float(begun.read_text())
+                    if ended.exists()
+                    else WITHIN
+                )
+                server.ends[begun.stem] = took
+            loaded.cleanup()
+
+
+def allowed_to_end(command: Callable[[int], Sequence[str]], variables: Mapping[str, str]) -> float:
+    """How long a metered server may take to end: little longer than with the app that is not."""
+    with serving_at(command, {**variables, "PLAIN": "1"}) as server:
+        server.settle()
+    return server.ended_after + ADDS

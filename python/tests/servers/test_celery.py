@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from load import HERE, WITHIN, environment, eventually
+from load import HERE, WITHIN, environment, eventually, following, numbers
 
 from conftest import Meter
-from dodo_ingestion import Ingestion, track_api_call
+from dodo_ingestion import track_api_call
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Celery forks")
 
@@ -47,17 +47,8 @@ def test_processes_of_the_pool_come_and_go(meter: Meter, tmp_path: Path) -> None
     assert len(processes) > 3 + len(KILLED), "none was replaced"
 
     # What the last ones left is billed by the next process of the account.
-    with Ingestion(
-        api_key=variables["DODO_PAYMENTS_API_KEY"],
-        event_name="task",
-        base_url=meter.url,
-        spool_dir=spool,
-    ) as following:
-        track_api_call(following, customer_id="cus_following")
-        following.flush(timeout=WITHIN)
-
-        def billed() -> list[int]:
-            return sorted(event["metadata"]["number"] for event in meter.events("cus_celery"))
-
-        eventually(lambda: len(billed()) >= TASKS)
-    assert billed() == list(range(TASKS))
+    with following(variables) as process:
+        track_api_call(process, customer_id="cus_following")
+        process.flush(timeout=WITHIN)
+        eventually(lambda: len(numbers(meter, "cus_celery")) >= TASKS)
+    assert numbers(meter, "cus_celery") == list(range(TASKS))

@@ -5,12 +5,24 @@ at most once: nobody can know more.
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from load import WORKERS, Load, environment, eventually, serving_at
+from load import (
+    WITHIN,
+    WORKERS,
+    Load,
+    allowed_to_end,
+    environment,
+    eventually,
+    following,
+    numbers,
+    serving_at,
+)
 
-from conftest import Meter
+from conftest import Meter, serving
+from dodo_ingestion import testing, track_api_call
 
 SERVERS = {
     "sync": ("sync", "wsgi_metered:app"),
@@ -20,23 +32,60 @@ SERVERS = {
 }
 
 
+def gunicorn(name: str, *options: str) -> Callable[[int], list[str]]:
+    worker, app = SERVERS[name]
+    return lambda port: [
+        *(sys.executable, "-m", "gunicorn", "--no-control-socket"),
+        *("--bind", f"127.0.0.1:{port}", "--workers", str(WORKERS), "--threads", "2"),
+        *("--worker-class", worker, "--graceful-timeout", "30", *options, app),
+    ]
+
+
 @pytest.mark.parametrize("preload", [False, True], ids=["", "preload"])
 @pytest.mark.parametrize("name", SERVERS)
-def test_workers_come_and_go(name: str, preload: bool, meter: Meter, tmp_path: Path) -> None:
-    worker, app = SERVERS[name]
+def test_workers_come_and_go(name: str, preload: bool, tmp_path: Path) -> None:
+    replaced = ["--max-requests", "50", *(["--preload"] if preload else [])]
+    command = gunicorn(name, *replaced)
+    with serving() as meter:
+        variables = environment(meter, tmp_path)
+        allowed = allowed_to_end(command, variables)
+        with serving_at(command, variables) as server:
+            load = Load(server.port, "cus_gunicorn")
+            with load.running():
+                load.kill_workers()
+                assert eventually(load.replaced_workers), "none was replaced"
+            load.check(meter)
+            server.settle()
+    assert server.ended_after < allowed
 
-    def command(port: int) -> list[str]:
-        return [
-            *(sys.executable, "-m", "gunicorn", "--no-control-socket"),
-            *("--bind", f"127.0.0.1:{port}", "--workers", str(WORKERS), "--threads", "2"),
-            *("--worker-class", worker, "--max-requests", "50", "--graceful-timeout", "5"),
-            *(["--preload"] if preload else []),
-            app,
-        ]
 
-    with serving_at(command, environment(meter, tmp_path)) as port:
-        load = Load(port, f"cus_gunicorn_{name}_{preload}")
-        with load.running():
-            load.kill_workers()
-            assert eventually(load.replaced_workers), "none was replaced"
-        load.check(meter)
+@pytest.mark.parametrize("outage", [False, True], ids=["", "outage"])
+@pytest.mark.parametrize("name", ["sync", "gthread", "uvicorn"])
+def test_a_server_is_stopped_while_calls_wait(name: str, outage: bool, tmp_path: Path) -> None:
+    command = gunicorn(name)
+    with testing.Meter() as local:
+        meter = Meter(local.url)
+        variables = environment(meter, tmp_path)
+        variables |= {"DODO_INGESTION_LINGER": "300", "DODO_INGESTION_EXIT_TIMEOUT": "2"}
+        allowed = allowed_to_end(command, variables)
+        if outage:
+            local.fault("status=503")
+        with serving_at(command, variables) as server:
+            load = Load(server.port, "cus_stopped")
+            for number in range(60):
+                load.call(number)
+            assert load.answered == list(range(60))
+            assert numbers(meter, "cus_stopped") == []
+            server.settle()
+        assert server.ended_after < allowed
+        assert numbers(meter, "cus_stopped") == [] or not outage
+        # The end of a worker bills what waits; what it cannot bill is left to the next process.
+        # uvicorn sends itself the signal once more, and so no exit handler runs.
+        if outage or name == "uvicorn":
+            if outage:
+                local.reset()
+            with following(variables) as process:
+                track_api_call(process, customer_id="cus_following")
+                process.flush(timeout=WITHIN)
+                eventually(lambda: len(numbers(meter, "cus_stopped")) == 60)
+        assert numbers(meter, "cus_stopped") == load.answered
