@@ -45,9 +45,6 @@ _STARTS_WITHIN = 20.0
 _WAITS = 5.0
 _ANSWERS_WITHIN = 30.0
 
-# How a flush may end with calls that are not billed.
-_NOT_YET = (AuthenticationError, ClosedError, IngestionTimeoutError, NetworkError)
-
 # It is of this machine, whatever proxy there is for others.
 _HTTP = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -164,7 +161,9 @@ class Meter:
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         until = time.monotonic() + seconds
         for client in self._clients:
-            with contextlib.suppress(*_NOT_YET):
+            with contextlib.suppress(
+                IngestionTimeoutError, AuthenticationError, NetworkError, ClosedError
+            ):
                 client.flush(timeout=max(until - time.monotonic(), 0.001))
         query: dict[str, Any] = {f"metadata.{key}": _text(value) for key, value in metadata.items()}
         query |= {"customer_id": customer, "event_name": event_name}
