@@ -11,11 +11,11 @@ export interface Options {
    */
   environment?: 'test_mode' | 'live_mode' | undefined;
   /**
-   * Where the billing API is; wins over the environment's own address. https only, except http to this machine itself, or to a named host with allowHttp.
+   * Where the billing API is; overrides the environment's own address. https only, except http to this machine itself, or to a named host with allowHttp.
    */
   baseUrl?: string | undefined;
   /**
-   * The event name of calls that do not bring their own. Required. Must equal the meter's event name exactly, case included.
+   * The event name of calls without one of their own. Required. Must equal the meter's event name exactly, case included.
    */
   eventName?: string | undefined;
   /**
@@ -27,11 +27,11 @@ export interface Options {
    */
   spoolDir?: string | undefined;
   /**
-   * File systems that spoolDir may be on though they are another machine's or a container's layer, such as nfs or overlay, separated by commas. Only one machine at a time may use a spoolDir.
+   * File systems that spoolDir may be on although they are on another machine or in a container's layer, such as nfs or overlay, separated by commas. Only one machine at a time may use a spoolDir.
    */
   allowFilesystem?: string | undefined;
   /**
-   * What an accepted call survives: process, the death of this process; disk, also that of the machine (each call waits for a sync); memory, neither (for hosts without a disk; at most 16 MiB).
+   * What an accepted call survives. process: the death of this process. disk: also a crash of the machine (each call waits for a sync). memory: neither (for hosts without a disk; at most 16 MiB).
    */
   durability?: 'process' | 'disk' | 'memory' | undefined;
   /**
@@ -69,7 +69,7 @@ export interface Options {
    */
   requestTimeout?: number | undefined;
   /**
-   * What becomes of a call that is older than the hour which the billing API takes: restamp bills it with the oldest time taken and keeps the true one as original_timestamp; dead_letter sets it aside.
+   * What happens to a call older than the hour that the billing API accepts. restamp: it is billed with the oldest time accepted, and keeps its own as original_timestamp. dead_letter: it is dead-lettered.
    */
   late?: 'restamp' | 'dead_letter' | undefined;
   /**
