@@ -13,10 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-import math
 import re
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from time import perf_counter
@@ -24,9 +21,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dodo_ingestion import _fitting, _options
 from dodo_ingestion._await import running_trio
-from dodo_ingestion._native import Ingestion
+from dodo_ingestion._client import Client
 from dodo_ingestion._notice import Notice
-from dodo_ingestion.errors import ClosedError, ConfigurationError, ValidationError
+from dodo_ingestion.errors import ConfigurationError, ValidationError
 
 if TYPE_CHECKING:
     from dodo_ingestion._options import IngestionSource
@@ -37,9 +34,7 @@ KEY: Final = "dodo_ingestion.exchange"
 KEYS: Final[list[Any]] = [KEY]
 """The same, with the keys of frameworks that want their own."""
 
-_RETRY_AFTER: Final = 5.0
 _PATIENCE: Final = 5.0
-_PAUSE: Final = 0.01
 _CATCH_ALL: Final = re.compile(
     r"""/?(?:
         \{ \w+ :path \}                        # Starlette, Falcon
@@ -171,15 +166,11 @@ class Metering:
         """Whether the customer may have to be awaited."""
         name = self.options.customer_header
         self._header = header(name) if name is not None else None
-        self._source = ingestion
-        self._ingestion = ingestion if isinstance(ingestion, Ingestion) else None
-        self._making = threading.Lock()
-        self._made_at = -math.inf
+        self.client = Client(ingestion)
         self.failed = Notice("the metering failed, and the call is served")
         self._missing = Notice("not metered: nothing names the customer")
         self._refused = Notice("a call was not accepted and will not be billed")
         self._altered = Notice("metadata was changed")
-        self._unflushed = Notice("calls wait for another process of the account")
 
     # Who is billed
 
@@ -338,7 +329,7 @@ class Metering:
             return
         metadata = self._metadata(exchange, endpoint, now)
         try:
-            ingestion = self._ingestion or self._make()
+            ingestion = self.client.get()
             while True:
                 try:
                     ingestion.track(customer_id=customer, event_name=name, metadata=metadata)
@@ -394,18 +385,6 @@ class Metering:
 
     # The rest
 
-    async def flush_at_shutdown(self) -> None:
-        """Bill what waits, for as long as the end of the program may take."""
-        ingestion = self._ingestion
-        if ingestion is None:
-            return
-        try:
-            await ingestion.aflush(timeout=ingestion.exit_timeout)
-        except ClosedError:
-            pass  # the app has closed it, which bills what waits
-        except Exception as error:
-            self._unflushed.occur(error)
-
     @contextlib.contextmanager
     def guarded(self, what: str) -> Iterator[None]:
         """Run what may fail: the response is served all the same."""
@@ -422,30 +401,6 @@ class Metering:
         except Exception as error:
             self.failed.occur(f"{what} raised", error)
             return None
-
-    def _make(self) -> Ingestion:
-        # A forked child may find the lock taken by a thread that it does not have. And where gevent
-        # came after the lock was made, another greenlet may have it: a sleep lets that run.
-        until = time.monotonic() + _RETRY_AFTER
-        while not self._making.acquire(blocking=False):
-            if time.monotonic() >= until:
-                raise ConfigurationError("ingestion: is not made yet", field="ingestion")
-            time.sleep(_PAUSE)
-        try:
-            if self._ingestion is None:
-                now = time.monotonic()
-                if now - self._made_at < _RETRY_AFTER:
-                    raise ConfigurationError("ingestion: could not be made", field="ingestion")
-                self._made_at = now
-                made = self._source() if callable(self._source) else self._source
-                if not isinstance(made, Ingestion):
-                    kind = type(made).__name__
-                    message = f"ingestion: made a {kind}, not an Ingestion"
-                    raise ConfigurationError(message, field="ingestion")
-                self._ingestion = made
-            return self._ingestion
-        finally:
-            self._making.release()
 
 
 def exchange_of(request: object) -> Exchange | None:

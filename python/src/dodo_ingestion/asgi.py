@@ -105,7 +105,7 @@ class MeterMiddleware:
     def _flushing(self, send: Send) -> Send:
         async def flushed(message: Message) -> None:
             if message["type"] in _SHUTDOWNS:
-                await self._metering.flush_at_shutdown()
+                await self._metering.client.flush_at_shutdown()
             await send(message)
 
         return flushed
