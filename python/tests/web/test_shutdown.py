@@ -86,6 +86,7 @@ def test_the_end_of_the_lifespan_is_passed_on(
     unreachable = {"base_url": silent, "exit_timeout": 0.1}
     options: dict[str, Any] = unreachable if state == "unreachable" else {"exit_timeout": WITHIN}
     ingestion = connect(account=f"lifespan-{state}", linger=300, **options)
+    assert ingestion.exit_timeout == options["exit_timeout"]
     ingestion.track(customer_id="cus_lifespan")
     if state == "closed":
         ingestion.close(timeout=WITHIN)
