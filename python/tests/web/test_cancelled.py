@@ -17,6 +17,11 @@ from dodo_ingestion import aiohttp, django
 from dodo_ingestion.asgi import MeterMiddleware
 
 
+async def the_rest() -> None:
+    """Wait for the other tasks."""
+    await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}))
+
+
 def test_a_cancelled_call_waits_for_its_customer(connect: Connect, meter: Meter) -> None:
     ingestion = connect(account="cancelled")
 
@@ -41,7 +46,7 @@ def test_a_cancelled_call_waits_for_its_customer(connect: Connect, meter: Meter)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await asyncio.sleep(0.1)
+        await the_rest()
 
     asyncio.run(main())
     (event,) = billed(meter, ingestion, "cus_cancelled")
@@ -85,7 +90,7 @@ def test_a_look_up_that_is_cancelled_is_made_again(connect: Connect, meter: Mete
     async def main() -> None:
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(metered(scope(), None, nowhere), 0.05)
-        await asyncio.sleep(0.1)
+        await the_rest()
 
     asyncio.run(main())
     (event,) = billed(meter, ingestion, "cus_again")
@@ -174,7 +179,7 @@ def test_a_call_of_django_s_that_is_cancelled(name: str, connect: Connect, meter
     async def main() -> None:
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(metered(request), 0.05)
-        await asyncio.sleep(0.1)
+        await the_rest()
 
     asyncio.run(main())
     (event,) = billed(meter, ingestion, name)
