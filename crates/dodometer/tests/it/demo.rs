@@ -1,5 +1,4 @@
 //! `dodometer demo` as a process of its own: the bill is exact, also when the meter goes away.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::process::{Command, Output, Stdio};
 
