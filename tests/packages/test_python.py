@@ -52,6 +52,8 @@ def test_the_library_is_typed_and_of_the_stable_abi(machine: Machine, installed:
         [".pyi"],
     ]
     assert "-cp310-abi3-" in only("dodo_ingestion-*.whl").name
+    # Beside it, for pythons that refuse to import it.
+    assert (package.with_name("dodo_ingestion_pytest") / "__init__.py").exists()
 
 
 def test_the_wheels_carry_the_licences(machine: Machine, installed: Path) -> None:
@@ -69,6 +71,7 @@ def test_the_source_is_all_that_a_build_needs() -> None:
     crates = ["bindings/pyo3", "crates/dodo-ingestion"]
     assert {f"{crate}/{file}" for crate in crates for file in ["Cargo.toml", "src/lib.rs"]} <= names
     python = {"pyproject.toml", "README.md", "src/dodo_ingestion/py.typed"}
+    python.add("src/dodo_ingestion_pytest/__init__.py")
     assert python | LICENCES | {"Cargo.toml", "Cargo.lock", "PKG-INFO"} <= names
     assert not {name for name in names if name.endswith((".so", ".pyc")) or "xtask" in name}
 
