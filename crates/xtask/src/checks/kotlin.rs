@@ -11,7 +11,7 @@ pub(super) const PART: Part = Part {
     steps: &[Step {
         id: "kotlin/test",
         about: "mvn test",
-        needs: &["rust/test-build"],
+        needs: &["rust/programs"],
         lane: Lane::Tools,
         runner: Some(Runner::Surefire),
         run: |job| {

@@ -46,14 +46,19 @@ pub(super) const PART: Part = Part {
         },
         Step {
             id: "rust/test-build",
-            about: "the tests and the other programs are compiled",
+            about: "the tests are compiled",
             needs: &["rust/build"],
             lane: Lane::Cargo,
             runner: None,
-            run: |job| {
-                test_programs::compile(job, TESTS)?;
-                job.cargo(BUILD)
-            },
+            run: |job| test_programs::compile(job, TESTS),
+        },
+        Step {
+            id: "rust/programs",
+            about: "the other programs: what writes Kotlin's sources, the benches",
+            needs: &["rust/build"],
+            lane: Lane::Cargo,
+            runner: None,
+            run: |job| job.cargo(BUILD),
         },
         Step {
             id: "rust/unit",
