@@ -42,6 +42,8 @@ pub(crate) enum Fault {
     IgnoreTheRoom,
     /// A refusal of everything is taken for that of many customers.
     NeverSystemic,
+    /// While everything is refused, records of the same two groups are tried again and again.
+    ProbeTwoGroups,
     /// Two records with one id go into one request.
     OneIdTwice,
     /// A record is accepted before it is synced.

@@ -47,7 +47,7 @@ pub(crate) struct Bounds {
     pub(crate) per_minute: usize,
     pub(crate) per_second: usize,
     pub(crate) disk_bytes: u64,
-    /// Whether there is room for the dead letters of all that is refused.
+    /// Whether all that is refused is set aside in the end: there is room, and somebody else is taken.
     pub(crate) letters_fit: bool,
 }
 
@@ -131,10 +131,12 @@ impl Oracle {
         self.calls.iter().filter(|call| call.billed_as.is_some()).count() as u64
     }
 
-    /// The customers of whom calls were set aside by themselves.
+    /// The customers of whom calls were set aside by themselves that the server takes.
     pub(crate) fn customers_set_aside(&self) -> BTreeSet<String> {
         let alone = self.dead.keys().filter(|number| !self.by_group.contains(number));
-        alone.map(|number| self.calls[*number as usize].data["customer_id"].to_string()).collect()
+        let calls = alone.map(|number| &self.calls[*number as usize]);
+        let taken = calls.filter(|call| call.end == End::Billed);
+        taken.map(|call| call.data["customer_id"].to_string()).collect()
     }
 
     /// What is still to be billed or set aside.

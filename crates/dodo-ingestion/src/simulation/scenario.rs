@@ -71,20 +71,26 @@ impl Scenario {
         let config = builder.config(|_| None).expect("a right configuration");
         let few = |rng: &mut Rng, most: f64| if rng.u8(..3) == 0 { rng.f64() * most } else { 0.0 };
         let systemic = plot == Plot::Systemic;
+        let unknown_customers = match plot {
+            Plot::Systemic => [0, 10][rng.usize(..2)],
+            _ => [0, 0, 0, 1, 3][rng.usize(..5)],
+        };
         Self {
             plot,
             bounds: Bounds {
                 per_minute: config.namespace.requests_per_minute as usize,
                 per_second: config.namespace.requests_per_second as usize,
                 disk_bytes: room,
-                letters_fit: plot != Plot::Full,
+                // When only unknown customers are left, that is told from a refusal of everything by
+                // nobody, and their calls are kept.
+                letters_fit: plot != Plot::Full && unknown_customers < 8,
             },
             config,
             processes: rng.u32(1..5),
             trouble_ms: rng.i64(15_000..120_000),
             calm_ms: 8 * 60 * 60_000,
             customers: if systemic { rng.u32(12..40) } else { rng.u32(1..30) },
-            unknown_customers: if systemic { 0 } else { [0, 0, 0, 1, 3][rng.usize(..5)] },
+            unknown_customers,
             poison: if systemic { 0.0 } else { few(rng, 0.01) },
             poison_500: if systemic { 0.0 } else { few(rng, 0.003) },
             own_ids: rng.f64(),

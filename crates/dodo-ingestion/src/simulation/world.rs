@@ -19,9 +19,8 @@ use crate::planted::{Fault, plant};
 
 /// When every run begins: 2026-01-31 12:00 UTC, so that a long one crosses a month.
 const START_MS: i64 = 1_769_860_800_000;
-/// What a run may hold of records, over what each spool's window may.
-const WINDOW_BYTES: usize = 2_500_000;
-const ASIDE_BYTES: usize = 12 << 20;
+/// What a sender may hold of records: what is read ahead and under way, and what waits aside.
+const HELD_BYTES: usize = (10 + 12) << 20;
 const LOOK_MS: i64 = 5_000;
 const CALM_LOOK_MS: i64 = 30_000;
 /// No run has so many events, unless something spins.
@@ -289,7 +288,7 @@ impl World {
         process.next = self.now + sleep + self.rng.i64(0..3);
         let held = process.held();
         let spools = held.spools;
-        if held.bytes > spools * WINDOW_BYTES + ASIDE_BYTES {
+        if held.bytes > HELD_BYTES {
             let text = format!("process {number} holds {} bytes of {spools} spools", held.bytes);
             self.oracle.violations.push(text);
         }
@@ -451,7 +450,7 @@ impl World {
     /// Living processes learn that all of theirs is settled.
     fn look_at_receipts(&mut self) {
         // A call that is kept for good holds up the receipts behind it.
-        if !self.server.options.poisoned_500.is_empty() || self.scenario.plot == Plot::Full {
+        if !self.server.options.poisoned_500.is_empty() || !self.scenario.bounds.letters_fit {
             return;
         }
         let end = self.now + HOUR_MS;
