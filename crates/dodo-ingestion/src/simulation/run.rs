@@ -26,7 +26,6 @@ const FAULTS: &[(Fault, u64)] = &[
     (Fault::SkipTheQuarantine, 36),
     (Fault::IgnoreTheRoom, 90),
     (Fault::NeverSystemic, 105),
-    (Fault::ProbeTwoGroups, 0),
     (Fault::OneIdTwice, 4),
     (Fault::AcceptUnsynced, 104),
     (Fault::AdoptTheLiving, 0),

@@ -71,8 +71,11 @@ impl Scenario {
         let config = builder.config(|_| None).expect("a right configuration");
         let few = |rng: &mut Rng, most: f64| if rng.u8(..3) == 0 { rng.f64() * most } else { 0.0 };
         let systemic = plot == Plot::Systemic;
+        let processes = rng.u32(1..5);
+        let trouble_ms = rng.i64(15_000..120_000);
+        let customers = if systemic { rng.u32(12..40) } else { rng.u32(1..30) };
         let unknown_customers = match plot {
-            Plot::Systemic => [0, 10][rng.usize(..2)],
+            Plot::Systemic => [0, 10][usize::from(customers % 3 == 0)],
             _ => [0, 0, 0, 1, 3][rng.usize(..5)],
         };
         Self {
@@ -86,10 +89,10 @@ impl Scenario {
                 letters_fit: plot != Plot::Full && unknown_customers < 8,
             },
             config,
-            processes: rng.u32(1..5),
-            trouble_ms: rng.i64(15_000..120_000),
+            processes,
+            trouble_ms,
             calm_ms: 8 * 60 * 60_000,
-            customers: if systemic { rng.u32(12..40) } else { rng.u32(1..30) },
+            customers,
             unknown_customers,
             poison: if systemic { 0.0 } else { few(rng, 0.01) },
             poison_500: if systemic { 0.0 } else { few(rng, 0.003) },
