@@ -115,6 +115,19 @@ pub(crate) enum Action {
     Alarm { kind: AlarmKind, message: String },
 }
 
+/// What keeps calls from being taken. None of it loses any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// The API key is refused, with this status.
+    KeyRefused { status: u16 },
+    /// The address is wrong, or something stands between.
+    WrongAddress,
+    /// Several requests failed in a row.
+    Unreachable,
+    /// Calls of many customers were refused and none is taken.
+    Systemic,
+}
+
 /// Why a record is set aside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cause {

@@ -16,7 +16,7 @@ use super::budget::Budget;
 use super::queue::{FULL_BYTES, Item, Queue};
 use super::refusal::{Refusals, Sent, split};
 use super::stamp::{Skew, StampBase};
-use super::{Action, Cause, Input, Meta, RecordRef, RequestBody, SpoolId, Token};
+use super::{Action, Cause, Input, Meta, RecordRef, RequestBody, SpoolId, Token, Trouble};
 use crate::alarm::AlarmKind;
 use crate::clock::{MonoMs, Now, WallMs};
 use crate::config::LatePolicy;
@@ -165,8 +165,8 @@ pub(crate) struct Delivery {
     skew: Skew,
     max_bytes: usize,
     failures: u32,
-    /// Nothing is taken until a key or an address is right.
-    held: bool,
+    /// The last thing that went wrong with all requests, until one is answered as it should.
+    trouble: Option<Trouble>,
     not_before: MonoMs,
     next_token: Token,
     random: fastrand::Rng,
@@ -201,7 +201,7 @@ impl Delivery {
             skew: Skew::default(),
             max_bytes: MAX_REQUEST_BYTES,
             failures: 0,
-            held: false,
+            trouble: None,
             not_before: 0,
             next_token: 0,
             random: fastrand::Rng::with_seed(settings.seed),
@@ -212,6 +212,11 @@ impl Delivery {
 
     pub(crate) fn counts(&self) -> Counts {
         self.counts
+    }
+
+    /// What keeps calls from being taken; nothing while they are.
+    pub(crate) fn trouble(&self) -> Option<Trouble> {
+        self.trouble.or_else(|| self.refusals.is_systemic().then_some(Trouble::Systemic))
     }
 
     /// When the next [`Input::Tick`] is wanted, if nothing else happens.
@@ -237,7 +242,8 @@ impl Delivery {
                 }
             }
             Input::KeyChanged => {
-                if std::mem::take(&mut self.held) {
+                if let Some(Trouble::KeyRefused { .. } | Trouble::WrongAddress) = self.trouble() {
+                    self.trouble = None;
                     self.not_before = 0;
                 }
             }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     Action, AlarmKind, Answer, BACKOFF_BASE_MS, BACKOFF_MAX_MS, Cause, Delivery, ErrorKind,
     FAILURES_TO_TELL, HOLD_MS, HoldReason, Item, LEAST_REQUEST_BYTES, Now, Purpose, Request, Sent,
-    SpoolId, Verdict, cost, judge, split,
+    SpoolId, Trouble, Verdict, cost, judge, split,
 };
 use crate::clock::rfc3339;
 use crate::delivery::queue::Unanswered;
@@ -148,7 +148,7 @@ impl Delivery {
     /// The API answers as it should.
     pub(super) fn works_again(&mut self) {
         self.failures = 0;
-        self.held = false;
+        self.trouble = None;
         self.not_before = 0;
     }
 
@@ -159,15 +159,17 @@ impl Delivery {
         now: Now,
         actions: &mut Vec<Action>,
     ) {
-        let (kind, what) = match why {
-            HoldReason::Authentication => (AlarmKind::Authentication, "the API key"),
-            HoldReason::Address => (AlarmKind::Address, "the address"),
+        let (trouble, kind, what) = match why {
+            HoldReason::Authentication { status } => {
+                (Trouble::KeyRefused { status }, AlarmKind::Authentication, "the API key")
+            }
+            HoldReason::Address => (Trouble::WrongAddress, AlarmKind::Address, "the address"),
         };
         let message = format!(
             "{what} is not accepted; calls are kept and it is tried again every minute: {words}"
         );
         actions.push(Action::Alarm { kind, message });
-        self.held = true;
+        self.trouble = Some(trouble);
         self.not_before = now.mono + HOLD_MS;
     }
 
@@ -210,6 +212,7 @@ impl Delivery {
         let bound = BACKOFF_BASE_MS.saturating_mul(1 << self.failures.min(16)).min(BACKOFF_MAX_MS);
         self.not_before = now.mono + at_least_ms.max(self.random.u64(..=bound));
         if self.failures >= FAILURES_TO_TELL {
+            self.trouble = Some(Trouble::Unreachable);
             let message = format!(
                 "{} requests failed in a row; calls are kept and tried again: {words}",
                 self.failures

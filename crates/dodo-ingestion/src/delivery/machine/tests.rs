@@ -303,6 +303,30 @@ fn an_answer_to_another_request_is_ignored() {
     assert_eq!((world.settled.len(), world.aside.len()), (1_000, 0));
 }
 
+#[test]
+fn trouble_is_told_until_calls_are_taken_again() {
+    let mut world = World::new(LatePolicy::Restamp);
+    world.append(1);
+    world.pass(1_000);
+    assert_eq!(world.delivery.trouble(), None);
+    world.answer(response(403, ""));
+    assert_eq!(world.delivery.trouble(), Some(Trouble::KeyRefused { status: 403 }));
+    wait_for_request(&mut world);
+    world.answer(response(404, "not here"));
+    assert_eq!(world.delivery.trouble(), Some(Trouble::WrongAddress));
+    for _ in 0..3 {
+        wait_for_request(&mut world);
+        world.answer(lost());
+    }
+    assert_eq!(world.delivery.trouble(), Some(Trouble::Unreachable));
+    wait_for_request(&mut world);
+    world.answer(response(401, ""));
+    world.handle(Input::KeyChanged);
+    assert_eq!(world.delivery.trouble(), None, "nothing is known of the new key");
+    world.answer(ok());
+    assert_eq!((world.settled.len(), world.delivery.trouble()), (1, None));
+}
+
 /// Answers every request by the groups it holds, until all is done or so many requests were made.
 fn run(world: &mut World, requests: usize, bad_group: impl Fn(u32) -> bool) {
     let mut answered = world.sent.len() - usize::from(world.delivery.under_way.is_some());
@@ -388,6 +412,7 @@ fn a_systemic_refusal_sets_eight_calls_aside_and_then_waits() {
     run(&mut world, 200, |_| true);
     assert_eq!((world.settled.len(), world.aside.len()), (0, 8));
     assert!(world.alarms.contains(&AlarmKind::Systemic));
+    assert_eq!(world.delivery.trouble(), Some(Trouble::Systemic));
     let probes: Vec<_> = world.sent.iter().rev().take(20).map(|(_, seqs)| seqs.clone()).collect();
     assert!(probes.iter().all(|seqs| seqs.len() == 1));
     let groups: std::collections::BTreeSet<_> =
@@ -395,6 +420,7 @@ fn a_systemic_refusal_sets_eight_calls_aside_and_then_waits() {
     assert!(groups.len() > 1, "one bad customer cannot stop the probing");
     run(&mut world, 400, |_| false);
     assert!(world.alarms.contains(&AlarmKind::Resumed));
+    assert_eq!(world.delivery.trouble(), None);
     assert_eq!((world.settled.len(), world.aside.len()), (1_492, 8));
 }
 
