@@ -26,7 +26,13 @@ from urllib.parse import urlencode
 
 from dodo_ingestion._dodometer import find_dodometer
 from dodo_ingestion._native import Ingestion
-from dodo_ingestion.errors import ClosedError, IngestionError, IngestionTimeoutError
+from dodo_ingestion.errors import (
+    AuthenticationError,
+    ClosedError,
+    IngestionError,
+    IngestionTimeoutError,
+    NetworkError,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -155,7 +161,9 @@ class Meter:
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         until = time.monotonic() + seconds
         for client in self._clients:
-            with contextlib.suppress(IngestionTimeoutError, ClosedError):
+            with contextlib.suppress(
+                IngestionTimeoutError, AuthenticationError, NetworkError, ClosedError
+            ):
                 client.flush(timeout=max(until - time.monotonic(), 0.001))
         query: dict[str, Any] = {f"metadata.{key}": _text(value) for key, value in metadata.items()}
         query |= {"customer_id": customer, "event_name": event_name}
