@@ -113,7 +113,7 @@ mod tests {
         second
             .shared
             .alarms
-            .add_callback(Arc::new(move |alarm| sink.lock().unwrap().push(alarm.kind)));
+            .add_callback(0, Arc::new(move |alarm| sink.lock().unwrap().push(alarm.kind)));
         first.serve(at(1_000));
         Two { machine, first, second, told }
     }
