@@ -75,6 +75,13 @@ alarm_kinds! {
     Abandoned = "abandoned",
 }
 
+impl AlarmKind {
+    /// Whether no call is billed while it lasts.
+    pub(crate) fn holds_up_delivery(self) -> bool {
+        matches!(self, Self::Authentication | Self::Address | Self::Unreachable | Self::Systemic)
+    }
+}
+
 /// Something that an operator should hear of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -167,7 +174,7 @@ impl Alarms {
 }
 
 /// On one line, and bounded.
-fn bounded(message: &str) -> String {
+pub(crate) fn bounded(message: &str) -> String {
     on_one_line(message).take(MAX_MESSAGE_CHARS).collect()
 }
 

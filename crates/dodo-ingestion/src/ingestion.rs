@@ -199,11 +199,13 @@ impl Ingestion {
     }
 
     /// Makes everything accepted by this process on this account due, and waits until all of it is
-    /// billed or set aside. `None` waits for [`DEFAULT_FLUSH_TIMEOUT`]. Needs no particular executor.
+    /// billed or set aside. Where the spool is full, calls are waited for and due in their own time.
+    /// `None` waits for [`DEFAULT_FLUSH_TIMEOUT`]. Needs no particular executor.
     ///
     /// # Errors
     /// When the time was over first, `authentication` where the API refuses the key, `network` where it
-    /// cannot be reached, `timeout` else: the calls stay spooled. `storage` when the disk loses them, `closed` when the host closed the files of the spool meanwhile.
+    /// cannot be reached, `timeout` else: the calls stay spooled. `storage` when the disk loses them,
+    /// `closed` when the host closed the files of the spool meanwhile.
     pub async fn flush(&self, timeout: impl Into<Option<Duration>>) -> Result<()> {
         let timeout = timeout.into().unwrap_or(DEFAULT_FLUSH_TIMEOUT);
         let Some((shared, seq)) = self.begin_flush()? else { return Ok(()) };

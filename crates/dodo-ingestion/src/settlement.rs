@@ -37,8 +37,8 @@ struct State {
     longest: u64,
     /// Whatever is below it and not among the rejections may have been one that was forgotten.
     forgotten_below: Seq,
-    /// What keeps calls from being billed, as the sender says.
-    trouble: Option<Trouble>,
+    /// What keeps calls from being billed, as the sender says; in its words, where it is this process.
+    trouble: Option<(Trouble, Option<String>)>,
     /// Flush records that are not settled: they are no calls.
     flushes: VecDeque<Seq>,
 }
@@ -132,26 +132,33 @@ impl Settlement {
         }
     }
 
-    pub(crate) fn set_trouble(&self, trouble: Option<Trouble>) {
-        self.state().trouble = trouble;
+    pub(crate) fn set_trouble(&self, trouble: Option<Trouble>, words: Option<&str>) {
+        self.state().trouble = trouble.map(|trouble| (trouble, words.map(str::to_owned)));
     }
 
     /// The error of a wait whose time was over, for what keeps calls from being billed.
     pub(crate) fn overdue(&self, message: &str) -> Error {
-        let (kind, status, why) = match self.state().trouble {
-            None => return Error::new(ErrorKind::Timeout, message),
-            Some(Trouble::KeyRefused { status }) => {
-                (ErrorKind::Authentication, Some(status), "the billing API refuses the API key")
+        let Some((trouble, words)) = self.state().trouble.clone() else {
+            return Error::new(ErrorKind::Timeout, message);
+        };
+        let (kind, why) = match trouble {
+            Trouble::KeyRefused { .. } => {
+                (ErrorKind::Authentication, "the billing API refuses the API key")
             }
-            Some(Trouble::WrongAddress) => {
-                let why = "base_url is not the billing API's, or something stands between";
-                (ErrorKind::Network, None, why)
-            }
-            Some(Trouble::Unreachable) => (ErrorKind::Network, None, "requests fail in a row"),
-            Some(Trouble::Systemic) => {
-                (ErrorKind::Timeout, None, "the billing API refuses calls of many customers")
+            Trouble::WrongAddress => (
+                ErrorKind::Network,
+                "base_url is not the billing API's, or something stands between",
+            ),
+            Trouble::Unreachable => (ErrorKind::Network, "requests fail in a row"),
+            Trouble::Systemic => {
+                (ErrorKind::Timeout, "the billing API refuses calls of many customers")
             }
         };
+        let status = match trouble {
+            Trouble::KeyRefused { status } => Some(status),
+            _ => None,
+        };
+        let why = words.as_deref().unwrap_or(why);
         Error::new(kind, format!("{message}: {why}")).with_status(status)
     }
 
@@ -308,7 +315,7 @@ mod tests {
     fn a_wait_that_took_too_long_says_what_keeps_calls_from_being_billed() {
         let settlement = Settlement::default();
         let overdue = |trouble| {
-            settlement.set_trouble(trouble);
+            settlement.set_trouble(trouble, None);
             let error = settlement.overdue("after 5s 2 calls stay spooled");
             assert!(error.message().starts_with("after 5s 2 calls stay spooled"));
             (error.kind(), error.status())
@@ -319,6 +326,8 @@ mod tests {
         assert_eq!(overdue(Some(Trouble::Unreachable)), (ErrorKind::Network, None));
         assert_eq!(overdue(Some(Trouble::Systemic)), (ErrorKind::Timeout, None));
         assert_eq!(overdue(None), (ErrorKind::Timeout, None));
+        settlement.set_trouble(refused, Some("no such key"));
+        assert_eq!(settlement.overdue("late").message(), "late: no such key");
     }
 
     /// Nothing ticks here: a wake-up that is lost is a deadline that passes.

@@ -14,7 +14,7 @@ use turns::LeftOut;
 
 use super::records::meta;
 use super::trouble;
-use crate::alarm::AlarmKind;
+use crate::alarm::{AlarmKind, bounded};
 use crate::clock::{MINUTE_MS, MonoMs, Now};
 use crate::config::{ApiKey, Durability};
 use crate::delivery::{
@@ -71,6 +71,8 @@ pub(crate) struct Sender {
     met_newer: bool,
     /// When the lock is given up for a moment if it is.
     yield_at: MonoMs,
+    /// What delivery said last of what holds it up.
+    trouble: Option<String>,
     /// Since when the key has been refused.
     refused_since: Option<MonoMs>,
 }
@@ -132,6 +134,7 @@ impl Sender {
             next_scan: 0,
             used_bytes: 0,
             met_newer: false,
+            trouble: None,
             refused_since: None,
             yield_at: if yielded { now.mono + YIELD_MS } else { now.mono },
             shared,
@@ -297,7 +300,7 @@ impl Sender {
         add(&counters.retries, counts.retries - before.retries);
         add(&counters.restamped, counts.restamped - before.restamped);
         let trouble = self.delivery.trouble();
-        self.shared.settlement.set_trouble(trouble);
+        self.shared.settlement.set_trouble(trouble, self.trouble.as_deref());
         self.refused_since = match trouble {
             Some(Trouble::KeyRefused { .. }) => self.refused_since.or(Some(now.mono)),
             _ => None,
@@ -344,6 +347,9 @@ impl Sender {
             }
             Action::Alarm { kind, message } => {
                 self.alarm(kind, &message, now);
+                if kind.holds_up_delivery() {
+                    self.trouble = Some(bounded(&message));
+                }
                 None
             }
         }

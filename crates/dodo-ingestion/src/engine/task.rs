@@ -180,7 +180,7 @@ impl Task {
     fn watch_sender(&mut self, now: Now) {
         // Without a beat there is no sender yet, and an election to come.
         let Ok(beat) = self.namespace.last_beat() else { return };
-        self.shared.settlement.set_trouble(trouble::from_code(beat.trouble));
+        self.shared.settlement.set_trouble(trouble::from_code(beat.trouble), None);
         if self.last_beat.1 == 0 || beat.count != self.last_beat.0 {
             self.last_beat = (beat.count, now.mono.max(1));
         } else if now.mono - self.last_beat.1 >= STALLED_MS {

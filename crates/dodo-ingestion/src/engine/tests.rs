@@ -178,7 +178,9 @@ fn spools_whose_calls_are_not_taken_take_turns_as_well_and_that_is_told() {
     sender.serve(at(0));
     let start = |_| Process::start(dir.path(), &server, at(0), &[]);
     let mut others: Vec<Process> = (0..20).map(start).collect();
-    others.iter().for_each(|other| _ = other.track(at(0)));
+    for other in &others {
+        other.track(at(0));
+    }
     server.go_away(true);
     (0..200_000).step_by(500).for_each(|mono| sender.serve(at(mono)));
     assert!(sender.was_told_of(AlarmKind::Crowded));

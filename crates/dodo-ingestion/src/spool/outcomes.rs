@@ -188,6 +188,19 @@ mod tests {
     }
 
     #[test]
+    fn all_outcomes_are_read_however_many_there_are() {
+        let disk = MemoryDisk::default();
+        let path = Path::new("outcomes");
+        let message = "the API's words ".repeat(100);
+        let outcome =
+            |seq| Rejection { message: message.clone(), ..Rejection::lost(&(seq..seq + 1)) };
+        let outcomes: Vec<Rejection> = (0..3_000).map(outcome).collect();
+        append(&disk, path, &outcomes).unwrap();
+        assert!(disk.open(path, Open::Read).unwrap().len().unwrap() > 4 << 20);
+        assert_eq!(read(&disk, path).unwrap(), outcomes);
+    }
+
+    #[test]
     fn dead_letters_of_one_spool_are_found_among_many() {
         let disk = MemoryDisk::default();
         let path = Path::new("dead-letters.jsonl");

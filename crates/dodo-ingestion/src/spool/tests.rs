@@ -6,6 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::format::{RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES};
+use super::group_commit::GroupCommit;
 use super::reader::{Found, Reader, segment_name, segments};
 use super::*;
 use crate::disk::{Disk, MemoryDisk, Open, SystemDisk};
@@ -353,6 +354,25 @@ fn an_unfinished_spool_is_removed_only_when_its_maker_is_dead() {
     drop(owner);
     namespace.remove_unfinished().unwrap();
     assert!(!unfinished.exists());
+    // Its maker died before it made anything in it.
+    SystemDisk.create_dir_all(&unfinished).unwrap();
+    namespace.remove_unfinished().unwrap();
+    assert!(!unfinished.exists());
+}
+
+#[test]
+fn of_many_failed_syncs_none_is_forgotten() {
+    let commit = GroupCommit::default();
+    let sync = |seq| {
+        let failed = seq % 2 == 0;
+        let result = if failed { Err(std::io::ErrorKind::Other.into()) } else { Ok(()) };
+        commit.wait_for(seq, || (seq + 1, result)).is_err()
+    };
+    for seq in 0..1_000 {
+        assert_eq!(sync(seq), seq % 2 == 0);
+    }
+    assert!((0..1_000).step_by(2).all(sync), "also for who asks late");
+    assert!(!sync(999));
 }
 
 #[test]

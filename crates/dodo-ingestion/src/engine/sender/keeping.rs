@@ -121,7 +121,9 @@ impl Sender {
             for (spool, rejections) in outcomes {
                 let seqs: Vec<Seq> = rejections.iter().map(|rejection| rejection.seq).collect();
                 self.note_outcomes(spool, rejections, now);
-                seqs.into_iter().for_each(|seq| self.settle(spool, seq));
+                for seq in seqs {
+                    self.settle(spool, seq);
+                }
             }
         }
         done
