@@ -197,6 +197,9 @@ impl Serialize for Metadata {
 }
 
 #[cfg(test)]
+mod differential;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
