@@ -60,12 +60,12 @@ impl Scenario {
             Plot::Full => megabyte,
             _ => *rng.choice(&[4 * megabyte, 16 * megabyte, 64 * megabyte]).unwrap_or(&megabyte),
         };
-        // Whoever is set aside because of age may be billed; the oracle has no word for it.
+        let late = if rng.u8(..4) == 0 { LatePolicy::DeadLetter } else { LatePolicy::Restamp };
         let mut builder = Builder::new()
             .api_key(KEYS[0])
             .event_name("api_call")
             .durability(durability)
-            .late(LatePolicy::Restamp)
+            .late(late)
             .max_spool_bytes(room);
         builder = builder.base_url("http://127.0.0.1:1").account("a");
         let config = builder.config(|_| None).expect("a right configuration");
@@ -78,6 +78,7 @@ impl Scenario {
                 per_second: config.namespace.requests_per_second as usize,
                 disk_bytes: room,
                 letters_fit: plot != Plot::Full,
+                late_is_set_aside: late == LatePolicy::DeadLetter,
             },
             config,
             processes: rng.u32(1..5),
