@@ -56,6 +56,8 @@ impl World {
         match process.shared.accept(call.event().into(), "api_call", delay, now) {
             Ok((id, seq)) => {
                 self.oracle.accepted(number);
+                let spool = process.shared.writer.dir();
+                self.oracle.excuse_headless(&self.machine, &spool, number);
                 process.receipts.push_back((seq, number));
                 process.next = process.next.min(self.now + delay.as_millis() as i64);
                 self.note("", || format!("call {number} accepted as {id}"));

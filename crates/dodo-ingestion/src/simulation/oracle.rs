@@ -62,6 +62,8 @@ pub(crate) struct Oracle {
     again: BTreeSet<Number>,
     /// Damaged on the disk, and where.
     damaged: BTreeMap<Number, PathBuf>,
+    /// Segments whose header was damaged.
+    headless: BTreeSet<PathBuf>,
     /// Set aside, and whether for certain.
     dead: BTreeMap<Number, bool>,
     /// Set aside with others of their customer.
@@ -85,6 +87,7 @@ impl Oracle {
             open: BTreeSet::new(),
             again: BTreeSet::new(),
             damaged: BTreeMap::new(),
+            headless: BTreeSet::new(),
             dead: BTreeMap::new(),
             by_group: BTreeSet::new(),
             late: BTreeSet::new(),

@@ -18,6 +18,9 @@ impl Oracle {
     pub(crate) fn excuse_damage(&mut self, path: &Path, before: &[u8], range: &Range<u64>) {
         let range = range.start as usize..range.end as usize;
         let header = range.start < SEGMENT_HEADER;
+        if header {
+            self.headless.insert(path.to_owned());
+        }
         for (_, record) in records(before) {
             if header || (record.start < range.end && record.end > range.start) {
                 for number in numbers(&before[record]) {
@@ -26,6 +29,21 @@ impl Oracle {
                     self.damaged.insert(number, path.to_owned());
                 }
             }
+        }
+    }
+
+    /// What was accepted into a segment without a right header, until its owner sees that, is damaged with it.
+    pub(crate) fn excuse_headless(&mut self, machine: &Machine, spool: &Path, number: Number) {
+        if !self.headless.iter().any(|path| path.starts_with(spool)) {
+            return;
+        }
+        let is_segment = |path: &PathBuf| path.to_string_lossy().contains("/segment-");
+        let paths = machine.paths().into_iter();
+        let last = paths.filter(|path| path.starts_with(spool) && is_segment(path)).max();
+        if let Some(path) = last.filter(|path| self.headless.contains(path)) {
+            self.open.remove(&number);
+            self.calls[number as usize].excused = true;
+            self.damaged.insert(number, path);
         }
     }
 
