@@ -264,7 +264,7 @@ def test_a_server_that_is_dead_takes_no_time_of_the_others_at_the_end(
     )
     assert done.returncode == 0
     assert len(host.meter.events("cus_1")) == 5
-    lost = "5 calls are not billed yet and are lost with this process"
+    lost = "5 calls are not billed yet and are lost when this process ends"
     assert (done.stderr.count("at exit: "), done.stderr.count(lost)) == (1, 1)
 
 

@@ -114,6 +114,8 @@ impl Ingestion {
     ///
     /// Raises:
     ///     IngestionTimeoutError: The time was over first. The calls stay spooled.
+    ///     AuthenticationError: The same, and the API refuses the key.
+    ///     NetworkError: The same, and the API cannot be reached.
     ///     StorageError: The disk failed.
     ///     ClosedError: The client is closed.
     #[pyo3(signature = (timeout=None))]
@@ -131,7 +133,7 @@ impl Ingestion {
         awaited(py, self.flushing(timeout)?)
     }
 
-    /// Flush, and let go. No call is accepted from now on; what is not billed in time stays spooled for the
+    /// Flush, and let go. Calls that come meanwhile are accepted; what is not billed in time stays spooled for the
     /// next process of the account. Closing twice is no error.
     ///
     /// Arguments and exceptions are those of `flush`; the client is closed also if one is raised.

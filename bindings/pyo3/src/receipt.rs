@@ -39,6 +39,8 @@ impl Receipt {
     /// Raises:
     ///     RejectedError, TooLargeError: The API refused the call, in its words.
     ///     IngestionTimeoutError: The time was over first.
+    ///     AuthenticationError: The same, and the API refuses the key.
+    ///     NetworkError: The same, and the API cannot be reached.
     ///     ClosedError: The client was closed first.
     #[pyo3(signature = (timeout=None))]
     fn delivered<'py>(

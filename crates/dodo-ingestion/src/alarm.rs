@@ -1,12 +1,12 @@
 //! Alarms: what an operator should hear of. Logged, counted, rate-limited, and handed to the host.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::clock::MonoMs;
-use crate::error::one_line;
+use crate::error::on_one_line;
 
 /// The same kind is told again after this; what comes between is counted.
 const REPEAT_MS: MonoMs = 60_000;
@@ -67,6 +67,8 @@ alarm_kinds! {
     NewerFormat = "newer_format",
     /// The process that delivers for all of this account shows no sign of life. Calls are kept.
     SenderStalled = "sender_stalled",
+    /// More processes have calls waiting than are served at a time. Calls are kept.
+    Crowded = "crowded",
     /// Another process of this account has another key or other settings.
     SettingsDiffer = "settings_differ",
     /// Calls of another account wait, and no process of that account runs.
@@ -74,16 +76,9 @@ alarm_kinds! {
 }
 
 impl AlarmKind {
-    fn holds_up_delivery(self) -> bool {
-        matches!(
-            self,
-            Self::Authentication
-                | Self::Address
-                | Self::Unreachable
-                | Self::Storage
-                | Self::Systemic
-                | Self::SenderStalled
-        )
+    /// Whether no call is billed while it lasts.
+    pub(crate) fn holds_up_delivery(self) -> bool {
+        matches!(self, Self::Authentication | Self::Address | Self::Unreachable | Self::Systemic)
     }
 }
 
@@ -116,8 +111,8 @@ pub(crate) type AlarmCallback = Arc<dyn Fn(&Alarm) + Send + Sync>;
 pub(crate) struct Alarms {
     raised: AtomicU64,
     by_kind: Mutex<HashMap<AlarmKind, Repetition>>,
-    callbacks: Mutex<Vec<AlarmCallback>>,
-    latest_trouble: Mutex<Option<String>>,
+    /// By the number of their client.
+    callbacks: Mutex<BTreeMap<u64, AlarmCallback>>,
 }
 
 #[derive(Default)]
@@ -133,8 +128,19 @@ impl fmt::Debug for Alarms {
 }
 
 impl Alarms {
-    pub(crate) fn add_callback(&self, callback: AlarmCallback) {
-        self.callbacks.lock().unwrap_or_else(PoisonError::into_inner).push(callback);
+    fn callbacks(&self) -> MutexGuard<'_, BTreeMap<u64, AlarmCallback>> {
+        self.callbacks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells a client of what is raised from now on.
+    pub(crate) fn add_callback(&self, client: u64, callback: AlarmCallback) {
+        self.callbacks().insert(client, callback);
+    }
+
+    pub(crate) fn remove_callback(&self, client: u64) {
+        // A callback is the host's: it is dropped where nothing is locked.
+        let removed = self.callbacks().remove(&client);
+        drop(removed);
     }
 
     /// How many were raised, repetitions included.
@@ -142,17 +148,8 @@ impl Alarms {
         self.raised.load(Ordering::Relaxed)
     }
 
-    /// What most recently kept calls from being billed.
-    pub(crate) fn latest_trouble(&self) -> Option<String> {
-        self.latest_trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
     pub(crate) fn raise(&self, kind: AlarmKind, message: &str, now: MonoMs) {
         self.raised.fetch_add(1, Ordering::Relaxed);
-        if kind.holds_up_delivery() {
-            let mut latest = self.latest_trouble.lock().unwrap_or_else(PoisonError::into_inner);
-            *latest = Some(bounded(message));
-        }
         let occurrences = {
             let mut by_kind = self.by_kind.lock().unwrap_or_else(PoisonError::into_inner);
             let repetition = by_kind.entry(kind).or_default();
@@ -165,7 +162,7 @@ impl Alarms {
         };
         let alarm = Alarm { kind, message: bounded(message), occurrences };
         tracing::warn!(target: "dodo_ingestion", kind = kind.as_str(), "{alarm}");
-        let callbacks = self.callbacks.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let callbacks: Vec<AlarmCallback> = self.callbacks().values().cloned().collect();
         for callback in callbacks {
             // A callback that panics is the host's own; delivery goes on.
             let called = std::panic::AssertUnwindSafe(|| callback(&alarm));
@@ -177,8 +174,8 @@ impl Alarms {
 }
 
 /// On one line, and bounded.
-fn bounded(message: &str) -> String {
-    one_line(&message.chars().take(MAX_MESSAGE_CHARS).collect::<String>())
+pub(crate) fn bounded(message: &str) -> String {
+    on_one_line(message).take(MAX_MESSAGE_CHARS).collect()
 }
 
 #[cfg(test)]
@@ -190,8 +187,8 @@ mod tests {
         let told: Arc<Mutex<Vec<Alarm>>> = Arc::default();
         let alarms = Alarms::default();
         let sink = told.clone();
-        alarms.add_callback(Arc::new(|_| panic!("the host's own")));
-        alarms.add_callback(Arc::new(move |alarm| sink.lock().unwrap().push(alarm.clone())));
+        alarms.add_callback(0, Arc::new(|_| panic!("the host's own")));
+        alarms.add_callback(1, Arc::new(move |alarm| sink.lock().unwrap().push(alarm.clone())));
         for now in [0, 1, 59_999, 60_000] {
             alarms.raise(AlarmKind::Overflow, "full\nof\u{1b}it", now);
         }
@@ -204,5 +201,12 @@ mod tests {
         );
         assert_eq!(told[0].message, "full\\nof\\u{1b}it");
         assert_eq!(alarms.raised(), 5);
+    }
+
+    #[test]
+    fn a_message_is_one_line_of_a_bounded_length_whatever_it_quotes() {
+        assert_eq!(bounded("a\u{2028}b\u{202e}c\td"), "a\\u{2028}b\\u{202e}c\\td");
+        assert_eq!(bounded(&"\u{1}".repeat(600)).chars().count(), MAX_MESSAGE_CHARS);
+        assert_eq!(bounded("Grüße, 日本"), "Grüße, 日本");
     }
 }

@@ -69,6 +69,20 @@ struct Pending {
     oldest: Option<Instant>,
 }
 
+impl Pending {
+    /// A call was not accepted after all: the one that filled the batch, if it took it.
+    fn give_back(&mut self, taken: Option<Self>) {
+        if let Some(taken) = taken {
+            self.count += taken.count;
+            self.oldest = taken.oldest;
+        }
+        self.count = self.count.saturating_sub(1);
+        if self.count == 0 {
+            self.oldest = None;
+        }
+    }
+}
+
 impl Inner {
     fn pending(&self) -> MutexGuard<'_, Pending> {
         let pending = self.pending.get_or_init(Mutex::default);
@@ -95,7 +109,7 @@ impl Batch {
     /// As [`Ingestion::track`]; an invalid call is also counted and alarmed.
     pub fn add(&self, event: impl Into<Event>) -> Result<()> {
         let Inner { ingestion, config, .. } = &*self.0;
-        let fills = {
+        let taken = {
             let mut pending = self.0.pending();
             let now = Instant::now();
             let due = pending.oldest.is_some_and(|oldest| now - oldest >= config.flush_interval);
@@ -103,15 +117,13 @@ impl Batch {
                 *pending = Pending { count: 0, oldest: Some(now) };
             }
             pending.count += 1;
-            let fills = pending.count >= config.max_size;
-            if fills {
-                *pending = Pending::default();
-            }
-            fills
+            // The call that fills it makes all of them due.
+            (pending.count >= config.max_size).then(|| std::mem::take(&mut *pending))
         };
-        let delay = if fills { Duration::ZERO } else { config.flush_interval };
+        let delay = if taken.is_some() { Duration::ZERO } else { config.flush_interval };
         let accepted = ingestion.accept(event.into(), delay);
         accepted.map(drop).inspect_err(|error| {
+            self.0.pending().give_back(taken);
             if error.kind() == ErrorKind::Validation {
                 ingestion.alarm_invalid(error.message());
             }

@@ -22,27 +22,17 @@ pub(crate) struct Now {
     pub(crate) mono: MonoMs,
 }
 
-/// Where the engine and the track verbs get the time.
-pub(crate) trait Clock: Send + Sync + 'static {
-    fn now(&self) -> Now;
-}
-
-/// The machine's clocks.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct SystemClock;
-
 fn epoch() -> Instant {
     static EPOCH: PerProcess<Instant> = PerProcess::new();
     *EPOCH.get_or_init(Instant::now)
 }
 
-impl Clock for SystemClock {
-    fn now(&self) -> Now {
-        Now { wall: wall_ms(SystemTime::now()), mono: epoch().elapsed().as_millis() as MonoMs }
-    }
+/// What the machine's clocks read.
+pub(crate) fn now() -> Now {
+    Now { wall: wall_ms(SystemTime::now()), mono: epoch().elapsed().as_millis() as MonoMs }
 }
 
-/// The instant at which [`SystemClock`]'s monotonic clock reads `mono`.
+/// The instant at which [`now`]'s monotonic clock reads `mono`.
 pub(crate) fn instant_at(mono: MonoMs) -> Instant {
     let far = Duration::from_secs(24 * 60 * 60);
     epoch() + Duration::from_millis(mono).min(epoch().elapsed() + far)

@@ -22,6 +22,7 @@ mod budget;
 mod machine;
 mod queue;
 mod refusal;
+mod size;
 mod stamp;
 
 pub(crate) use answer::{Answer, Failure, Response, ResponseHeaders};
@@ -115,6 +116,19 @@ pub(crate) enum Action {
     Alarm { kind: AlarmKind, message: String },
 }
 
+/// What keeps calls from being taken. None of it loses any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// The API key is refused, with this status.
+    KeyRefused { status: u16 },
+    /// The address is wrong, or something stands between.
+    WrongAddress,
+    /// Several requests failed in a row.
+    Unreachable,
+    /// Calls of many customers were refused and none is taken.
+    Systemic,
+}
+
 /// Why a record is set aside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cause {
@@ -126,4 +140,12 @@ pub(crate) struct Cause {
     pub(crate) uncertain: bool,
     /// It was refused together with others of its customer, after some had been refused alone.
     pub(crate) by_group: bool,
+}
+
+impl Cause {
+    /// Of a record alone; how often it was sent is added when it is set aside.
+    fn new(kind: ErrorKind, status: Option<u16>, message: &str) -> Self {
+        let message = message.to_owned();
+        Self { kind, status, message, attempts: 0, uncertain: false, by_group: false }
+    }
 }

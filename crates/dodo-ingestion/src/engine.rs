@@ -13,6 +13,9 @@ mod records;
 mod registry;
 mod sender;
 mod task;
+#[cfg(test)]
+mod tests;
+mod trouble;
 mod watch;
 
 pub(crate) use registry::{is_in_memory, open};
@@ -33,7 +36,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 
 use crate::alarm::AlarmKind;
-use crate::clock::{Clock as _, SystemClock};
+use crate::clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::{self, PerProcess};
 use crate::shared::Shared;
@@ -186,7 +189,7 @@ impl Job {
 async fn supervise(shared: Arc<Shared>, namespace: Namespace) {
     while !ends(task::run(shared.clone(), namespace.clone())).await {
         let message = "delivery stopped unexpectedly and begins anew; please report this";
-        shared.alarms.raise(AlarmKind::Storage, message, SystemClock.now().mono);
+        shared.alarms.raise(AlarmKind::Storage, message, clock::now().mono);
         tokio::time::sleep(RESTART_PAUSE).await;
     }
     shared.settlement.end();

@@ -45,7 +45,8 @@ error_kinds! {
     Timeout = "timeout",
     /// The billing API could not be reached, or answered what it never answers.
     Network = "network",
-    /// The client was closed. Nothing was accepted.
+    /// The client was closed. What is handed over after that is not accepted; a call that was accepted
+    /// before stays spooled, and the next sender delivers it.
     Closed = "closed",
 }
 
@@ -150,20 +151,36 @@ impl Error {
     }
 
     /// Whether the call may be billed though this error was returned: the record was written, but
-    /// could not be synced, or a request went unanswered before the call was given up. A caller
-    /// that tries again should pass the same `event_id`.
+    /// could not be synced, or a request went unanswered before the call was given up, or the call
+    /// stays spooled. A caller that tries again should pass the same `event_id`.
     pub fn may_be_billed(&self) -> bool {
         self.0.may_be_billed
     }
 }
 
-/// Control characters escaped: another's text cannot forge a line of a log.
+/// Characters that break a line or turn its direction escaped: another's text cannot forge a line of a
+/// log.
 pub(crate) fn one_line(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
-    }
-    line
+    on_one_line(text).collect()
+}
+
+/// The same, character by character.
+pub(crate) fn on_one_line(text: &str) -> impl Iterator<Item = char> {
+    text.chars().flat_map(|c| {
+        let (escaped, plain) = match c {
+            c if c.is_control() => (Some(c.escape_default()), None),
+            // Separators of lines and paragraphs, and what turns the direction of text.
+            '\u{2028}'
+            | '\u{2029}'
+            | '\u{61c}'
+            | '\u{200e}'
+            | '\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2066}'..='\u{2069}' => (Some(c.escape_default()), None),
+            c => (None, Some(c)),
+        };
+        escaped.into_iter().flatten().chain(plain)
+    })
 }
 
 impl fmt::Display for Error {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::alarm::{AlarmCallback, AlarmKind};
 use crate::batch::{Batch, BatchConfig};
-use crate::clock::{Clock as _, SystemClock};
+use crate::clock;
 use crate::config::{Builder, Config, Environment, TimeUnit};
 use crate::engine;
 use crate::error::{Error, ErrorKind, Result};
@@ -15,7 +15,7 @@ use crate::event::{ApiCall, Event, ObjectStorage, StreamBytes, TimeRange};
 use crate::process::PerProcess;
 use crate::receipt::Receipt;
 use crate::shared::Shared;
-use crate::spool::{Draft, Seq};
+use crate::spool::Seq;
 use crate::stats::Stats;
 
 /// How long [`Ingestion::flush`] and [`Ingestion::close`] wait when no timeout is given.
@@ -47,13 +47,23 @@ struct Client {
 /// One client more of a namespace in this process, until it leaves.
 struct Membership {
     shared: Arc<Shared>,
+    /// Of the client.
+    number: u64,
     left: AtomicBool,
 }
 
 impl Membership {
     /// True when the engine now lets go of the spool: this was the last client of the account.
     fn leave(&self, closed: bool) -> bool {
-        !self.left.swap(true, Ordering::SeqCst) && self.shared.leave(closed)
+        if self.left.swap(true, Ordering::SeqCst) {
+            return false;
+        }
+        let last = self.shared.leave(closed);
+        // What the last one leaves without closing is still delivered, and told of.
+        if closed || !last {
+            self.shared.alarms.remove_callback(self.number);
+        }
+        last
     }
 }
 
@@ -75,7 +85,7 @@ impl Client {
         }
         let join = || {
             let shared = engine::open(&self.config, self.on_alarm.clone(), self.number)?;
-            Ok(Membership { shared, left: AtomicBool::new(false) })
+            Ok(Membership { shared, number: self.number, left: AtomicBool::new(false) })
         };
         self.membership.get_or_try_init(join).map(|membership| &membership.shared)
     }
@@ -120,7 +130,7 @@ impl Ingestion {
         if client.config.environment_by_default {
             let message = "environment was not chosen: calls go to test_mode and nothing is \
                            billed live; choose test_mode to silence this, or live_mode";
-            shared.alarms.raise(AlarmKind::TestMode, message, SystemClock.now().mono);
+            shared.alarms.raise(AlarmKind::TestMode, message, clock::now().mono);
         }
         Ok(Self(Arc::new(client)))
     }
@@ -167,7 +177,7 @@ impl Ingestion {
     pub(crate) fn accept(&self, event: Event, delay: Duration) -> Result<Receipt> {
         let shared = self.0.shared()?;
         let event_name = &self.0.config.event_name;
-        let accepted = shared.accept(event, event_name, delay, SystemClock.now());
+        let accepted = shared.accept(event, event_name, delay, clock::now());
         match &accepted {
             Ok(_) => _ = shared.counters.accepted.fetch_add(1, Ordering::Relaxed),
             Err(error) if error.kind() == ErrorKind::Validation => self.count_invalid(),
@@ -184,21 +194,23 @@ impl Ingestion {
 
     pub(crate) fn alarm_invalid(&self, reason: &str) {
         if let Ok(shared) = self.0.shared() {
-            shared.alarms.raise(AlarmKind::Invalid, reason, SystemClock.now().mono);
+            shared.alarms.raise(AlarmKind::Invalid, reason, clock::now().mono);
         }
     }
 
     /// Makes everything accepted by this process on this account due, and waits until all of it is
-    /// billed or set aside. `None` waits for [`DEFAULT_FLUSH_TIMEOUT`]. Needs no particular executor.
+    /// billed or set aside. Where the spool is full, calls are waited for and due in their own time.
+    /// `None` waits for [`DEFAULT_FLUSH_TIMEOUT`]. Needs no particular executor.
     ///
     /// # Errors
-    /// `timeout` when the time was over first: the calls stay spooled. `storage` when the disk
-    /// fails, `closed` when the host closed the files of the spool meanwhile.
+    /// When the time was over first, `authentication` where the API refuses the key, `network` where it
+    /// cannot be reached, `timeout` else: the calls stay spooled. `storage` when the disk loses them,
+    /// `closed` when the host closed the files of the spool meanwhile.
     pub async fn flush(&self, timeout: impl Into<Option<Duration>>) -> Result<()> {
         let timeout = timeout.into().unwrap_or(DEFAULT_FLUSH_TIMEOUT);
         let Some((shared, seq)) = self.begin_flush()? else { return Ok(()) };
         let settled = shared.settlement.wait().until_settled(seq, deadline(timeout)).await;
-        settled.unwrap_or_else(|| Err(timed_out(shared, timeout)))
+        flushed(settled, shared, timeout)
     }
 
     /// [`flush`](Self::flush), blocking this thread.
@@ -209,10 +221,10 @@ impl Ingestion {
         let timeout = timeout.into().unwrap_or(DEFAULT_FLUSH_TIMEOUT);
         let Some((shared, seq)) = self.begin_flush()? else { return Ok(()) };
         let settled = shared.settlement.wait().block_until_settled(seq, deadline(timeout));
-        settled.unwrap_or_else(|| Err(timed_out(shared, timeout)))
+        flushed(settled, shared, timeout)
     }
 
-    /// Appends a flush record; `None` when there is nothing to flush.
+    /// Makes all due; returns the record to wait for, or `None` when there is nothing to flush.
     fn begin_flush(&self) -> Result<Option<(&Shared, Seq)>> {
         if self.0.is_closed() {
             return Err(Error::closed());
@@ -220,14 +232,13 @@ impl Ingestion {
         let unsettled =
             |shared: &&Arc<Shared>| shared.settlement.settled() < shared.writer.next_seq();
         let Some(shared) = self.0.opened().filter(unsettled) else { return Ok(None) };
-        let seq = shared.append(&mut Draft::flush(), SystemClock.now())?;
-        shared.settlement.flush_appended(seq);
+        let seq = shared.append_flush(clock::now())?;
         shared.wake.now();
         Ok(Some((shared, seq)))
     }
 
-    /// Flushes, and lets go of the spool. No call is accepted from now on; what the time did not
-    /// suffice for stays spooled. Closing twice is no error.
+    /// Flushes, and lets go of the spool. Until it does, calls are accepted, though they may miss the
+    /// flush; what the time did not suffice for stays spooled. Closing twice is no error.
     ///
     /// # Errors
     /// As [`flush`](Self::flush); the client is closed all the same.
@@ -282,16 +293,22 @@ impl Ingestion {
     }
 }
 
+/// What was set aside is done with, too.
+fn flushed(settled: Option<Result<()>>, shared: &Shared, timeout: Duration) -> Result<()> {
+    match settled {
+        None => Err(timed_out(shared, timeout)),
+        Some(Err(error)) if error.kind() == ErrorKind::Closed => Err(error),
+        Some(Err(error)) if error.kind() == ErrorKind::Storage => Err(error),
+        Some(_) => Ok(()),
+    }
+}
+
 fn timed_out(shared: &Shared, timeout: Duration) -> Error {
     let left = shared.settlement.unsettled_calls(shared.writer.next_seq());
-    let trouble = shared.alarms.latest_trouble();
-    let trouble = trouble.map_or_else(String::new, |trouble| format!("; last: {trouble}"));
     let in_memory = engine::is_in_memory(&shared.writer.dir());
-    let fate = if in_memory { "are lost with this process" } else { "stay spooled" };
-    Error::new(
-        ErrorKind::Timeout,
-        format!("after {timeout:?} {left} calls are not billed yet and {fate}{trouble}"),
-    )
+    let fate = if in_memory { "are lost when this process ends" } else { "stay spooled" };
+    let message = format!("after {timeout:?} {left} calls are not billed yet and {fate}");
+    shared.settlement.overdue(&message)
 }
 
 /// A deadline; a year from now for a timeout that no clock can hold.

@@ -2,9 +2,21 @@
 //!
 //! Only a test build has them: elsewhere [`is_planted`] is the constant `false`, and costs nothing.
 
-/// A mistake that an engineer could make.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
+macro_rules! faults {
+    ($($(#[$meta:meta])+ $variant:ident,)+) => {
+        /// A mistake that an engineer could make.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Fault { $($(#[$meta])+ $variant,)+ }
+
+        impl Fault {
+            /// Every one: each has to be found.
+            #[cfg(test)]
+            pub(crate) const ALL: &[Self] = &[$(Self::$variant,)+];
+        }
+    };
+}
+
+faults! {
     /// Whatever is answered is taken for an acknowledgement.
     AcknowledgeWithoutAnAnswer,
     /// A 200 counts, whatever its body says.
@@ -15,9 +27,10 @@ pub(crate) enum Fault {
     SkipTheChecksum,
     /// The cursor is written as it comes, also backward.
     CursorGoesBackward,
-    /// A forked child keeps the descriptors of its parent open: planted in the simulator's fork.
+    /// A forked child keeps the descriptors of its parent open, and with them its locks. Planted in the
+    /// simulator's fork: what the core does at a real one is tested by `tests/fork.rs`.
     #[cfg(test)]
-    ForkKeepsLocks,
+    ForkKeepsDescriptors,
     /// Attempts are not written down.
     ForgetAttempts,
     /// A segment is unlinked when it was read, not when it is settled.

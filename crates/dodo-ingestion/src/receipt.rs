@@ -62,8 +62,8 @@ impl Receipt {
     ///
     /// # Errors
     /// `rejected` or `too_large` when the API refused the call, with its words; `timeout` when the
-    /// time was over first, `closed` when the client was, or the host closed the files of the spool:
-    /// the call stays spooled.
+    /// time was over first, or `authentication` or `network` where that is known to be why; `closed`
+    /// when the client was, or the host closed the files of the spool: the call stays spooled.
     pub async fn delivered(&self, timeout: impl Into<Option<Duration>>) -> Result<()> {
         let timeout = timeout.into().unwrap_or(DEFAULT_FLUSH_TIMEOUT);
         let inherited = self.inherited()?;
@@ -92,8 +92,8 @@ impl Receipt {
 fn unsettled(settlement: &Settlement, timeout: Duration) -> Error {
     if settlement.has_ended() {
         let message = "the client was closed; the call stays spooled for the next process";
-        return Error::new(ErrorKind::Closed, message);
+        return Error::new(ErrorKind::Closed, message).and_may_be_billed();
     }
     let message = format!("after {timeout:?} the call is not billed yet and stays spooled");
-    Error::new(ErrorKind::Timeout, message)
+    settlement.overdue(&message).and_may_be_billed()
 }

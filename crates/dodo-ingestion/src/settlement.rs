@@ -10,7 +10,8 @@ use std::time::Instant;
 
 use event_listener::{Event, Listener as _};
 
-use crate::error::Error;
+use crate::delivery::Trouble;
+use crate::error::{Error, ErrorKind};
 use crate::process::Unforked;
 use crate::spool::{Rejection, Seq};
 
@@ -34,6 +35,10 @@ struct State {
     rejections: BTreeMap<Seq, Rejection>,
     /// So many records the longest of them covers.
     longest: u64,
+    /// Whatever is below it and not among the rejections may have been one that was forgotten.
+    forgotten_below: Seq,
+    /// What keeps calls from being billed, as the sender says; in its words, where it is this process.
+    trouble: Option<(Trouble, Option<String>)>,
     /// Flush records that are not settled: they are no calls.
     flushes: VecDeque<Seq>,
 }
@@ -86,6 +91,16 @@ impl Settlement {
         }
     }
 
+    /// Takes over what the sender of another process wrote: up to where everything is settled, and
+    /// what it ever set aside of this spool.
+    pub(crate) fn learn(&self, settled: Seq, rejections: Vec<Rejection>) {
+        let known = self.settled().max(self.state().forgotten_below);
+        for rejection in rejections.into_iter().filter(|rejection| rejection.end() > known) {
+            self.reject(rejection);
+        }
+        self.advance(settled);
+    }
+
     /// Leaves the records below `end` that are not settled to the next sender: what becomes of them
     /// is not learnt here.
     pub(crate) fn leave(&self, end: Seq) {
@@ -102,8 +117,10 @@ impl Settlement {
         let mut state = self.state();
         state.longest = state.longest.max(rejection.records);
         let new = state.rejections.insert(rejection.seq, rejection).is_none();
-        if state.rejections.len() > MAX_REJECTIONS {
-            state.rejections.pop_first();
+        if state.rejections.len() > MAX_REJECTIONS
+            && let Some((_, oldest)) = state.rejections.pop_first()
+        {
+            state.forgotten_below = state.forgotten_below.max(oldest.end());
         }
         new
     }
@@ -113,6 +130,36 @@ impl Settlement {
         if self.settled.fetch_max(settled, Ordering::AcqRel) < settled {
             self.changed.notify(usize::MAX);
         }
+    }
+
+    pub(crate) fn set_trouble(&self, trouble: Option<Trouble>, words: Option<&str>) {
+        self.state().trouble = trouble.map(|trouble| (trouble, words.map(str::to_owned)));
+    }
+
+    /// The error of a wait whose time was over, for what keeps calls from being billed.
+    pub(crate) fn overdue(&self, message: &str) -> Error {
+        let Some((trouble, words)) = self.state().trouble.clone() else {
+            return Error::new(ErrorKind::Timeout, message);
+        };
+        let (kind, why) = match trouble {
+            Trouble::KeyRefused { .. } => {
+                (ErrorKind::Authentication, "the billing API refuses the API key")
+            }
+            Trouble::WrongAddress => (
+                ErrorKind::Network,
+                "base_url is not the billing API's, or something stands between",
+            ),
+            Trouble::Unreachable => (ErrorKind::Network, "requests fail in a row"),
+            Trouble::Systemic => {
+                (ErrorKind::Timeout, "the billing API refuses calls of many customers")
+            }
+        };
+        let status = match trouble {
+            Trouble::KeyRefused { status } => Some(status),
+            _ => None,
+        };
+        let why = words.as_deref().unwrap_or(why);
+        Error::new(kind, format!("{message}: {why}")).with_status(status)
     }
 
     /// Lets everyone who waits look at the clock.
@@ -146,9 +193,16 @@ impl Settlement {
         let mut before = state.rejections.range(near).rev().map(|(_, rejection)| rejection);
         match before.find(|rejection| rejection.covers(seq)) {
             Some(rejection) => Err(rejection.to_error()),
+            None if seq < state.forgotten_below => Err(forgotten()),
             None => Ok(()),
         }
     }
+}
+
+fn forgotten() -> Error {
+    let message = "what became of the call is no longer known here, because too many were set aside \
+                   since; look for its event id among the dead letters";
+    Error::new(ErrorKind::Storage, message).and_may_be_billed()
 }
 
 /// Someone who waits. While there are any, the engine ticks often enough for their deadlines.
@@ -206,7 +260,6 @@ impl Waiting<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ErrorKind;
     use std::time::Duration;
 
     fn refused(seq: Seq) -> Rejection {
@@ -227,6 +280,54 @@ mod tests {
         assert_eq!(kinds, [None, left, left, set_aside, left, left, left, left, None]);
         assert_eq!((settlement.left(), settlement.unsettled_calls(10)), (6, 0));
         assert_eq!((settlement.lost(), settlement.dead_lettered()), (0, 1));
+    }
+
+    #[test]
+    fn what_is_remembered_no_more_is_never_taken_for_billed() {
+        let settlement = Settlement::default();
+        let many = MAX_REJECTIONS as Seq + 2;
+        for seq in 1..=many {
+            settlement.reject(refused(seq));
+        }
+        settlement.advance(many + 10);
+        let kind = |seq| settlement.outcome(seq).map_err(|error| error.kind()).err();
+        let unknown = Some(ErrorKind::Storage);
+        assert_eq!([kind(0), kind(1), kind(2)], [unknown; 3]);
+        assert_eq!(
+            [kind(3), kind(many), kind(many + 1)],
+            [Some(ErrorKind::Rejected), Some(ErrorKind::Rejected), None]
+        );
+        assert!(settlement.outcome(1).unwrap_err().may_be_billed());
+    }
+
+    #[test]
+    fn what_another_process_set_aside_is_counted_once_however_often_it_is_read() {
+        let settlement = Settlement::default();
+        let many = MAX_REJECTIONS as Seq + 5;
+        let outcomes = |end: Seq| (0..end).map(refused).collect::<Vec<_>>();
+        settlement.learn(many, outcomes(many));
+        settlement.learn(many + 1, outcomes(many + 3));
+        settlement.learn(many + 3, outcomes(many + 3));
+        assert_eq!((settlement.settled(), settlement.dead_lettered()), (many + 3, many + 3));
+    }
+
+    #[test]
+    fn a_wait_that_took_too_long_says_what_keeps_calls_from_being_billed() {
+        let settlement = Settlement::default();
+        let overdue = |trouble| {
+            settlement.set_trouble(trouble, None);
+            let error = settlement.overdue("after 5s 2 calls stay spooled");
+            assert!(error.message().starts_with("after 5s 2 calls stay spooled"));
+            (error.kind(), error.status())
+        };
+        let refused = Some(Trouble::KeyRefused { status: 403 });
+        assert_eq!(overdue(refused), (ErrorKind::Authentication, Some(403)));
+        assert_eq!(overdue(Some(Trouble::WrongAddress)), (ErrorKind::Network, None));
+        assert_eq!(overdue(Some(Trouble::Unreachable)), (ErrorKind::Network, None));
+        assert_eq!(overdue(Some(Trouble::Systemic)), (ErrorKind::Timeout, None));
+        assert_eq!(overdue(None), (ErrorKind::Timeout, None));
+        settlement.set_trouble(refused, Some("no such key"));
+        assert_eq!(settlement.overdue("late").message(), "late: no such key");
     }
 
     /// Nothing ticks here: a wake-up that is lost is a deadline that passes.

@@ -146,6 +146,21 @@ impl Shared {
         result
     }
 
+    /// Makes everything that was appended due. Returns the record to wait for: where there is no room
+    /// for one that hurries the others, the last of them.
+    pub(crate) fn append_flush(&self, now: Now) -> Result<Seq> {
+        match self.writer.append(&mut Draft::flush(), now.wall) {
+            Ok(seq) => {
+                self.settlement.flush_appended(seq);
+                Ok(seq)
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::Overflow | ErrorKind::Storage) => {
+                Ok(self.writer.next_seq().saturating_sub(1))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     fn refused(&self, kind: ErrorKind, message: &str, now: Now) {
         if kind == ErrorKind::Overflow {
             self.counters.overflowed.fetch_add(1, Ordering::Relaxed);

@@ -4,7 +4,8 @@
 //! [`NamespaceTask`](crate::engine::NamespaceTask), and with it election, delivery and spool, run unchanged: over a
 //! [`Machine`](disk::Machine) instead of the file system, a [`Network`](network::Network) instead of
 //! HTTP, and a clock that jumps from one event to the next. Several processes share the machine; they
-//! are killed between any two operations of the disk, forked, stopped, and started again. The
+//! are killed between any two operations of the disk, forked, stopped, and started again, and one has its
+//! turn between two operations of another. The
 //! [`Oracle`](oracle::Oracle) knows what callers were promised, and holds it against what the
 //! [`Server`](server::Server) billed and what lies on the disk.
 //!
@@ -13,9 +14,11 @@
 mod calamity;
 mod calls;
 mod disk;
+mod meanwhile;
 mod network;
 mod oracle;
 mod process;
+mod receipts;
 mod run;
 mod scenario;
 mod server;

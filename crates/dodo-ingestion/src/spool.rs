@@ -57,7 +57,7 @@ mod writer;
 pub(crate) use cursor::Cursor;
 pub(crate) use drain::{Drain, remove_spool};
 pub(crate) use format::{Draft, Kind};
-pub(crate) use namespace::{DeadLetter, Namespace, SpoolName, show_life};
+pub(crate) use namespace::{Beat, DeadLetter, MOST_LETTERS_BYTES, Namespace, SpoolName, show_life};
 pub(crate) use outcomes::Rejection;
 pub(crate) use reader::{Damage, Record};
 pub(crate) use settings::Settings;

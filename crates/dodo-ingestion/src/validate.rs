@@ -174,7 +174,7 @@ struct WireEvent<'a> {
     customer_id: &'a str,
     event_name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    metadata: Option<&'a Metadata>, // last: `splice` adds to its end
+    metadata: Option<&'a Metadata>, // last: what is added to an event that is sent goes to its end
 }
 
 impl Serialize for Metadata {
@@ -195,6 +195,9 @@ impl Serialize for Metadata {
         map.end()
     }
 }
+
+#[cfg(test)]
+mod differential;
 
 #[cfg(test)]
 mod tests {

@@ -8,19 +8,28 @@
 mod chaos;
 #[path = "support/child.rs"]
 mod child;
+#[path = "support/floods.rs"]
+mod floods;
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use chaos::{Act, Chaos, KEY, PATIENT, client, eventually, refuse, reset};
+use chaos::{
+    Act, Chaos, KEY, PATIENT, client, commit, eventually, hang, refuse, reset, say, self_signed,
+    well,
+};
 use child::Child;
 use dodo_ingestion::{AlarmKind, ApiCall, ErrorKind};
-use tempfile::tempdir;
+use floods::{answer, floods};
+use tempfile::{TempDir, tempdir};
 
 const METADATA: &str = "metadata-kanarie-W5r8";
+/// One for each flood and each torn answer.
+const FLOODED_CALLS: usize = 20;
 /// What no log line may hold.
 const CONTROLS: &str = "\r\n2026-01-01 ERROR forged\u{1b}[31m\u{7}\u{9b}\0";
 
@@ -48,15 +57,77 @@ fn the_key_is_nowhere_and_metadata_only_where_it_is_kept() {
         echo("302 Found\r\nlocation: http://localhost:1/?key=ECHO", &words),
     ]);
     server.behave(Some(|| echo("503 Unavailable", "ECHO")));
-    let (dir, log) = (tempdir().unwrap(), tempdir().unwrap());
-    let log = log.path().join("log");
-    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-    command.stderr(std::fs::File::create(&log).unwrap()).env("RUST_BACKTRACE", "1");
-    let env = [("CHILD_URL", server.url()), ("CHILD_DIR", dir.path().display().to_string())];
-    let env = env.each_ref().map(|(name, value)| (*name, value.as_ref()));
-    Child::run(command, "child_process", "canary", &env).succeeds();
+    let (dir, log) = overhear("canary", &server.url(), this_binary());
     assert!(server.saw(KEY), "it was sent, to the one that it is for");
 
+    assert_eq!(nothing_leaked(&dir, &log), ["dead", "segment"].map(str::to_owned).into());
+    for needed in ["dead_lettered", "authentication", "address", "unreachable", "stack backtrace"] {
+        assert!(log.contains(needed), "the log says nothing of {needed}: {log}");
+    }
+}
+
+#[test]
+fn floods_and_torn_answers_bring_nothing_to_light() {
+    let torn = [
+        refuse(|wire| _ = wire.send("HTTP/1.1 200 OK\r\ncontent-le")),
+        commit(|wire| _ = wire.send(answer("content-length: 100\r\n", "{\"ingested_count\":1}"))),
+        commit(|wire| _ = wire.send(answer("transfer-encoding: chunked\r\n", "50\r\n{\"inge"))),
+        refuse(hang),
+        say([0xff_u8; 4096]),
+    ];
+    let floods = floods().into_iter().map(|(_, flood)| flood).chain(torn);
+    let server = Chaos::with(floods.flat_map(|flood| [flood, well()]));
+    let (dir, log) = overhear("flooded", &server.url(), this_binary());
+    assert!(server.requests() >= 2 * FLOODED_CALLS, "{} requests", server.requests());
+    nothing_leaked(&dir, &log);
+}
+
+#[test]
+fn a_server_that_cannot_prove_who_it_is_brings_nothing_to_light() {
+    let server = Chaos::start(Some(self_signed("localhost")));
+    let (dir, log) = overhear("held", &server.url(), this_binary());
+    nothing_leaked(&dir, &log);
+    assert!(log.contains("address") && server.ledger.lock().unwrap().connections > 0);
+    assert!(!server.saw(KEY) && server.requests() == 0);
+}
+
+/// The signal that a write beyond the limit raises is ignored, as hosts that have such a limit do.
+#[test]
+fn a_disk_that_takes_no_more_brings_nothing_to_light() {
+    let server = Chaos::start(None);
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' XFSZ; ulimit -f 128; exec \"$0\" \"$@\""]);
+    command.arg(std::env::current_exe().unwrap());
+    let (dir, log) = overhear("no room", &server.url(), command);
+    assert!(log.contains("storage"), "the log says nothing of the disk: {log}");
+    assert!(server.billed() > 0);
+    nothing_leaked(&dir, &log);
+}
+
+fn this_binary() -> Command {
+    Command::new(std::env::current_exe().unwrap())
+}
+
+/// Runs a role in a child, by a command that ends in this binary; returns its spool's directory, and all
+/// that it said.
+fn overhear(role: &str, url: &str, mut command: Command) -> (TempDir, String) {
+    let dir = tempdir().unwrap();
+    // Not a file, for which the limits of the child would hold.
+    let (mut log, end) = std::io::pipe().unwrap();
+    command.stderr(end).env("RUST_BACKTRACE", "1");
+    let env = [("CHILD_URL", url.to_owned()), ("CHILD_DIR", dir.path().display().to_string())];
+    let env = env.each_ref().map(|(name, value)| (*name, value.as_ref()));
+    let hearing = std::thread::spawn(move || {
+        let mut heard = String::new();
+        log.read_to_string(&mut heard).unwrap();
+        heard
+    });
+    Child::run(command, "child_process", role, &env).succeeds();
+    (dir, hearing.join().unwrap())
+}
+
+/// Looks into every file and every line of the log; returns what kinds of files hold metadata.
+fn nothing_leaked(dir: &TempDir, log: &str) -> BTreeSet<String> {
     let mut kept_in = BTreeSet::new();
     for (path, bytes) in files(dir.path()) {
         assert!(!holds(&bytes, KEY), "the key is in {path}");
@@ -65,12 +136,6 @@ fn the_key_is_nowhere_and_metadata_only_where_it_is_kept() {
             kept_in.insert(name.split('-').next().unwrap().to_owned());
         }
     }
-    assert_eq!(kept_in, ["dead", "segment"].map(str::to_owned).into(), "where metadata is kept");
-
-    let log = std::fs::read_to_string(log).unwrap();
-    for needed in ["dead_lettered", "authentication", "address", "unreachable", "stack backtrace"] {
-        assert!(log.contains(needed), "the log says nothing of {needed}: {log}");
-    }
     assert!(!log.contains(KEY), "the key is in the log");
     assert!(!log.contains(METADATA), "metadata is in the log");
     for line in log.lines() {
@@ -78,6 +143,7 @@ fn the_key_is_nowhere_and_metadata_only_where_it_is_kept() {
         assert!(!line.contains(char::is_control), "{line:?}");
         assert!(line.chars().count() < 1_500, "{} characters: {line}", line.chars().count());
     }
+    kept_in
 }
 
 fn holds(bytes: &[u8], text: &str) -> bool {
@@ -98,13 +164,56 @@ fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
     found
 }
 
-/// Meets much of the above, and says all that it hears on its standard error.
-fn canary(url: &str, dir: &Path) {
+fn log_everything() {
     tracing_subscriber::fmt()
         .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .init();
+}
+
+fn call() -> ApiCall {
+    ApiCall::new("cus_1").endpoint(METADATA).metadata("note", METADATA)
+}
+
+/// Each call meets something that is not an answer, and is then billed.
+fn flooded(url: &str, dir: &Path) {
+    let builder = client(url, dir).request_timeout(Duration::from_secs(1));
+    let ingestion = builder.on_alarm(|alarm| hear(&format!("{alarm} {alarm:?}"))).build().unwrap();
+    for _ in 0..FLOODED_CALLS {
+        ingestion.track_api_call(call()).unwrap().blocking_delivered(PATIENT).unwrap();
+    }
+    ingestion.blocking_close(PATIENT).unwrap();
+}
+
+fn held(url: &str, dir: &Path) {
+    let heard: Arc<Mutex<Vec<AlarmKind>>> = Arc::default();
+    let sink = heard.clone();
+    let builder = client(url, dir).on_alarm(move |alarm| {
+        sink.lock().unwrap().push(alarm.kind);
+        hear(&format!("{alarm} {alarm:?}"));
+    });
+    let ingestion = builder.build().unwrap();
+    ingestion.track_api_call(call()).unwrap();
+    eventually("an alarm", || heard.lock().unwrap().contains(&AlarmKind::Address));
+    let error = ingestion.blocking_close(Duration::from_millis(100)).unwrap_err();
+    hear(&format!("{error}\n{error:?} {:?}", ingestion.stats()));
+}
+
+/// More calls than files may hold.
+fn no_room(url: &str, dir: &Path) {
+    let builder = client(url, dir).on_alarm(|alarm| hear(&format!("{alarm} {alarm:?}")));
+    let ingestion = builder.build().unwrap();
+    for _ in 0..1_000 {
+        if let Err(error) = ingestion.track_api_call(call()) {
+            hear(&format!("{error}\n{error:?}"));
+        }
+    }
+    ingestion.blocking_close(PATIENT).unwrap();
+}
+
+/// Meets much of what tests/chaos.rs does, and says all that it hears on its standard error.
+fn canary(url: &str, dir: &Path) {
     let heard: Arc<Mutex<Vec<AlarmKind>>> = Arc::default();
     let sink = heard.clone();
     let builder = client(url, dir).request_timeout(PATIENT).on_alarm(move |alarm| {
@@ -159,6 +268,13 @@ fn hear(text: &str) {
 fn child_process() {
     if std::env::var_os("CHILD_ROLE").is_some() {
         let env = |name: &str| std::env::var(name).unwrap();
-        canary(&env("CHILD_URL"), Path::new(&env("CHILD_DIR")));
+        let (url, dir) = (env("CHILD_URL"), env("CHILD_DIR"));
+        log_everything();
+        match env("CHILD_ROLE").as_str() {
+            "flooded" => flooded(&url, Path::new(&dir)),
+            "held" => held(&url, Path::new(&dir)),
+            "no room" => no_room(&url, Path::new(&dir)),
+            _ => canary(&url, Path::new(&dir)),
+        }
     }
 }

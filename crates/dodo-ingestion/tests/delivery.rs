@@ -157,9 +157,10 @@ fn a_wrong_key_holds_everything_until_a_new_one_comes() {
         .unwrap();
     track(&old, 10);
     let error = old.blocking_flush(Duration::from_millis(1_500)).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert_eq!((error.kind(), error.status()), (ErrorKind::Authentication, Some(401)));
     assert!(error.message().contains("10 calls"), "{error}");
     assert!(error.message().contains("API key"), "{error}");
+    assert!(error.message().contains("scripted"), "{error}: the API's words");
     assert!(alarms.lock().unwrap().contains(&"authentication"));
     assert_eq!(server.requests(), 1, "no second try with the same key");
 

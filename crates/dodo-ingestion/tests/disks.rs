@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![cfg(target_os = "linux")]
 
-#[path = "support/child.rs"]
-mod child;
+#[path = "support/mounts.rs"]
+mod mounts;
 mod support;
 
 use std::collections::BTreeSet;
@@ -16,47 +16,17 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use child::{Child, not_tested, say};
 use dodo_ingestion::{AlarmKind, ApiCall, Builder, Durability, ErrorKind, Ingestion};
-use support::{Server, client};
+use mounts::child::say;
+use mounts::{in_own_mounts, mount, mount_ext4, mount_tmpfs, run};
+use support::{PATIENT, Server, client, eventually};
 use tempfile::tempdir;
 
-const PATIENT: Duration = Duration::from_secs(60);
 const NOBODY: u32 = 65_534;
-
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < PATIENT, "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// Runs a role in a directory of its own, by a command that ends in this test binary.
-fn run(mut command: Command, role: &str, dir: &Path) {
-    command.env("CHILD_DIR", dir);
-    let mut child = Child::run(command, "child_process", role, &[]);
-    let said = child.line();
-    match said.strip_prefix("impossible: ") {
-        Some(why) => not_tested(role, why),
-        None => assert_eq!(said, "done", "{role}"),
-    }
-    child.succeeds();
-}
-
-/// Runs a role in mounts of its own, which go when it ends.
-fn in_own_mounts(role: &str) {
-    let dir = tempdir().unwrap();
-    let can = Command::new("unshare").args(["-m", "true"]).output();
-    if !can.is_ok_and(|output| output.status.success()) {
-        return not_tested(role, "a child can have no mounts of its own");
-    }
-    let mut command = Command::new("unshare");
-    command.arg("-m").arg(std::env::current_exe().unwrap());
-    run(command, role, dir.path());
-}
+/// Calls with it are not due while a test runs, unless something makes them.
+const NEVER: Duration = Duration::from_secs(300);
 
 #[test]
 fn a_tmpfs_that_is_full() {
@@ -66,6 +36,17 @@ fn a_tmpfs_that_is_full() {
 #[test]
 fn an_ext4_that_is_full() {
     in_own_mounts("full ext4");
+}
+
+#[test]
+fn a_file_system_that_is_mounted_read_only() {
+    in_own_mounts("mounted read-only");
+}
+
+/// As ext4 does when it meets an error.
+#[test]
+fn a_file_system_that_makes_itself_read_only() {
+    in_own_mounts("becomes read-only ext4");
 }
 
 #[test]
@@ -121,37 +102,21 @@ fn child_process() {
             let Some(disk) = mount_overlay(&dir) else { return };
             container_layer(&disk);
         }
+        "mounted read-only" => {
+            let Some(disk) = mount_tmpfs(&dir) else { return };
+            let Some(disk) = mount(&disk, &["-o", "remount,ro"]) else { return };
+            nothing_can_be_made(&disk);
+        }
+        "becomes read-only ext4" => {
+            let Some(disk) = mount_ext4(&dir) else { return };
+            becomes_read_only_by_itself(&disk);
+        }
         "file limit" => file_limit(&dir),
         "read-only from the start" => read_only_from_the_start(&dir),
         "becomes read-only" => becomes_read_only(&dir),
         other => panic!("no role {other}"),
     }
     say("done");
-}
-
-fn mount(dir: &Path, args: &[&str]) -> Option<PathBuf> {
-    fs::create_dir_all(dir).unwrap();
-    let output = Command::new("mount").args(args).arg(dir).output().unwrap();
-    if !output.status.success() {
-        say(&format!("impossible: mount {args:?}: {}", String::from_utf8_lossy(&output.stderr)));
-        return None;
-    }
-    Some(dir.to_owned())
-}
-
-fn mount_tmpfs(dir: &Path) -> Option<PathBuf> {
-    mount(&dir.join("disk"), &["-t", "tmpfs", "-o", "size=3m", "none"])
-}
-
-fn mount_ext4(dir: &Path) -> Option<PathBuf> {
-    let image = dir.join("image");
-    fs::File::create(&image).unwrap().set_len(4 << 20).unwrap();
-    let made = Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&image).output();
-    if !made.is_ok_and(|output| output.status.success()) {
-        say("impossible: no mkfs.ext4");
-        return None;
-    }
-    mount(&dir.join("disk"), &["-o", "loop", image.to_str().unwrap()])
 }
 
 fn mount_overlay(dir: &Path) -> Option<PathBuf> {
@@ -172,10 +137,13 @@ impl Ballast {
     fn fill(disk: &Path) -> Self {
         let path = disk.join("ballast");
         let mut file = fs::File::create(&path).unwrap();
-        for size in [65_536, 4_096, 512, 1] {
-            while file.write_all(&vec![0xaa; size]).is_ok() {}
+        // What was freed a moment ago may come back with the next sync.
+        for _ in 0..3 {
+            for size in [65_536, 4_096, 512, 1] {
+                while file.write_all(&vec![0xaa; size]).is_ok() {}
+            }
+            _ = file.sync_all();
         }
-        _ = file.sync_all();
         Self(path)
     }
 
@@ -262,59 +230,67 @@ fn full_at_a_record_and_at_a_roll(disk: &Path) {
     calls.settle(&ingestion, &server);
 }
 
+/// The directory of an account's namespace.
+fn namespace(disk: &Path, account: &str) -> PathBuf {
+    let mut found = disk.join("dodo-ingestion").read_dir().unwrap().map(|dir| dir.unwrap().path());
+    found.find(|dir| dir.to_str().unwrap().ends_with(&format!("-{account}"))).unwrap()
+}
+
+/// The disk has no room for the position in the spool, which is written before each attempt.
 fn full_at_the_cursor(disk: &Path) {
     let server = Server::start();
-    let (ingestion, told) = listening(small(&server, disk).linger(Duration::from_secs(300)));
+    let builder = small(&server, disk).account("cursor").linger(NEVER);
+    let (ingestion, told) = listening(builder);
     let mut calls = Calls::default();
     calls.track_all(&ingestion, 1);
-    // The sender has taken up the spool, and has nothing to write yet.
+    let namespace = namespace(disk, "cursor");
+    let spool = namespace.join("spools").read_dir().unwrap().next().unwrap().unwrap().path();
+    let cursor = spool.join("cursor");
+    // Longer than an election takes: the sender has taken up the spool, and has nothing to write yet.
     std::thread::sleep(Duration::from_secs(2));
+    // Its block is given back, and somebody else takes that too.
+    fs::File::options().write(true).open(&cursor).unwrap().set_len(0).unwrap();
     let ballast = Ballast::fill(disk);
-    // The record of the flush goes where the first has left room, and the cursor where it has room
-    // of its own; what is sent without having been written down is none.
-    match ingestion.blocking_flush(Duration::from_secs(2)) {
-        Ok(()) => assert_eq!(server.billed(), 1),
-        Err(error) if error.kind() == ErrorKind::Timeout => {
-            hears(&told, AlarmKind::Storage);
-            assert_eq!(server.requests(), 0, "an attempt is written down before it is made");
-        }
-        Err(error) => assert_eq!(error.kind(), ErrorKind::Storage),
-    }
+    // The record of the flush goes where the first has left room.
+    let error = ingestion.blocking_flush(Duration::from_secs(2)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    hears(&told, AlarmKind::Storage);
+    assert_eq!(server.requests(), 0, "an attempt is written down before it is made");
+    assert_eq!(cursor.metadata().unwrap().len(), 0, "there was no room for it");
     ballast.free();
     eventually("a call is accepted", || calls.track(&ingestion));
     calls.settle(&ingestion, &server);
 }
 
+/// The disk has no room for the file of the dead letters.
 fn full_at_a_dead_letter(disk: &Path) {
     let server = Server::start();
     server.state.lock().unwrap().unknown_customer = Some("cus_unknown".into());
-    let (ingestion, told) = listening(small(&server, disk).linger(Duration::from_secs(300)));
+    let builder = small(&server, disk).account("letter").linger(NEVER);
+    let (ingestion, told) = listening(builder);
     let mut calls = Calls::default();
     calls.track_all(&ingestion, 5);
     ingestion.blocking_flush(PATIENT).unwrap();
     let bad = ingestion.track_api_call(ApiCall::new("cus_unknown")).unwrap();
     calls.track_all(&ingestion, 5);
     let ballast = Ballast::fill(disk);
-    let flushed = ingestion.blocking_flush(Duration::from_secs(2)).unwrap_err();
-    if flushed.kind() == ErrorKind::Timeout {
-        hears(&told, AlarmKind::Storage);
-    }
+    let error = ingestion.blocking_flush(Duration::from_secs(5)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    hears(&told, AlarmKind::Storage);
+    assert!(server.requests() > 1, "it was refused");
     assert_eq!(ingestion.stats().dead_lettered, 0, "it is not set aside before it is written down");
+    let path = namespace(disk, "letter").join("dead-letters.jsonl");
+    let letters = || fs::read_to_string(&path).unwrap_or_default();
+    assert!(!letters().contains('\n'), "there was no room for it: {}", letters());
     ballast.free();
-    eventually("a call is accepted", || calls.track(&ingestion));
     ingestion.blocking_flush(PATIENT).unwrap();
     let error = bad.blocking_delivered(PATIENT).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Rejected, "{error}");
-    let namespaces = disk.join("dodo-ingestion").read_dir().unwrap();
-    let letters = namespaces.flatten().filter_map(|namespace| {
-        fs::read_to_string(namespace.path().join("dead-letters.jsonl")).ok()
-    });
-    let letters: String = letters.collect();
     let is_it = |line: &&str| {
         let letter: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
         letter["event"]["customer_id"] == "cus_unknown"
     };
-    assert_eq!(letters.lines().filter(is_it).count(), 1, "{letters}");
+    assert_eq!(letters().lines().filter(is_it).count(), 1, "{}", letters());
     calls.settle(&ingestion, &server);
 }
 
@@ -346,8 +322,12 @@ fn file_limit(dir: &Path) {
 }
 
 fn read_only_from_the_start(dir: &Path) {
-    let server = Server::start();
     fs::set_permissions(dir, PermissionsExt::from_mode(0o500)).unwrap();
+    nothing_can_be_made(dir);
+}
+
+fn nothing_can_be_made(dir: &Path) {
+    let server = Server::start();
     let error = client(&server, dir).durability(Durability::Disk).build().unwrap_err();
     assert_eq!((error.kind(), error.field()), (ErrorKind::Storage, Some("spool_dir")));
     let (ingestion, told) = listening(client(&server, dir));
@@ -383,4 +363,24 @@ fn becomes_read_only(dir: &Path) {
         ingestion.blocking_flush(PATIENT).unwrap();
     }
     calls.settle(&ingestion, &server);
+}
+
+fn becomes_read_only_by_itself(disk: &Path) {
+    let server = Server::start();
+    let (ingestion, told) = listening(small(&server, disk).linger(NEVER));
+    let mut calls = Calls::default();
+    calls.track_all(&ingestion, 10);
+    ingestion.blocking_flush(PATIENT).unwrap();
+    calls.track_all(&ingestion, 10);
+    // What an error makes of it, also while files are open.
+    if mount(disk, &["-o", "remount,abort,errors=remount-ro"]).is_none() {
+        std::process::exit(0);
+    }
+    let error = ingestion.track_api_call(ApiCall::new("cus_1")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Storage, "{error}");
+    hears(&told, AlarmKind::Storage);
+    let error = ingestion.blocking_close(Duration::from_secs(2)).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Storage | ErrorKind::Timeout), "{error}");
+    assert_eq!(server.billed(), 10, "an attempt is written down before it is made");
+    assert_eq!(ingestion.stats().spooled, 10, "what was accepted is kept");
 }

@@ -17,8 +17,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dodo_ingestion::{ApiCall, Durability, ErrorKind};
-use process::{LONG, NEVER, Role, builder, dir, fork, play, say, soon, spools, stage, track};
-use support::client;
+use process::{NEVER, Role, builder, dir, fork, play, say, spools, stage, track};
+use support::{PATIENT, client, eventually};
 
 /// What the processes of the tests do. As a test of its own it has nothing to do.
 #[test]
@@ -77,24 +77,26 @@ fn report(work: impl FnOnce()) {
 
 fn verdict(dir: &Path) -> String {
     let path = dir.join("verdict");
-    soon("there is a verdict", || path.exists());
+    eventually("there is a verdict", || path.exists());
     std::fs::read_to_string(path).unwrap()
 }
 
 fn become_a_daemon() {
     let ingestion = builder().linger(NEVER).build().unwrap();
     track(&ingestion, 1);
-    ingestion.blocking_flush(LONG).unwrap();
+    ingestion.blocking_flush(PATIENT).unwrap();
     track(&ingestion, 3);
     let daemon = || {
         report(|| {
             std::env::set_current_dir("/").unwrap();
             let files = reuse_descriptors(0);
             track(&ingestion, 5);
-            ingestion.blocking_flush(LONG).unwrap();
+            ingestion.blocking_flush(PATIENT).unwrap();
             check_untouched(&files);
-            soon("the calls of the first process are billed too", || spools(&dir()).len() == 1);
-            ingestion.blocking_close(LONG).unwrap();
+            eventually("the calls of the first process are billed too", || {
+                spools(&dir()).len() == 1
+            });
+            ingestion.blocking_close(PATIENT).unwrap();
             check_untouched(&files);
         });
     };
@@ -120,7 +122,7 @@ fn close_what_is_not_ones_own() {
     // What the engine needs, and no file of a spool.
     let ingestion = builder().durability(Durability::Memory).build().unwrap();
     track(&ingestion, 5);
-    ingestion.blocking_flush(LONG).unwrap();
+    ingestion.blocking_flush(PATIENT).unwrap();
     report(|| {
         // Were the engine awake, tokio would panic and close its descriptor once more, for which
         // the standard library aborts a debug build. It sleeps for a second at a time.
@@ -128,12 +130,12 @@ fn close_what_is_not_ones_own() {
         fall_asleep();
         close_descriptors(3);
         track(&ingestion, 5);
-        ingestion.blocking_flush(LONG).unwrap();
+        ingestion.blocking_flush(PATIENT).unwrap();
         fall_asleep();
         let files = reuse_descriptors(3);
         for _ in 0..2 {
             track(&ingestion, 5);
-            ingestion.blocking_flush(LONG).unwrap();
+            ingestion.blocking_flush(PATIENT).unwrap();
         }
         assert_eq!(ingestion.stats().billed, 20);
         check_untouched(&files);
@@ -166,25 +168,25 @@ fn close_the_files_of_the_spool() {
         let ways: [fn(); 2] = [|| close_descriptors(3), close_owner];
         for (closed, close) in (1..).zip(ways) {
             track(&ingestion, 5);
-            ingestion.blocking_flush(LONG).unwrap();
+            ingestion.blocking_flush(PATIENT).unwrap();
             let waiting = track(&ingestion, 7);
             // See above.
             std::thread::sleep(Duration::from_millis(500));
             close();
             for receipt in &waiting {
-                let error = receipt.blocking_delivered(LONG).unwrap_err();
+                let error = receipt.blocking_delivered(PATIENT).unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
                 assert!(error.may_be_billed(), "{error}");
                 assert!(error.message().contains("stays spooled"), "{error}");
             }
             track(&ingestion, 5);
-            ingestion.blocking_flush(LONG).unwrap();
-            soon("the old spool is delivered and removed", || spools(&dir()).len() == 1);
+            ingestion.blocking_flush(PATIENT).unwrap();
+            eventually("the old spool is delivered and removed", || spools(&dir()).len() == 1);
             let stats = ingestion.stats();
             assert_eq!((stats.billed, stats.spooled), (closed * 10, closed * 7), "{stats:?}");
             assert_eq!((stats.accepted, stats.quarantined), (closed * 17, 0), "{stats:?}");
         }
-        ingestion.blocking_close(LONG).unwrap();
+        ingestion.blocking_close(PATIENT).unwrap();
     });
 }
 
@@ -214,9 +216,9 @@ fn end(how: &str) {
         "return" => {}
         "exit" => std::process::exit(3),
         "panic" => panic!("on purpose"),
-        "unhandled" => std::thread::sleep(LONG),
+        "unhandled" => std::thread::sleep(PATIENT),
         "handled" => {
-            soon("the signal comes", || TERMINATED.load(Ordering::SeqCst));
+            eventually("the signal comes", || TERMINATED.load(Ordering::SeqCst));
             std::process::exit(4);
         }
         other => panic!("no role {other}"),
@@ -243,8 +245,8 @@ fn a_process_that_ends_without_closing_loses_nothing() {
 
         let next = client(&server, dir.path()).build().unwrap();
         next.track_api_call(ApiCall::new("cus_2")).unwrap();
-        next.blocking_flush(LONG).unwrap();
-        soon("the calls of the ended process are billed", || server.billed() == 21);
-        next.blocking_close(LONG).unwrap();
+        next.blocking_flush(PATIENT).unwrap();
+        eventually("the calls of the ended process are billed", || server.billed() == 21);
+        next.blocking_close(PATIENT).unwrap();
     }
 }

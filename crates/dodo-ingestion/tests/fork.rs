@@ -15,10 +15,10 @@ use std::time::Duration;
 
 use dodo_ingestion::{ApiCall, BatchConfig, Durability, ErrorKind, Result, Stats};
 use process::{
-    LONG, NEVER, Role, builder, dir, fork, in_child, open, parent_id, play, say, soon, spools,
-    stage, track, wait_for,
+    NEVER, Role, builder, dir, fork, in_child, open, parent_id, play, say, spools, stage, track,
+    wait_for,
 };
-use support::client;
+use support::{PATIENT, client, eventually};
 
 /// What the processes of the tests do. As a test of its own it has nothing to do.
 #[test]
@@ -63,7 +63,7 @@ fn fork_under_load() {
             std::thread::sleep(Duration::from_micros(500 + 37 * round as u64));
             let child = fork(|| {
                 track(&ingestion, CALLS);
-                ingestion.blocking_flush(LONG).unwrap();
+                ingestion.blocking_flush(PATIENT).unwrap();
                 let stats = ingestion.stats();
                 assert_eq!((stats.accepted, stats.billed), (CALLS as u64, CALLS as u64));
             });
@@ -76,7 +76,7 @@ fn fork_under_load() {
         }
         over.store(true, Ordering::Relaxed);
     });
-    ingestion.blocking_close(LONG).unwrap();
+    ingestion.blocking_close(PATIENT).unwrap();
     say(&(tracked.into_inner() + CHILDREN * CALLS).to_string());
 }
 
@@ -94,8 +94,8 @@ fn children_forked_while_threads_track_bill_every_call_of_their_own() {
 fn every_handle_in_a_child() {
     let (ingestion, closed) = (open(), open());
     track(&ingestion, 3);
-    ingestion.blocking_flush(LONG).unwrap();
-    closed.blocking_close(LONG).unwrap();
+    ingestion.blocking_flush(PATIENT).unwrap();
+    closed.blocking_close(PATIENT).unwrap();
 
     in_child(|| {
         assert_eq!(ingestion.stats(), Stats::default());
@@ -103,7 +103,7 @@ fn every_handle_in_a_child() {
         let error = ingestion.track_api_call(ApiCall::new("")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Validation);
         track(&ingestion, 2);
-        ingestion.blocking_flush(LONG).unwrap();
+        ingestion.blocking_flush(PATIENT).unwrap();
         let stats = ingestion.stats();
         assert_eq!((stats.accepted, stats.billed, stats.invalid), (2, 2, 1));
         let error = closed.track_api_call(ApiCall::new("c")).unwrap_err();
@@ -113,20 +113,20 @@ fn every_handle_in_a_child() {
     in_child(|| drop((ingestion, closed)));
     let ingestion = other;
     in_child(|| {
-        ingestion.blocking_close(LONG).unwrap();
+        ingestion.blocking_close(PATIENT).unwrap();
         let error = ingestion.track_api_call(ApiCall::new("c")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Closed);
     });
     in_child(|| {
         track(&ingestion, 1);
-        ingestion.blocking_close(LONG).unwrap();
+        ingestion.blocking_close(PATIENT).unwrap();
         // One that is made anew in the child is like any other.
         let new = open();
         track(&new, 1);
-        new.blocking_close(LONG).unwrap();
+        new.blocking_close(PATIENT).unwrap();
     });
     track(&ingestion, 1);
-    ingestion.blocking_close(LONG).unwrap();
+    ingestion.blocking_close(PATIENT).unwrap();
     assert_eq!(ingestion.stats().accepted, 4);
 }
 
@@ -148,14 +148,14 @@ fn fork_in_a_fork() {
             in_child(|| {
                 in_child(|| {
                     track(&ingestion, 1);
-                    ingestion.blocking_flush(LONG).unwrap();
+                    ingestion.blocking_flush(PATIENT).unwrap();
                 });
             });
-            ingestion.blocking_flush(LONG).unwrap();
+            ingestion.blocking_flush(PATIENT).unwrap();
         });
-        ingestion.blocking_flush(LONG).unwrap();
+        ingestion.blocking_flush(PATIENT).unwrap();
     });
-    ingestion.blocking_close(LONG).unwrap();
+    ingestion.blocking_close(PATIENT).unwrap();
 }
 
 #[test]
@@ -171,16 +171,16 @@ fn renew_the_key() {
     in_child(|| {
         track(&new, 1);
         track(&old, 1);
-        new.blocking_flush(LONG).unwrap();
+        new.blocking_flush(PATIENT).unwrap();
     });
     // The parent was the sender. Now it is not.
     let parent = std::process::id().cast_signed();
     fork(|| {
         say("forked");
-        soon("the parent has ended", || parent_id() != parent);
+        eventually("the parent has ended", || parent_id() != parent);
         track(&new, 1);
         track(&old, 1);
-        new.blocking_flush(LONG).unwrap();
+        new.blocking_flush(PATIENT).unwrap();
         say("done");
     });
 }
@@ -208,11 +208,11 @@ fn carry_a_batch() {
         add(4);
         assert_eq!(ingestion.stats().spooled, 4);
         add(1);
-        soon("a full batch is due", || ingestion.stats().billed == 5);
+        eventually("a full batch is due", || ingestion.stats().billed == 5);
     });
     assert_eq!(ingestion.stats().accepted, 3);
     add(2);
-    soon("the parent's is full as well", || ingestion.stats().billed == 5);
+    eventually("the parent's is full as well", || ingestion.stats().billed == 5);
 }
 
 #[test]
@@ -234,11 +234,11 @@ fn carry_receipts() {
     let refused = ingestion.track_api_call(ApiCall::new("cus_unknown")).unwrap();
     let waiting = builder().linger(NEVER).build().unwrap();
     in_child(|| {
-        taken.blocking_delivered(LONG).unwrap();
-        rejected(refused.blocking_delivered(LONG));
+        taken.blocking_delivered(PATIENT).unwrap();
+        rejected(refused.blocking_delivered(PATIENT));
         let spooled = taken.clone();
         drop(taken);
-        spooled.blocking_delivered(LONG).unwrap();
+        spooled.blocking_delivered(PATIENT).unwrap();
         assert_eq!(ingestion.stats(), Stats::default());
     });
     let left = waiting.track_api_call(ApiCall::new("cus_1")).unwrap();
@@ -246,8 +246,8 @@ fn carry_receipts() {
         let error = left.blocking_delivered(Duration::from_millis(100)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout);
     });
-    rejected(refused.blocking_delivered(LONG));
-    ingestion.blocking_flush(LONG).unwrap();
+    rejected(refused.blocking_delivered(PATIENT));
+    ingestion.blocking_flush(PATIENT).unwrap();
 }
 
 #[test]
@@ -261,25 +261,25 @@ fn a_receipt_carried_over_a_fork_resolves_in_the_child() {
 fn fork_and_be_killed() {
     let ingestion = builder().linger(NEVER).build().unwrap();
     track(&ingestion, 5);
-    ingestion.blocking_flush(LONG).unwrap();
+    ingestion.blocking_flush(PATIENT).unwrap();
     let left = track(&ingestion, 5);
     let refused = ingestion.track_api_call(ApiCall::new("cus_unknown")).unwrap();
     let parent = std::process::id().cast_signed();
     fork(|| {
         say("forked");
-        soon("the parent is killed", || parent_id() != parent);
+        eventually("the parent is killed", || parent_id() != parent);
         track(&ingestion, 5);
-        ingestion.blocking_flush(LONG).unwrap();
+        ingestion.blocking_flush(PATIENT).unwrap();
         for receipt in left {
-            receipt.blocking_delivered(LONG).unwrap();
+            receipt.blocking_delivered(PATIENT).unwrap();
         }
         // The parent's spool is gone by now, with all that it said.
-        soon("the child has adopted the parent's spool", || spools(&dir()).len() == 1);
-        rejected(refused.blocking_delivered(LONG));
-        ingestion.blocking_close(LONG).unwrap();
+        eventually("the child has adopted the parent's spool", || spools(&dir()).len() == 1);
+        rejected(refused.blocking_delivered(PATIENT));
+        ingestion.blocking_close(PATIENT).unwrap();
         say("done");
     });
-    std::thread::sleep(LONG);
+    std::thread::sleep(PATIENT);
 }
 
 #[test]
@@ -297,11 +297,11 @@ fn the_child_of_a_killed_sender_bills_its_calls_and_those_that_were_left() {
 fn fork_an_idle_child() {
     let ingestion = builder().linger(NEVER).build().unwrap();
     track(&ingestion, 1);
-    ingestion.blocking_flush(LONG).unwrap();
+    ingestion.blocking_flush(PATIENT).unwrap();
     track(&ingestion, 4);
-    let child = fork(|| std::thread::sleep(2 * LONG));
+    let child = fork(|| std::thread::sleep(2 * PATIENT));
     say(&child.to_string());
-    std::thread::sleep(LONG);
+    std::thread::sleep(PATIENT);
 }
 
 #[test]
@@ -312,15 +312,15 @@ fn an_idle_child_that_outlives_its_parent_keeps_no_lock() {
     role.kill();
     let next = client(&server, dir.path()).build().unwrap();
     next.track_api_call(ApiCall::new("cus_2")).unwrap();
-    next.blocking_flush(LONG).unwrap();
-    soon("the calls of the dead are billed", || server.billed() == 6);
-    soon("its spool is adopted", || spools(dir.path()).len() == 1);
+    next.blocking_flush(PATIENT).unwrap();
+    eventually("the calls of the dead are billed", || server.billed() == 6);
+    eventually("its spool is adopted", || spools(dir.path()).len() == 1);
     // SAFETY: asks whether the process lives, and ends it.
     unsafe {
         assert_eq!(libc::kill(child, 0), 0, "the child has outlived its parent until now");
         libc::kill(child, libc::SIGKILL);
     }
-    next.blocking_close(LONG).unwrap();
+    next.blocking_close(PATIENT).unwrap();
 }
 
 fn fork_and_exec() {
@@ -334,7 +334,7 @@ fn fork_and_exec() {
     });
     let listing = std::fs::read_to_string(listing).unwrap();
     assert!(!listing.contains("dodo-ingestion"), "{listing}");
-    ingestion.blocking_close(LONG).unwrap();
+    ingestion.blocking_close(PATIENT).unwrap();
 }
 
 #[test]
@@ -347,7 +347,7 @@ fn a_child_that_becomes_another_program_inherits_nothing() {
 fn fail_to_open_in_a_child() {
     let ingestion = builder().durability(Durability::Disk).build().unwrap();
     track(&ingestion, 1);
-    ingestion.blocking_flush(LONG).unwrap();
+    ingestion.blocking_flush(PATIENT).unwrap();
     std::fs::rename(dir().join("dodo-ingestion"), dir().join("away")).unwrap();
     std::fs::write(dir().join("dodo-ingestion"), "in the way").unwrap();
     in_child(|| {
@@ -359,7 +359,7 @@ fn fail_to_open_in_a_child() {
         std::fs::remove_file(dir().join("dodo-ingestion")).unwrap();
         std::fs::rename(dir().join("away"), dir().join("dodo-ingestion")).unwrap();
         track(&ingestion, 1);
-        ingestion.blocking_flush(LONG).unwrap();
+        ingestion.blocking_flush(PATIENT).unwrap();
     });
 }
 

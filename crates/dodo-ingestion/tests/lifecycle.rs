@@ -2,39 +2,22 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/child.rs"]
+mod child;
 mod support;
 
-use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use child::{Child, say};
 use dodo_ingestion::{ApiCall, BatchConfig, Durability, ErrorKind, Ingestion};
 use support::{Server, client, eventually};
 use tempfile::tempdir;
 
-/// Runs this test binary again as a child that executes [`child_process`] alone.
-fn spawn_child(role: &str, url: &str, dir: &Path) -> Child {
-    Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child_process", "--nocapture"])
-        .env("CHILD_ROLE", role)
-        .env("CHILD_URL", url)
-        .env("CHILD_DIR", dir)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap()
-}
-
-/// The next line that the child's role prints.
-fn line(child: &mut BufReader<std::process::ChildStdout>) -> String {
-    loop {
-        let mut line = String::new();
-        assert!(child.read_line(&mut line).unwrap() > 0, "the child ended");
-        if let Some((_, said)) = line.split_once("child: ") {
-            return said.trim().to_owned();
-        }
-    }
+/// Runs a role in a process of its own.
+fn start(role: &str, server: &Server, dir: &Path) -> Child {
+    let env = [("CHILD_URL", server.url()), ("CHILD_DIR", dir.display().to_string())];
+    Child::of("child_process", role, &env.each_ref().map(|(name, value)| (*name, value.as_ref())))
 }
 
 /// What the children do. As a test of its own it has nothing to do.
@@ -50,11 +33,6 @@ fn child_process() {
         .requests_per_second(1_000_u32)
         .build()
         .unwrap();
-    let say = |text: &str| {
-        let mut out = std::io::stdout();
-        writeln!(out, "child: {text}").unwrap();
-        out.flush().unwrap();
-    };
     match role.as_str() {
         "quiet" => {
             for i in 0..500 {
@@ -88,11 +66,9 @@ fn child_process() {
 #[test]
 fn what_a_killed_process_left_is_billed_by_the_next() {
     let (server, dir) = (Server::start(), tempdir().unwrap());
-    let mut child = spawn_child("quiet", &server.url(), dir.path());
-    let mut out = BufReader::new(child.stdout.take().unwrap());
-    assert_eq!(line(&mut out), "tracked");
-    child.kill().unwrap();
-    child.wait().unwrap();
+    let mut child = start("quiet", &server, dir.path());
+    assert_eq!(child.line(), "tracked");
+    child.kill();
     assert_eq!(server.billed(), 0);
 
     let next = client(&server, dir.path()).build().unwrap();
@@ -110,15 +86,13 @@ fn what_a_killed_process_left_is_billed_by_the_next() {
 #[test]
 fn a_process_killed_while_it_writes_and_sends_loses_and_doubles_nothing() {
     let (server, dir) = (Server::start(), tempdir().unwrap());
-    let mut child = spawn_child("firehose", &server.url(), dir.path());
-    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut child = start("firehose", &server, dir.path());
     let mut accepted = 0_usize;
     let start = Instant::now();
     while start.elapsed() < Duration::from_millis(700) {
-        accepted = line(&mut out).parse::<usize>().unwrap() + 1;
+        accepted = child.line().parse::<usize>().unwrap() + 1;
     }
-    child.kill().unwrap();
-    child.wait().unwrap();
+    child.kill();
     assert!(server.billed() > 0, "it was sending");
 
     let next = client(&server, dir.path()).build().unwrap();
@@ -142,10 +116,9 @@ fn processes_of_one_account_share_one_sender_and_receipts_work_in_all() {
     server.state.lock().unwrap().unknown_customer = Some("cus_unknown".into());
     let sender = client(&server, dir.path()).build().unwrap();
     sender.track_api_call(ApiCall::new("cus_parent")).unwrap().blocking_delivered(None).unwrap();
-    let mut child = spawn_child("waiter", &server.url(), dir.path());
-    let mut out = BufReader::new(child.stdout.take().unwrap());
-    assert_eq!(line(&mut out), "rejected 0", "the parent sends for the child");
-    assert!(child.wait().unwrap().success());
+    let mut child = start("waiter", &server, dir.path());
+    assert_eq!(child.line(), "rejected 0", "the parent sends for the child");
+    child.succeeds();
     assert_eq!(server.billed(), 2);
 }
 
@@ -247,11 +220,9 @@ fn memory_is_bounded() {
 #[test]
 fn start_up_survives_a_torn_tail_and_whatever_else_lies_there() {
     let (server, dir) = (Server::start(), tempdir().unwrap());
-    let mut child = spawn_child("quiet", &server.url(), dir.path());
-    let mut out = BufReader::new(child.stdout.take().unwrap());
-    assert_eq!(line(&mut out), "tracked");
-    child.kill().unwrap();
-    child.wait().unwrap();
+    let mut child = start("quiet", &server, dir.path());
+    assert_eq!(child.line(), "tracked");
+    child.kill();
     let namespace = dir.path().join("dodo-ingestion").read_dir().unwrap().next().unwrap().unwrap();
     let spools = namespace.path().join("spools");
     let spool = spools.read_dir().unwrap().next().unwrap().unwrap().path();

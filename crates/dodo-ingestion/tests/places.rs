@@ -7,17 +7,20 @@
 mod child;
 mod support;
 
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt, chown, symlink};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use child::{Child, not_tested, say};
 use dodo_ingestion::{AlarmKind, ApiCall, ErrorKind, Ingestion};
 use rustix::fs::Mode;
-use support::{Server, client, eventually};
+use support::{PATIENT, Server, client, eventually};
 use tempfile::{TempDir, tempdir};
 
+const NOBODY: u32 = 65_534;
 const UNTOUCHED: &str = "not ours to touch";
 
 fn mode(path: &Path) -> u32 {
@@ -67,15 +70,33 @@ fn heard(told: &Told, kind: AlarmKind, words: &str) {
     });
 }
 
+/// Runs a role in a child, to its end.
+fn play(role: &str, server: &Server, dir: &Path, env: &[(&str, &str)]) {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.envs(env.iter().copied());
+    start(command, role, server, dir).succeeds();
+}
+
+fn start(command: Command, role: &str, server: &Server, dir: &Path) -> Child {
+    let env = [("CHILD_URL", server.url()), ("CHILD_DIR", dir.display().to_string())];
+    let env = env.each_ref().map(|(name, value)| (*name, value.as_ref()));
+    Child::run(command, "child_process", role, &env)
+}
+
 /// A namespace with a spool that a process left which ended with twenty calls in it.
 fn left_behind(server: &Server) -> TempDir {
     let dir = tempdir().unwrap();
-    let (url, path) = (server.url(), dir.path().display().to_string());
-    let env = [("CHILD_URL", url.as_ref()), ("CHILD_DIR", path.as_ref())];
-    let mut child = Child::of("child_process", "leave", &env);
-    assert_eq!(child.line(), "left");
-    child.succeeds();
+    play("leave", server, dir.path(), &[]);
     dir
+}
+
+/// Harms the first segment of the only spool below a directory.
+fn damage(root: &Path) {
+    let segment = only(&only(root).join("spools")).join("segment-0000000000000000");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0xff;
+    std::fs::write(&segment, bytes).unwrap();
 }
 
 /// What the children do. As a test of its own it has nothing to do.
@@ -83,6 +104,10 @@ fn left_behind(server: &Server) -> TempDir {
 fn child_process() {
     let Ok(role) = std::env::var("CHILD_ROLE") else { return };
     let dir = std::env::var("CHILD_DIR").unwrap();
+    if let Ok(umask) = std::env::var("CHILD_UMASK") {
+        let umask = u32::from_str_radix(&umask, 8).unwrap();
+        rustix::process::umask(Mode::from_raw_mode(umask));
+    }
     let builder = Ingestion::builder("sk_test_canary")
         .event_name("api_call")
         .base_url(std::env::var("CHILD_URL").unwrap())
@@ -91,18 +116,33 @@ fn child_process() {
         "leave" => {
             let ingestion = builder.linger(Duration::from_secs(300)).build().unwrap();
             track(&ingestion, 20);
-            say("left");
         }
-        umask => {
-            let umask = u32::from_str_radix(umask, 8).unwrap();
-            rustix::process::umask(Mode::from_raw_mode(umask));
+        "make" => {
             let ingestion = builder.linger(Duration::ZERO).build().unwrap();
             track(&ingestion, 1);
             let refused = ingestion.track_api_call(ApiCall::new("cus_unknown")).unwrap();
             refused.blocking_delivered(None).unwrap_err();
             track(&ingestion, 1);
+            let kept = |path: &PathBuf| path.parent().unwrap().ends_with("quarantine");
+            eventually("damaged bytes are kept", || below(Path::new(&dir)).iter().any(kept));
             say("made");
         }
+        "meet files of another" => {
+            let told = Told::default();
+            let sink = told.clone();
+            let builder = builder.linger(Duration::ZERO).on_alarm(move |alarm| {
+                sink.lock().unwrap().push((alarm.kind, alarm.message.clone()));
+            });
+            let ingestion = builder.build().unwrap();
+            track(&ingestion, 20);
+            let refused = ingestion.track_api_call(ApiCall::new("cus_unknown")).unwrap();
+            heard(&told, AlarmKind::Storage, "Permission denied");
+            say("heard");
+            let error = refused.blocking_delivered(PATIENT).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Rejected, "{error}");
+            ingestion.blocking_close(PATIENT).unwrap();
+        }
+        other => panic!("no role {other}"),
     }
     std::process::exit(0);
 }
@@ -113,17 +153,25 @@ fn what_is_made_is_its_owners_alone_under_any_umask() {
         let (server, dir) = (Server::start(), tempdir().unwrap());
         server.state.lock().unwrap().unknown_customer = Some("cus_unknown".into());
         let spool_dir = dir.path().join("a/b");
-        let env = [("CHILD_URL", server.url()), ("CHILD_DIR", spool_dir.display().to_string())];
-        let env = env.each_ref().map(|(name, value)| (*name, value.as_ref()));
-        let mut child = Child::of("child_process", umask, &env);
-        assert_eq!(child.line(), "made");
-        child.succeeds();
+        play("leave", &server, &spool_dir, &[("CHILD_UMASK", umask)]);
+        damage(&spool_dir.join("dodo-ingestion"));
+        play("make", &server, &spool_dir, &[("CHILD_UMASK", umask)]);
         let found = below(&dir.path().join("a"));
         for path in &found {
             let expected = if path.is_dir() { 0o700 } else { 0o600 };
             assert_eq!(mode(path), expected, "umask {umask}: {}", path.display());
         }
-        for name in ["sender.lock", "starts", "dead-letters.jsonl", "owner", "cursor", "outcomes"] {
+        for name in [
+            "sender.lock",
+            "starts",
+            "settings",
+            "room.lock",
+            "dead-letters.jsonl",
+            "quarantine",
+            "owner",
+            "cursor",
+            "outcomes",
+        ] {
             assert!(found.iter().any(|path| path.ends_with(name)), "no {name} in {found:?}");
         }
     }
@@ -162,7 +210,7 @@ fn directories_that_are_open_to_others_are_closed_and_that_is_told_once() {
 }
 
 #[test]
-fn a_directory_that_is_a_link_or_anothers_is_refused_with_the_way_out() {
+fn a_directory_that_is_a_link_is_refused_with_the_way_out() {
     let (server, dir) = (Server::start(), tempdir().unwrap());
     client(&server, dir.path()).build().unwrap().blocking_close(None).unwrap();
     let namespace = namespace(&dir);
@@ -178,24 +226,32 @@ fn a_directory_that_is_a_link_or_anothers_is_refused_with_the_way_out() {
         assert_eq!(elsewhere.path().read_dir().unwrap().count(), 0, "{}", place.display());
         std::fs::remove_file(&place).unwrap();
 
-        if rustix::process::geteuid().is_root() {
-            std::fs::create_dir(&place).unwrap();
-            std::os::unix::fs::chown(&place, Some(65_534), None).unwrap();
-            let error = client(&server, dir.path()).build().unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Configuration);
-            let expected = "belongs to the user 65534 and this process runs as 0; change its owner";
-            assert!(error.message().contains(expected), "{error}");
-            assert_eq!(place.read_dir().unwrap().count(), 0, "{}", place.display());
-            std::fs::remove_dir(&place).unwrap();
-        } else {
-            not_tested("a directory of another user", "only root can make one");
-        }
         std::fs::rename(&aside, &place).unwrap();
     }
     // The place itself may be a link: that is the operator's own.
     let link = dir.path().join("link");
     symlink(dir.path(), &link).unwrap();
     client(&server, &link).build().unwrap().blocking_close(None).unwrap();
+}
+
+#[test]
+fn a_directory_of_another_user_is_refused_with_the_way_out() {
+    if !rustix::process::geteuid().is_root() {
+        return not_tested("a directory of another user", "only root can make one");
+    }
+    let (server, dir) = (Server::start(), tempdir().unwrap());
+    client(&server, dir.path()).build().unwrap().blocking_close(None).unwrap();
+    let namespace = namespace(&dir);
+    for place in [dir.path().join("dodo-ingestion"), namespace.clone(), namespace.join("spools")] {
+        chown(&place, Some(NOBODY), None).unwrap();
+        let before = below(&place);
+        let error = client(&server, dir.path()).build().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Configuration);
+        let expected = "belongs to the user 65534 and this process runs as 0; change its owner";
+        assert!(error.message().contains(expected), "{error}");
+        assert_eq!(below(&place), before, "{}", place.display());
+        chown(&place, Some(0), None).unwrap();
+    }
 }
 
 #[test]
@@ -229,6 +285,63 @@ fn links_planted_for_the_senders_files_are_not_followed() {
 }
 
 #[test]
+fn links_planted_for_what_all_processes_write_are_not_followed() {
+    for name in ["settings", "room.lock"] {
+        let (server, dir) = (Server::start(), tempdir().unwrap());
+        client(&server, dir.path()).build().unwrap().blocking_close(None).unwrap();
+        let target = dir.path().join("target");
+        std::fs::write(&target, UNTOUCHED).unwrap();
+        let planted = namespace(&dir).join(name);
+        std::fs::remove_file(&planted).unwrap();
+        symlink(&target, &planted).unwrap();
+
+        let (ingestion, told) = listening(&server, dir.path());
+        heard(&told, AlarmKind::Storage, &format!("{name} is a symbolic link"));
+        let call = || ingestion.track_api_call(ApiCall::new("cus_1"));
+        if name == "room.lock" {
+            // Room for the first segment is taken under it.
+            let error = call().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Storage);
+            assert!(error.message().contains("room.lock is a symbolic link"), "{error}");
+            std::fs::remove_file(&planted).unwrap();
+        }
+        eventually("calls are accepted", || call().is_ok());
+        ingestion.blocking_close(None).unwrap();
+        assert_eq!(server.billed(), 1);
+        assert_eq!(std::fs::read_to_string(&target).unwrap(), UNTOUCHED, "{name}");
+    }
+}
+
+/// Planted while the directory was open to others.
+#[test]
+fn files_of_another_user_are_told_of_and_nothing_is_lost() {
+    if !rustix::process::geteuid().is_root() {
+        return not_tested("a file of another user", "only root can make one");
+    }
+    for name in ["sender.lock", "starts", "settings", "dead-letters.jsonl"] {
+        let (server, dir) = (Server::start(), tempdir().unwrap());
+        server.state.lock().unwrap().unknown_customer = Some("cus_unknown".into());
+        client(&server, dir.path()).build().unwrap().blocking_close(None).unwrap();
+        for path in below(dir.path()) {
+            chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        let planted = namespace(&dir).join(name);
+        _ = std::fs::remove_file(&planted);
+        std::fs::write(&planted, UNTOUCHED).unwrap();
+        std::fs::set_permissions(&planted, PermissionsExt::from_mode(0o600)).unwrap();
+
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.uid(NOBODY).gid(NOBODY);
+        let mut child = start(command, "meet files of another", &server, dir.path());
+        assert_eq!(child.line(), "heard", "{name}");
+        assert_eq!(std::fs::read_to_string(&planted).unwrap(), UNTOUCHED, "{name}");
+        std::fs::remove_file(&planted).unwrap();
+        child.succeeds();
+        assert_eq!(server.billed(), 20, "{name}");
+    }
+}
+
+#[test]
 fn a_pipe_in_a_files_place_does_not_block() {
     let (server, dir) = (Server::start(), tempdir().unwrap());
     client(&server, dir.path()).build().unwrap().blocking_close(None).unwrap();
@@ -245,7 +358,7 @@ fn a_pipe_in_a_files_place_does_not_block() {
 
 #[test]
 fn links_planted_in_a_spool_are_not_followed() {
-    for name in ["owner", "cursor", "segment-0000000000000000", ""] {
+    for name in ["owner", "cursor", "outcomes", "segment-0000000000000000", ""] {
         let server = Server::start();
         let dir = left_behind(&server);
         let spool = only(&namespace(&dir).join("spools"));
@@ -289,11 +402,7 @@ fn links_planted_in_a_spool_are_not_followed() {
 fn a_link_in_place_of_the_quarantine_is_not_followed() {
     let server = Server::start();
     let dir = left_behind(&server);
-    let segment = only(&namespace(&dir).join("spools")).join("segment-0000000000000000");
-    let mut bytes = std::fs::read(&segment).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 0xff;
-    std::fs::write(&segment, bytes).unwrap();
+    damage(&dir.path().join("dodo-ingestion"));
     let elsewhere = tempdir().unwrap();
     symlink(elsewhere.path(), namespace(&dir).join("quarantine")).unwrap();
 

@@ -8,21 +8,11 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dodo_ingestion::{AlarmKind, ApiCall, ErrorKind, Ingestion};
-use support::{Server, client};
+use support::{PATIENT, Server, client, eventually};
 use tempfile::{TempDir, tempdir};
-
-const PATIENT: Duration = Duration::from_secs(60);
-
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < PATIENT, "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
 
 /// A client that waits long before it sends by itself.
 fn listening(server: &Server, dir: &TempDir) -> (Ingestion, Arc<Mutex<Vec<AlarmKind>>>) {

@@ -2,20 +2,22 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/child.rs"]
+mod child;
 mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use dodo_ingestion::{AlarmKind, ApiCall, Builder, Ingestion, LatePolicy};
-use support::{Server, client, eventually};
+use child::{Child, say};
+use dodo_ingestion::{AlarmKind, ApiCall, Builder, ErrorKind, Ingestion, LatePolicy};
+use support::{PATIENT, Server, client, eventually};
 use tempfile::tempdir;
 
 const OLD_KEY: &str = "sk_test_old_canary";
 const NEW_KEY: &str = "sk_test_new_canary";
-const PATIENT: Duration = Duration::from_secs(60);
 
 type Told = Vec<(AlarmKind, String)>;
 
@@ -193,4 +195,82 @@ fn what_lies_beside_a_namespace_and_is_not_ours_is_not_looked_at() {
         assert_eq!(told_of(AlarmKind::Abandoned, other()), Vec::<String>::new());
     }
     ingestion.blocking_close(PATIENT).unwrap();
+}
+
+/// So old that the sender's `late` decides about it.
+fn late_call() -> ApiCall {
+    ApiCall::new("cus_1").timestamp(SystemTime::now() - Duration::from_secs(58 * 60))
+}
+
+fn other_process(role: &str, server: &Server, dir: &Path) -> Child {
+    let env = [("CHILD_URL", server.url()), ("CHILD_DIR", dir.display().to_string())];
+    Child::of("child_process", role, &env.each_ref().map(|(name, value)| (*name, value.as_ref())))
+}
+
+/// What the children do. As a test of its own it has nothing to do.
+#[test]
+fn child_process() {
+    let Ok(role) = std::env::var("CHILD_ROLE") else { return };
+    let builder = Ingestion::builder("sk_test_canary")
+        .event_name("api_call")
+        .base_url(std::env::var("CHILD_URL").unwrap())
+        .spool_dir(std::env::var("CHILD_DIR").unwrap())
+        .linger(Duration::ZERO);
+    let builder = match role.as_str() {
+        "sets aside" => builder.late(LatePolicy::DeadLetter).requests_per_minute(1_u32),
+        "restamps" => builder.late(LatePolicy::Restamp).requests_per_minute(1_u32),
+        "has little room" => builder.max_spool_bytes(1 << 20),
+        other => panic!("no role {other}"),
+    };
+    let (ingestion, told) = open(builder);
+    assert!(told.iter().any(|(kind, _)| *kind == AlarmKind::SettingsDiffer), "{told:?}");
+    if role == "has little room" {
+        return say(ingestion.track_api_call(ApiCall::new("cus_1")).unwrap_err().kind().as_str());
+    }
+    let late = ingestion.track_api_call(late_call()).unwrap();
+    match late.blocking_delivered(PATIENT) {
+        Ok(()) => say("billed"),
+        Err(error) => say(error.kind().as_str()),
+    }
+    for _ in 0..5 {
+        ingestion.track_api_call(ApiCall::new("cus_1")).unwrap();
+        ingestion.blocking_flush(PATIENT).unwrap();
+    }
+    assert_eq!(ingestion.stats().requests, 0, "the other process is the sender");
+    ingestion.blocking_close(PATIENT).unwrap();
+}
+
+#[test]
+fn of_two_living_processes_the_senders_settings_hold_for_what_is_sent() {
+    for (late, role, expected, billed) in [
+        (LatePolicy::Restamp, "sets aside", "billed", 7),
+        (LatePolicy::DeadLetter, "restamps", ErrorKind::Rejected.as_str(), 6),
+    ] {
+        let (server, dir) = (Server::start(), tempdir().unwrap());
+        let sender = client(&server, dir.path()).late(late).build().unwrap();
+        sender.track_api_call(ApiCall::new("cus_1")).unwrap().blocking_delivered(PATIENT).unwrap();
+        let mut other = other_process(role, &server, dir.path());
+        assert_eq!(other.line(), expected, "{role}");
+        // Its five flushes would have taken minutes within its own budget.
+        other.succeeds();
+        assert_eq!(server.billed(), billed, "{role}");
+        sender.blocking_close(PATIENT).unwrap();
+    }
+}
+
+#[test]
+fn of_two_living_processes_each_has_its_own_bound_for_the_room_of_both() {
+    let (server, dir) = (Server::start(), tempdir().unwrap());
+    let builder = client(&server, dir.path()).linger(Duration::from_secs(300));
+    let ingestion = builder.max_spool_bytes(64 << 20).build().unwrap();
+    let call = || ApiCall::new("cus_1").endpoint("x".repeat(400));
+    for _ in 0..4_000 {
+        ingestion.track_api_call(call()).unwrap();
+    }
+    let mut other = other_process("has little room", &server, dir.path());
+    assert_eq!(other.line(), ErrorKind::Overflow.as_str());
+    other.succeeds();
+    ingestion.track_api_call(call()).unwrap();
+    ingestion.blocking_close(PATIENT).unwrap();
+    assert_eq!(server.billed(), 4_001);
 }

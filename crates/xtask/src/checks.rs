@@ -6,7 +6,8 @@
 //! - A step's output goes to `.cache/log/` and is shown when the step fails. A failure stops only what needs the step.
 //! - What takes cargo's lock runs one after the other, and beside it what mostly waits, two at a time.
 //! - What a part needs from the system is probed first. Missing means skipped, and under `CI=true` failed.
-//! - Nothing skipped counts as passed, and a test step in which no test ran has failed.
+//! - Nothing skipped counts as passed, and a test step in which no test ran has failed. A test of cargo's that says
+//!   `NOT TESTED:` is skipped.
 //! - The last line counts tests, in the form `12 passed, 0 failed, 3 skipped`. A failed step in which no test failed
 //!   counts as one failure, a step left out as one skipped.
 
@@ -379,7 +380,12 @@ fn close(reports: &[Report], logs: &Path, elapsed: Duration) -> ExitCode {
     let mut skipped = 0;
     for Report { step, outcome } in reports {
         match outcome {
-            Outcome::Passed(_) => passed += 1,
+            Outcome::Passed(tally) => {
+                passed += 1;
+                for what in &tally.not_tested {
+                    println!("not tested: {}: {what}", title(step));
+                }
+            }
             Outcome::Failed { .. } => {
                 failed += 1;
                 println!("failed: {}: {}", title(step), log_path(logs, step).display());
@@ -404,9 +410,9 @@ fn total(reports: &[Report]) -> Tally {
     let mut total = Tally::default();
     for report in reports {
         match &report.outcome {
-            Outcome::Passed(tally) => total += *tally,
+            Outcome::Passed(tally) => total += tally.clone(),
             Outcome::Failed { tally, .. } => {
-                total += *tally;
+                total += tally.clone();
                 total.failed += u64::from(tally.failed == 0);
             }
             Outcome::Skipped(_) => total.skipped += 1,

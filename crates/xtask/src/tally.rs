@@ -16,17 +16,31 @@ pub(crate) enum Runner {
     Surefire,
 }
 
+/// With this begins what a test says that could not do its work, and that cargo's runner counts as passed.
+const NOT_TESTED: &str = "NOT TESTED: ";
+
 /// Numbers of tests.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) passed: u64,
     pub(crate) failed: u64,
     pub(crate) skipped: u64,
+    /// Of those skipped, what was not tested, and why.
+    pub(crate) not_tested: Vec<String>,
 }
 
 impl Tally {
-    pub(crate) fn is_empty(self) -> bool {
-        self == Self::default()
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Counts as skipped what says that it was not tested.
+    fn without(mut self, not_tested: Vec<String>) -> Self {
+        let count = (not_tested.len() as u64).min(self.passed);
+        self.passed -= count;
+        self.skipped += count;
+        self.not_tested = not_tested;
+        self
     }
 
     fn add(&mut self, count: u64, what: &str) {
@@ -44,6 +58,7 @@ impl AddAssign for Tally {
         self.passed += other.passed;
         self.failed += other.failed;
         self.skipped += other.skipped;
+        self.not_tested.extend(other.not_tested);
     }
 }
 
@@ -60,7 +75,10 @@ impl Runner {
         let output = without_colours(output);
         let lines = output.lines().map(str::trim);
         match self {
-            Self::Cargo => sum(lines.filter_map(cargo_line)),
+            Self::Cargo => {
+                let not_tested = lines.clone().filter_map(not_tested_line).collect();
+                sum(lines.filter_map(cargo_line)).without(not_tested)
+            }
             Self::Pytest => lines.rev().find_map(pytest_line).unwrap_or_default(),
             Self::Node => sum(lines.filter_map(node_line)),
             Self::Surefire => sum(lines.filter_map(surefire_line)),
@@ -78,6 +96,11 @@ fn sum(tallies: impl Iterator<Item = Tally>) -> Tally {
 fn cargo_line(line: &str) -> Option<Tally> {
     let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
     Some(counted(counts.split("; ")))
+}
+
+/// The runner may have begun the line.
+fn not_tested_line(line: &str) -> Option<String> {
+    Some(line.split_once(NOT_TESTED)?.1.to_owned())
 }
 
 fn pytest_line(line: &str) -> Option<Tally> {
@@ -110,7 +133,8 @@ fn surefire_line(line: &str) -> Option<Tally> {
     let errors = numbers.next()??;
     let skipped = numbers.next()??;
     let failed = failures + errors;
-    Some(Tally { passed: run.saturating_sub(failed + skipped), failed, skipped })
+    let passed = run.saturating_sub(failed + skipped);
+    Some(Tally { passed, failed, skipped, ..Tally::default() })
 }
 
 /// Sums fields like `3 passed`.
@@ -146,7 +170,7 @@ mod tests {
     use super::*;
 
     fn tally(passed: u64, failed: u64, skipped: u64) -> Tally {
-        Tally { passed, failed, skipped }
+        Tally { passed, failed, skipped, ..Tally::default() }
     }
 
     #[test]
@@ -162,6 +186,24 @@ test result: FAILED. 5 passed; 2 failed; 0 ignored; 0 measured; 3 filtered out; 
 test result: ok. 4 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.31s
 ";
         assert_eq!(Runner::Cargo.tally(output), tally(11, 2, 1));
+    }
+
+    #[test]
+    fn what_cargo_counts_as_passed_and_was_not_tested_is_skipped_and_named() {
+        let output = "\
+running 3 tests
+NOT TESTED: full ext4: no mkfs.ext4
+test an_ext4_that_is_full ... ok
+test a_tmpfs_that_is_full ... NOT TESTED: full tmpfs: a child can have no mounts of its own
+ok
+test a_file_that_may_grow_no_more ... ok
+test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s
+";
+        let not_tested = vec![
+            "full ext4: no mkfs.ext4".to_owned(),
+            "full tmpfs: a child can have no mounts of its own".to_owned(),
+        ];
+        assert_eq!(Runner::Cargo.tally(output), Tally { not_tested, ..tally(1, 0, 3) });
     }
 
     #[test]

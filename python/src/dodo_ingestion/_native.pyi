@@ -64,6 +64,8 @@ class Ingestion:
 
         Raises:
             IngestionTimeoutError: The time was over first. The calls stay spooled.
+            AuthenticationError: The same, and the API refuses the key.
+            NetworkError: The same, and the API cannot be reached.
             StorageError: The disk failed.
             ClosedError: The client is closed."""
 
@@ -71,7 +73,7 @@ class Ingestion:
         """Await what `flush` blocks for, under asyncio, trio or anyio."""
 
     def close(self, timeout: Duration | None = None) -> None:
-        """Flush, and let go. No call is accepted from now on; what is not billed in time stays spooled for the
+        """Flush, and let go. Calls that come meanwhile are accepted; what is not billed in time stays spooled for the
         next process of the account. Closing twice is no error.
 
         Arguments and exceptions are those of `flush`; the client is closed also if one is raised."""
@@ -160,6 +162,8 @@ class Receipt:
         Raises:
             RejectedError, TooLargeError: The API refused the call, in its words.
             IngestionTimeoutError: The time was over first.
+            AuthenticationError: The same, and the API refuses the key.
+            NetworkError: The same, and the API cannot be reached.
             ClosedError: The client was closed first."""
 
     def wait_delivered(self, timeout: Duration | None = None) -> None:

@@ -16,10 +16,14 @@ use crate::writers::{Pace, Settings, Writer};
 /// Threads of a writer.
 const THREADS: usize = 2;
 /// How long a thread may rest after a call, in microseconds.
-const PACES_US: [u64; 4] = [2_000, 5_000, 10_000, 20_000];
-/// How many calls a thread in haste makes before it begins to rest. More would only make a backlog that
-/// the meter works off for minutes.
-const BURST: u64 = 10_000;
+const RESTS_US: [u64; 4] = [2_000, 5_000, 10_000, 20_000];
+/// How many calls a thread in haste may make before it rests.
+const BURSTS: [u64; 4] = [30, 100, 300, 1_000];
+/// How many calls a thread makes in haste. More would only make a backlog that the meter works off for
+/// minutes.
+const HASTY: u64 = 1_200;
+/// How often it is looked whether another has begun to send.
+const POLL: Duration = Duration::from_millis(5);
 /// How long the meter may be away.
 const AWAY_MS: std::ops::RangeInclusive<u64> = 0..=500;
 /// How long a process may be stopped: requests under way time out, or do not.
@@ -50,7 +54,12 @@ struct Arena<'p> {
     writers: Vec<Writer>,
     /// Writers started so far.
     started: u32,
+    /// The one that was started last.
+    youngest: usize,
     kills: Kills,
+    /// When a sender was killed whom nobody has followed yet.
+    orphaned: Option<Instant>,
+    hand_overs: Vec<Duration>,
     stops: u32,
 }
 
@@ -68,7 +77,10 @@ impl<'p> Arena<'p> {
             settings,
             writers: Vec::new(),
             started: 0,
+            youngest: 0,
             kills: Kills::default(),
+            orphaned: None,
+            hand_overs: Vec::new(),
             stops: 0,
         };
         for _ in 0..plan.writers {
@@ -85,12 +97,29 @@ impl<'p> Arena<'p> {
         }
         self.rng.shuffle(&mut acts);
         for act in acts {
-            let pause = self.rng.u64(self.plan.pause_ms.clone());
-            thread::sleep(Duration::from_millis(pause));
+            let pause = Duration::from_millis(self.rng.u64(self.plan.pause_ms.clone()));
+            self.pause(pause);
             self.perform(act).with_context(|| format!("{act:?}"))?;
             self.check_writers()?;
         }
         self.end()
+    }
+
+    /// Lets time pass, and sees when another takes over from a dead sender.
+    fn pause(&mut self, pause: Duration) {
+        let end = Instant::now() + pause;
+        while let Some(left) = end.checked_duration_since(Instant::now()) {
+            let poll = if self.orphaned.is_some() { POLL } else { left };
+            thread::sleep(poll.min(left));
+            self.see_who_sends();
+        }
+    }
+
+    fn see_who_sends(&mut self) -> Option<usize> {
+        let sender = self.writers.iter().position(Writer::is_sending)?;
+        let since = self.orphaned.take();
+        self.hand_overs.extend(since.map(|since| since.elapsed()));
+        Some(sender)
     }
 
     fn check_writers(&mut self) -> Result<()> {
@@ -99,16 +128,22 @@ impl<'p> Arena<'p> {
 
     fn start_writer(&mut self) -> Result<Writer> {
         self.started += 1;
-        let hasty = self.plan.full_speed && self.rng.u8(..5) == 0;
-        let pace_us = PACES_US[self.rng.usize(..PACES_US.len())];
-        let pace = Pace { burst: if hasty { BURST } else { 0 }, pace_us };
+        let burst = BURSTS[self.rng.usize(..BURSTS.len())];
+        let rest_us = RESTS_US[self.rng.usize(..RESTS_US.len())];
+        let hasty = if self.plan.full_speed { HASTY } else { 0 };
+        let pace = Pace { burst, hasty, rest_us };
         self.settings.start(format!("w{}", self.started), THREADS, pace)
     }
 
     fn perform(&mut self, act: Act) -> Result<()> {
         match act {
             Act::KillWriter => {
-                let victim = self.rng.usize(..self.writers.len());
+                let mut victim = self.rng.usize(..self.writers.len());
+                // Else most would die before their haste or after it.
+                if self.plan.full_speed && self.rng.bool() {
+                    victim = self.youngest;
+                    wait_until("it makes calls", || self.writers[victim].makes_calls())?;
+                }
                 self.kills.writers += 1;
                 self.replace(victim)
             }
@@ -133,8 +168,14 @@ impl<'p> Arena<'p> {
     }
 
     fn replace(&mut self, victim: usize) -> Result<()> {
+        let sends = self.writers[victim].is_sending();
         self.writers[victim].kill()?;
+        if sends {
+            self.orphaned = Some(Instant::now());
+        }
+        self.kills.in_a_call += u32::from(self.writers[victim].died_in_a_call()?);
         self.writers[victim] = self.start_writer()?;
+        self.youngest = victim;
         Ok(())
     }
 
@@ -143,7 +184,7 @@ impl<'p> Arena<'p> {
         let mut sender = None;
         wait_until("a writer sends", || {
             self.check_writers()?;
-            sender = self.writers.iter().position(Writer::is_sending);
+            sender = self.see_who_sends();
             Ok(sender.is_some())
         })?;
         sender.context("a sender")
@@ -179,7 +220,8 @@ impl<'p> Arena<'p> {
             writer.join()?;
         }
         let of_the_dead = self.settings.spools()?;
-        let mut last = self.settings.start("last".to_owned(), 0, Pace::default())?;
+        let no_calls = Pace { burst: 1, hasty: 0, rest_us: 0 };
+        let mut last = self.settings.start("last".to_owned(), 0, no_calls)?;
         wait_while_it_moves("the spools of the dead are drained", || {
             last.check()?;
             let drained = self.settings.spools()?.is_disjoint(&of_the_dead);
@@ -194,6 +236,7 @@ impl<'p> Arena<'p> {
         }
         let totals = self.meter.totals()?;
         let billed = self.meter.close()?;
+        self.hand_overs.sort_unstable();
         let notes = Notes::read(self.settings.notes())?;
         let mut report = Report {
             plan: self.plan.name,
@@ -206,6 +249,7 @@ impl<'p> Arena<'p> {
             billed: billed.len(),
             requests: totals.requests,
             resent: totals.duplicates,
+            hand_overs: self.hand_overs,
             differences,
         };
         report.compare(&notes, billed, totals);

@@ -20,5 +20,5 @@ mod report;
 mod writers;
 
 pub use arena::run;
-pub use plan::{Act, Budget, Plan};
+pub use plan::{Act, Budget, FULL_SPEED_PAUSE_MS, Plan};
 pub use report::{Kills, Report};

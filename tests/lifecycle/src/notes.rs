@@ -57,16 +57,28 @@ fn sending_path(dir: &Path, writer: &str) -> PathBuf {
     dir.join(format!("{writer}.{SENDING}"))
 }
 
-/// How many bytes of ids a writer has noted as accepted, over all its threads.
-pub fn accepted_bytes(dir: &Path, writer: &str) -> Result<u64> {
-    let mut bytes = 0;
-    for path in files(dir, ACCEPTED)? {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.strip_prefix(writer).is_some_and(|rest| rest.starts_with('-')) {
-            bytes += path.metadata()?.len();
+/// How many bytes of ids a writer has noted, over all its threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bytes {
+    /// Of ids that it was about to attempt.
+    pub attempted: u64,
+    /// Of ids that it saw accepted.
+    pub accepted: u64,
+}
+
+/// How much a writer has noted so far.
+pub fn bytes(dir: &Path, writer: &str) -> Result<Bytes> {
+    let count = |what| {
+        let mut bytes = 0;
+        for path in files(dir, what)? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.strip_prefix(writer).is_some_and(|rest| rest.starts_with('-')) {
+                bytes += path.metadata()?.len();
+            }
         }
-    }
-    Ok(bytes)
+        anyhow::Ok(bytes)
+    };
+    Ok(Bytes { attempted: count(ATTEMPTED)?, accepted: count(ACCEPTED)? })
 }
 
 /// Everything that all writers have noted.
@@ -125,7 +137,7 @@ mod tests {
         let notes = Notes::read(dir.path()).unwrap();
         assert_eq!(notes.attempted, HashSet::from(["a".into(), "b".into()]));
         assert_eq!(notes.accepted, HashSet::from(["a".into(), "c".into()]));
-        assert_eq!(accepted_bytes(dir.path(), "w1").unwrap(), 5);
+        assert_eq!(bytes(dir.path(), "w1").unwrap(), Bytes { attempted: 4, accepted: 5 });
         assert!(!is_sending(dir.path(), "w1"));
         note_sending(dir.path(), "w1").unwrap();
         assert!(is_sending(dir.path(), "w1") && !is_sending(dir.path(), "w10"));

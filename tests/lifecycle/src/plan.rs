@@ -2,6 +2,9 @@
 
 use std::ops::RangeInclusive;
 
+/// The pauses where writers are hasty: so short that many are killed while they are.
+pub const FULL_SPEED_PAUSE_MS: RangeInclusive<u64> = 5..=60;
+
 /// One thing that is done to a running process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
@@ -38,7 +41,7 @@ pub struct Plan {
     pub acts: Vec<(Act, u32)>,
     /// How many milliseconds lie between one act and the next.
     pub pause_ms: RangeInclusive<u64>,
-    /// Whether one writer in five makes its first calls as fast as it can; the others rest after each.
+    /// Whether writers make their first calls in bursts, as fast as they can; else they rest after each.
     pub full_speed: bool,
     /// How many requests the writers may make.
     pub budget: Budget,
@@ -58,7 +61,7 @@ impl Plan {
                 (Act::StopSender, kills.div_ceil(20)),
                 (Act::StopMeter, kills.div_ceil(20)),
             ],
-            pause_ms: 50..=300,
+            pause_ms: FULL_SPEED_PAUSE_MS,
             full_speed: true,
             budget: Budget::Ample,
         }

@@ -19,6 +19,8 @@ pub struct Kills {
     pub senders: u32,
     /// The meter.
     pub meters: u32,
+    /// Of the writers and senders, those that died in a call: attempted, and not seen accepted.
+    pub in_a_call: u32,
 }
 
 impl Kills {
@@ -51,6 +53,8 @@ pub struct Report {
     pub requests: u64,
     /// Events that the meter was sent again and did not bill again.
     pub resent: u64,
+    /// How long it took from the death of a sender to a request of another, each time; the longest last.
+    pub hand_overs: Vec<Duration>,
     /// What should not be; empty when all is right.
     pub differences: Vec<String>,
 }
@@ -86,16 +90,24 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Kills { writers, senders, meters } = self.kills;
+        let Kills { writers, senders, meters, in_a_call } = self.kills;
         let Self { plan, seed, stops, attempted, accepted, billed, requests, resent, .. } = self;
         write!(
             f,
-            "{plan}: kills {} (writers {writers}, senders {senders}, meter {meters}), stops {stops}; \
+            "{plan}: kills {} (writers {writers}, senders {senders}, meter {meters}; in a call \
+             {in_a_call}), stops {stops}; \
              attempted {attempted}, accepted {accepted}, billed {billed}, requests {requests}, \
              sent again {resent}; seed {seed}, {:.1} s",
             self.kills.total(),
             self.elapsed.as_secs_f64()
         )?;
+        if let (Some(median), Some(most)) =
+            (self.hand_overs.get(self.hand_overs.len() / 2), self.hand_overs.last())
+        {
+            let (count, median, most) =
+                (self.hand_overs.len(), median.as_millis(), most.as_millis());
+            write!(f, "; {count} hand-overs, median {median} ms, longest {most} ms")?;
+        }
         for difference in &self.differences {
             write!(f, "\n  wrong: {difference}")?;
         }
@@ -124,6 +136,7 @@ mod tests {
             billed: billed.len(),
             requests: 1,
             resent: 0,
+            hand_overs: Vec::new(),
             differences: Vec::new(),
         };
         report.compare(&notes, billed, totals);

@@ -5,12 +5,16 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use crate::notes;
 use crate::plan::Budget;
 use crate::process::{Process, Signal, program_beside};
+
+const MOMENT: Duration = Duration::from_micros(500);
 
 /// What every writer is started with.
 pub(crate) struct Settings {
@@ -22,12 +26,14 @@ pub(crate) struct Settings {
 }
 
 /// How fast a thread makes calls.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
-    /// How many it makes before it begins to rest.
+    /// How many it makes as fast as it can before it rests.
     pub(crate) burst: u64,
-    /// How many microseconds it rests after a call.
-    pub(crate) pace_us: u64,
+    /// How many it makes in such bursts; then it rests after each.
+    pub(crate) hasty: u64,
+    /// How many microseconds a rest takes.
+    pub(crate) rest_us: u64,
 }
 
 impl Settings {
@@ -47,8 +53,11 @@ impl Settings {
     pub(crate) fn start(&self, name: String, threads: usize, pace: Pace) -> Result<Writer> {
         let mut command = Command::new(&self.program);
         command.args(["--name", &name]).arg("--notes").arg(&self.notes);
-        let (burst, pace_us) = (pace.burst.to_string(), pace.pace_us.to_string());
-        command.args(["--threads", &threads.to_string(), "--burst", &burst, "--pace-us", &pace_us]);
+        let Pace { burst, hasty, rest_us } = pace;
+        let numbers = [("threads", threads as u64), ("burst", burst), ("hasty", hasty)];
+        for (option, number) in numbers.into_iter().chain([("rest-us", rest_us)]) {
+            command.arg(format!("--{option}={number}"));
+        }
         // A writer is configured as any program of a user is.
         for variable in std::env::vars_os().map(|(variable, _)| variable) {
             if variable.to_string_lossy().starts_with("DODO_") {
@@ -68,7 +77,7 @@ impl Settings {
                 .env("DODO_INGESTION_REQUESTS_PER_SECOND", "100")
                 .env("DODO_INGESTION_LINGER", "0.05")
                 // So short that a stopped meter makes a request time out.
-                .env("DODO_INGESTION_REQUEST_TIMEOUT", "0.5"),
+                .env("DODO_INGESTION_REQUEST_TIMEOUT", "1"),
             Budget::Published => command.env("DODO_INGESTION_LINGER", "0"),
         };
         let stderr = File::create(self.notes.join(format!("{name}.stderr")))?;
@@ -119,7 +128,20 @@ impl Writer {
     }
 
     pub(crate) fn accepted_bytes(&self) -> Result<u64> {
-        notes::accepted_bytes(&self.notes, &self.name)
+        Ok(notes::bytes(&self.notes, &self.name)?.accepted)
+    }
+
+    /// Whether it has made a call within the last moment.
+    pub(crate) fn makes_calls(&self) -> Result<bool> {
+        let before = notes::bytes(&self.notes, &self.name)?;
+        thread::sleep(MOMENT);
+        Ok(notes::bytes(&self.notes, &self.name)?.attempted > before.attempted)
+    }
+
+    /// Whether a writer that was killed was in a call, as far as its notes tell.
+    pub(crate) fn died_in_a_call(&self) -> Result<bool> {
+        let bytes = notes::bytes(&self.notes, &self.name)?;
+        Ok(bytes.attempted > bytes.accepted)
     }
 
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {

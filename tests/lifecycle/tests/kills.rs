@@ -7,7 +7,7 @@
 
 use std::io::Write;
 
-use dodo_ingestion_lifecycle::{Act, Budget, Plan, Report, run};
+use dodo_ingestion_lifecycle::{Act, Budget, FULL_SPEED_PAUSE_MS, Plan, Report, run};
 
 /// Runs a plan, reports it past the test harness, which keeps what is printed to itself, and fails if
 /// anything is wrong.
@@ -27,17 +27,23 @@ fn plan(name: &'static str, writers: usize, acts: &[(Act, u32)]) -> Plan {
     Plan { name, writers, acts: acts.to_vec(), pause_ms, full_speed: false, budget }
 }
 
+/// The same with writers in haste and little time between kills: some die in a call.
+fn at_full_speed(plan: Plan) -> Report {
+    let report = exact(&Plan { full_speed: true, pause_ms: FULL_SPEED_PAUSE_MS, ..plan });
+    assert!(report.kills.in_a_call > 0, "no writer died in a call");
+    report
+}
+
 #[test]
 fn a_writer_is_killed_again_and_again() {
-    let report =
-        exact(&Plan { full_speed: true, ..plan("one writer", 1, &[(Act::KillWriter, 40)]) });
+    let report = at_full_speed(plan("one writer", 1, &[(Act::KillWriter, 40)]));
     assert_eq!(report.kills.total(), 40);
 }
 
 #[test]
 fn writers_of_one_namespace_and_their_sender_are_killed() {
     let acts = [(Act::KillWriter, 25), (Act::KillSender, 30)];
-    let report = exact(&plan("several writers", 4, &acts));
+    let report = at_full_speed(plan("several writers", 4, &acts));
     assert_eq!((report.kills.writers, report.kills.senders), (25, 30));
 }
 
@@ -59,7 +65,7 @@ fn while_the_sender_is_stopped_the_others_go_on_and_nothing_is_doubled() {
 
 #[test]
 fn everything_at_once() {
-    let report = exact(&Plan { full_speed: false, ..Plan::mixed(60) });
+    let report = at_full_speed(Plan::mixed(60));
     assert_eq!(report.kills.total(), 60);
 }
 

@@ -133,10 +133,12 @@ impl Builder {
     pub(crate) fn config(&self, env: impl Fn(&str) -> Option<String>) -> Result<Config> {
         let given = Given { arguments: &self.values, env: &env, unit: self.unit };
         let api_key = given.required("api_key")?;
-        if api_key.trim() != api_key || api_key.chars().any(char::is_control) {
+        // Nothing is cut off: a key that was copied wrong may be wrong elsewhere as well.
+        if !api_key.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(Error::configuration(
                 "api_key",
-                "holds white space at an end or a control character; copy the key again",
+                "holds white space, a control character or one that is not ASCII, which no key \
+                 does; copy the key again",
             ));
         }
         // Given for another option by mistake, it would be repeated as that one's wrong value.
@@ -400,6 +402,10 @@ mod tests {
             ("allow_http", "maybe".into(), "true or false"),
             ("account", "a/b".into(), "letters, digits"),
             ("api_key", " sk".into(), "white space"),
+            ("api_key", "sk\n".into(), "white space"),
+            ("api_key", "sk a".into(), "white space"),
+            ("api_key", "sk_\u{7f}".into(), "control character"),
+            ("api_key", "schlüssel".into(), "not ASCII"),
             ("api_key", "".into(), "is required"),
             ("event_name", "".into(), "is required"),
             ("base_url", true.into(), "must be text"),

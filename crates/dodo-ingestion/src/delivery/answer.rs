@@ -75,8 +75,8 @@ pub(crate) enum Verdict {
 /// What has to change before anything can be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HoldReason {
-    /// The API key.
-    Authentication,
+    /// The API key, which was answered with this status.
+    Authentication { status: u16 },
     /// The address, or something between it and us.
     Address,
 }
@@ -200,7 +200,7 @@ fn refused(response: &Response, api_error: Option<&ApiError>) -> Verdict {
     match (status, should_retry) {
         (408 | 409 | 500..=599, Some("false")) => retry(MINUTE_MS, status >= 500),
         (400..=499, Some("true")) | (408 | 409 | 429, _) => retry(0, false),
-        (401 | 403, _) => Verdict::Hold { why: HoldReason::Authentication, words },
+        (401 | 403, _) => Verdict::Hold { why: HoldReason::Authentication { status }, words },
         (413, _) => Verdict::TooLarge { words },
         (400 | 422, _) => Verdict::Refused { status, words },
         (404, _) if api_error.is_some() => Verdict::Refused { status, words },
@@ -281,7 +281,7 @@ mod tests {
             let (decision, after) = match &verdict {
                 Verdict::Acknowledged => ("acknowledged", None),
                 Verdict::Retry { after_ms, .. } => ("retry", Some(*after_ms)),
-                Verdict::Hold { why: HoldReason::Authentication, .. } => ("hold_key", None),
+                Verdict::Hold { why: HoldReason::Authentication { .. }, .. } => ("hold_key", None),
                 Verdict::Hold { why: HoldReason::Address, .. } => ("hold_address", None),
                 Verdict::Refused { .. } => ("bisect", None),
                 Verdict::TooLarge { .. } => ("halve_bytes", None),

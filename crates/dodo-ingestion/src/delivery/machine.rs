@@ -5,31 +5,29 @@ mod answered;
 mod failing;
 mod filling;
 mod lookups;
+mod probing;
+mod reading;
+mod turns;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use failing::{FailingSet, Parking};
 use lookups::Lookup;
+use turns::{Turn, Turns};
 
 use super::answer::{Answer, HoldReason, Verdict, judge};
 use super::budget::Budget;
-use super::queue::{FULL_BYTES, Item, Queue};
+use super::queue::{Amount, FULL, Item, Queue};
 use super::refusal::{Refusals, Sent, split};
+use super::size::RequestSize;
 use super::stamp::{Skew, StampBase};
-use super::{Action, Cause, Input, Meta, RecordRef, RequestBody, SpoolId, Token};
+use super::{Action, Cause, Input, Meta, RecordRef, RequestBody, SpoolId, Token, Trouble};
 use crate::alarm::AlarmKind;
 use crate::clock::{MonoMs, Now, WallMs};
 use crate::config::LatePolicy;
 use crate::error::ErrorKind;
 use crate::validate::limits::EVENTS_PER_REQUEST;
 
-/// Records of one spool that are looked at ahead of time: one request's under way, one's to come.
-const LOOKAHEAD: usize = 2 * EVENTS_PER_REQUEST;
-const LOOKAHEAD_BYTES: usize = 2 * FULL_BYTES;
-/// The size of a request until the server says that it is too large. The published limit is none.
-const MAX_REQUEST_BYTES: usize = FULL_BYTES;
-/// What is learnt from a 413 goes no lower; below it, the records of that one request are told apart.
-const LEAST_REQUEST_BYTES: usize = 4_096;
 /// How long to wait before looking again whether a key or an address works.
 const HOLD_MS: MonoMs = 60_000;
 const BACKOFF_BASE_MS: u64 = 500;
@@ -81,48 +79,6 @@ enum Purpose {
     Lookup(Lookup),
 }
 
-/// What takes turns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Turn {
-    Deliver,
-    TellApart,
-    Apart,
-    Failing,
-    Parked,
-    Lookup,
-}
-
-impl Turn {
-    const ALL: [Self; 6] =
-        [Self::Deliver, Self::TellApart, Self::Apart, Self::Failing, Self::Parked, Self::Lookup];
-}
-
-/// Whose turn it was.
-#[derive(Clone, Copy, Debug)]
-struct Turns {
-    delivered: bool,
-    aside: Turn,
-}
-
-impl Turns {
-    fn note(&mut self, turn: Turn) {
-        self.delivered = turn == Turn::Deliver;
-        if !self.delivered {
-            self.aside = turn;
-        }
-    }
-
-    /// Every other request is for what is due; the rest take turns among themselves.
-    fn in_order(self) -> impl Iterator<Item = Turn> {
-        let asides = &Turn::ALL[1..];
-        let after = asides.iter().position(|turn| *turn == self.aside).map_or(0, |at| at + 1);
-        let rotated = asides[after..].iter().chain(&asides[..after]).copied();
-        let (first, last) =
-            if self.delivered { (None, Some(Turn::Deliver)) } else { (Some(Turn::Deliver), None) };
-        first.into_iter().chain(rotated).chain(last)
-    }
-}
-
 #[derive(Debug)]
 struct Request {
     token: Token,
@@ -130,6 +86,8 @@ struct Request {
     purpose: Purpose,
     /// It was refused, the skew was learnt, and it goes once more with other stamps.
     restamped: bool,
+    /// It was refused by an answer that said nothing of now, and goes once more as it is.
+    asked_again: bool,
     stamps: Option<StampBase>,
     started: Now,
 }
@@ -149,6 +107,8 @@ pub(crate) struct Delivery {
     apart_not_before: MonoMs,
     /// The group that goes next, or the first one after it.
     apart_turn: u32,
+    /// The spools that are yet to be asked for records.
+    to_read: VecDeque<SpoolId>,
     /// The group that was probed last.
     probed: u32,
     failing: VecDeque<(FailingSet, Vec<Sent>)>,
@@ -163,15 +123,23 @@ pub(crate) struct Delivery {
     setting_aside: BTreeMap<Token, Sent>,
     budget: Budget,
     skew: Skew,
-    max_bytes: usize,
+    size: RequestSize,
     failures: u32,
-    /// Nothing is taken until a key or an address is right.
-    held: bool,
+    /// The last thing that went wrong with all requests, until one is answered as it should.
+    trouble: Option<Trouble>,
     not_before: MonoMs,
     next_token: Token,
     random: fastrand::Rng,
     counts: Counts,
     wake_at: Option<MonoMs>,
+}
+
+impl Request {
+    /// How long it is under way, by the clock that moved more: the other may have stood still.
+    fn under_way_ms(&self, now: Now) -> u64 {
+        let by_wall = now.wall.abs_diff(self.started.wall);
+        by_wall.max(now.mono.saturating_sub(self.started.mono))
+    }
 }
 
 impl Delivery {
@@ -188,20 +156,21 @@ impl Delivery {
             apart: BTreeMap::new(),
             apart_not_before: 0,
             apart_turn: 0,
+            to_read: VecDeque::new(),
             probed: 0,
             failing: VecDeque::new(),
             parked: Vec::new(),
             lookups: VecDeque::new(),
-            turns: Turns { delivered: false, aside: Turn::Lookup },
+            turns: Turns::default(),
             acknowledged: 0,
             preparing: None,
             under_way: None,
             setting_aside: BTreeMap::new(),
             budget,
             skew: Skew::default(),
-            max_bytes: MAX_REQUEST_BYTES,
+            size: RequestSize::default(),
             failures: 0,
-            held: false,
+            trouble: None,
             not_before: 0,
             next_token: 0,
             random: fastrand::Rng::with_seed(settings.seed),
@@ -214,6 +183,11 @@ impl Delivery {
         self.counts
     }
 
+    /// What keeps calls from being taken; nothing while they are.
+    pub(crate) fn trouble(&self) -> Option<Trouble> {
+        self.trouble.or_else(|| self.refusals.is_systemic().then_some(Trouble::Systemic))
+    }
+
     /// When the next [`Input::Tick`] is wanted, if nothing else happens.
     pub(crate) fn wake_at(&self) -> Option<MonoMs> {
         self.wake_at
@@ -223,7 +197,7 @@ impl Delivery {
     /// what is to be sent.
     pub(crate) fn handle(&mut self, input: Input, now: Now, actions: &mut Vec<Action>) {
         match input {
-            Input::Tick => self.ask_for_records(actions),
+            Input::Tick => self.ask_for_records(),
             Input::Available { spool, metas } => self.available(spool, metas, now, actions),
             Input::Stored { token, ok } => self.stored(token, ok, now, actions),
             Input::Answer { request, answer } => {
@@ -232,12 +206,13 @@ impl Delivery {
                     // A full request goes out at once, and more is read while it is under way.
                     let waiting: usize = self.queues.values().map(Queue::len).sum();
                     if waiting < EVENTS_PER_REQUEST {
-                        self.ask_for_records(actions);
+                        self.ask_for_records();
                     }
                 }
             }
             Input::KeyChanged => {
-                if std::mem::take(&mut self.held) {
+                if let Some(Trouble::KeyRefused { .. } | Trouble::WrongAddress) = self.trouble() {
+                    self.trouble = None;
                     self.not_before = 0;
                 }
             }
@@ -262,54 +237,12 @@ impl Delivery {
         self.lookups.retain(|(_, sent)| stays(sent));
     }
 
-    /// The bytes of what was read and waits elsewhere than in a queue.
-    fn bytes_aside(&self) -> usize {
-        let sets = self.suspects.iter().chain(self.apart.values());
-        let failing = self.failing.iter().map(|(_, records)| records);
-        let alone = self.parked.iter().map(|(_, sent)| sent);
-        let lookups = self.lookups.iter().map(|(_, sent)| sent);
-        let aside = sets.chain(failing).flatten().chain(alone).chain(lookups);
-        aside.map(|sent| sent.item.meta.json_bytes).sum()
-    }
-
-    fn ask_for_records(&self, actions: &mut Vec<Action>) {
-        if self.bytes_aside() > MAX_BYTES_ASIDE {
-            return;
-        }
-        for (spool, queue) in &self.queues {
-            let records = LOOKAHEAD.saturating_sub(queue.len());
-            let bytes = LOOKAHEAD_BYTES.saturating_sub(queue.bytes());
-            if records > 0 && bytes > 0 {
-                actions.push(Action::Read { spool: *spool, records, bytes });
-            }
-        }
-    }
-
-    fn available(&mut self, spool: SpoolId, metas: Vec<Meta>, now: Now, actions: &mut Vec<Action>) {
-        let queue = self.queues.entry(spool).or_default();
-        let mut flushes = Vec::new();
-        for meta in metas {
-            if meta.flush {
-                queue.flush(meta.seq);
-                flushes.push(RecordRef { spool, seq: meta.seq });
-            } else {
-                queue.push(meta, now);
-            }
-        }
-        if !flushes.is_empty() {
-            actions.push(Action::Settle { records: flushes });
-        }
-    }
-
-    /// Starts the next request if there is one, or sets when to look again. Whatever is due takes
-    /// along all that waits: so this comes after the reading, and until it asks for nothing more.
+    /// Reads on, starts the next request if there is one, or sets when to look again. Whatever is due
+    /// takes along all that waits: so this comes after the reading, and until it asks for nothing more.
     pub(crate) fn decide(&mut self, now: Now, actions: &mut Vec<Action>) {
         self.wake_at = None;
-        if self.preparing.is_some() || self.under_way.is_some() {
-            return;
-        }
-        // What is found to be in need of a look-up makes room for the next.
-        while let Some(at) = self.next_due(now) {
+        while !self.read_on(actions) && self.preparing.is_none() && self.under_way.is_none() {
+            let Some(at) = self.next_due(now) else { return };
             let urgent = self.queues.values().any(Queue::is_urgent);
             let start = self.budget.next_start(now.mono, urgent);
             let at = at.max(self.not_before).max(start);
@@ -324,34 +257,48 @@ impl Delivery {
             if !actions.is_empty() {
                 return;
             }
+            // What was found to be in need of a look-up, or of a group apart, makes room for more.
+            self.ask_for_records();
         }
     }
 
     /// When there is something to send.
     fn next_due(&self, now: Now) -> Option<MonoMs> {
         if self.refusals.is_systemic() {
-            return self.queues.values().filter_map(Queue::due).min();
+            return self.probe_due(now);
         }
         Turn::ALL.into_iter().filter_map(|turn| self.due(turn, now)).min()
     }
 
     fn due(&self, turn: Turn, now: Now) -> Option<MonoMs> {
         match turn {
-            Turn::Deliver => self.deliverable().filter_map(Queue::due).min(),
+            Turn::Deliver => self.queues_due(),
             Turn::TellApart => (!self.suspects.is_empty()).then_some(now.mono),
-            Turn::Apart => (!self.apart.is_empty()).then_some(self.apart_not_before),
+            Turn::Apart => self.apart_due(now),
             Turn::Failing => (!self.failing.is_empty()).then_some(now.mono),
             Turn::Parked => self.parked.iter().map(|(parking, _)| parking.not_before).min(),
             Turn::Lookup => self.lookups.iter().map(|(lookup, _)| lookup.not_before).min(),
         }
     }
 
-    /// The queues, unless all that is due is of groups under suspicion: those wait.
-    fn deliverable(&self) -> impl Iterator<Item = &Queue> {
+    /// When what waits in the queues is due: at once if it makes a full request. What is of groups
+    /// under suspicion waits.
+    fn queues_due(&self) -> Option<MonoMs> {
         let suspected = self.suspected();
-        self.queues.values().filter(move |queue| {
-            suspected.is_empty() || queue.any(|meta| !suspected.contains(&meta.group))
-        })
+        let (mut due, mut all) = (None, Amount::default());
+        for queue in self.queues.values() {
+            let amount = if suspected.is_empty() {
+                queue.amount()
+            } else {
+                queue.amount_of(|meta| !suspected.contains(&meta.group))
+            };
+            if amount.records > 0 {
+                all = all.plus(amount);
+                due = due.into_iter().chain(queue.due()).min();
+            }
+        }
+        let full = all.records >= FULL.records || all.bytes >= FULL.bytes;
+        if full { Some(0) } else { due }
     }
 
     fn suspected(&self) -> HashSet<u32> {
@@ -369,7 +316,7 @@ impl Delivery {
 
     fn next_request(&mut self, now: Now, actions: &mut Vec<Action>) -> Option<Request> {
         let (purpose, mut records) = if self.refusals.is_systemic() {
-            (Purpose::Probe, self.take_probe())
+            self.take_probe(now)?
         } else {
             let turn = self.next_turn(now)?;
             self.turns.note(turn);
@@ -394,7 +341,15 @@ impl Delivery {
             return None;
         }
         let token = self.token();
-        Some(Request { token, records, purpose, restamped: false, stamps: None, started: now })
+        Some(Request {
+            token,
+            records,
+            purpose,
+            restamped: false,
+            asked_again: false,
+            stamps: None,
+            started: now,
+        })
     }
 
     fn set_aside_what_is_late(
@@ -409,7 +364,7 @@ impl Delivery {
         for sent in late {
             let message = "older than the hour that the billing API takes, and late = \
                            \"dead_letter\" was chosen";
-            self.set_aside(sent, ErrorKind::Rejected, None, message, false, now, actions);
+            self.set_aside(sent, Cause::new(ErrorKind::Rejected, None, message), now, actions);
         }
     }
 

@@ -7,11 +7,49 @@ use crate::clock::{MonoMs, Now};
 use crate::planted::{Fault, is_planted};
 use crate::spool::Seq;
 
-/// So many waiting records make a full request and are due at once.
-const FULL: usize = crate::validate::limits::EVENTS_PER_REQUEST;
+/// So many waiting records, or so many bytes of them, make a full request and are due at once.
+pub(crate) const FULL: Amount =
+    Amount { records: crate::validate::limits::EVENTS_PER_REQUEST, bytes: 1_000_000 };
 
-/// So do so many bytes of them.
-pub(crate) const FULL_BYTES: usize = 1_000_000;
+/// Some records, and their JSON.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Amount {
+    pub(crate) records: usize,
+    pub(crate) bytes: usize,
+}
+
+impl Amount {
+    pub(crate) const fn times(self, factor: usize) -> Self {
+        Self { records: self.records * factor, bytes: self.bytes * factor }
+    }
+
+    pub(crate) fn shared_by(self, parts: usize) -> Self {
+        let of = |whole: usize| (whole / parts.max(1)).max(1);
+        Self { records: of(self.records), bytes: of(self.bytes) }
+    }
+
+    pub(crate) fn plus(self, other: Self) -> Self {
+        self.with(other, usize::saturating_add)
+    }
+
+    /// What is left of it; never less than none.
+    pub(crate) fn minus(self, other: Self) -> Self {
+        self.with(other, usize::saturating_sub)
+    }
+
+    pub(crate) fn at_least(self, other: Self) -> Self {
+        self.with(other, usize::max)
+    }
+
+    pub(crate) fn at_most(self, other: Self) -> Self {
+        self.with(other, usize::min)
+    }
+
+    fn with(self, other: Self, of: impl Fn(usize, usize) -> usize) -> Self {
+        let Self { records, bytes } = other;
+        Self { records: of(self.records, records), bytes: of(self.bytes, bytes) }
+    }
+}
 
 /// A record on its way.
 #[derive(Clone, Copy, Debug)]
@@ -84,8 +122,20 @@ impl Queue {
         self.waiting.len()
     }
 
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+    pub(crate) fn amount(&self) -> Amount {
+        Amount { records: self.len(), bytes: self.bytes }
+    }
+
+    /// Of those that fit.
+    pub(crate) fn amount_of(&self, fits: impl Fn(&Meta) -> bool) -> Amount {
+        let fit = self.waiting.iter().filter(|item| fits(&item.meta));
+        fit.fold(Amount::default(), |sum, item| {
+            sum.plus(Amount { records: 1, bytes: item.meta.json_bytes })
+        })
+    }
+
+    pub(crate) fn groups(&self) -> impl Iterator<Item = u32> {
+        self.waiting.iter().map(|item| item.meta.group)
     }
 
     /// When something here is due; what is due takes along all that waits.
@@ -93,8 +143,7 @@ impl Queue {
         if self.waiting.is_empty() {
             return None;
         }
-        let full = self.waiting.len() >= FULL || self.bytes >= FULL_BYTES;
-        if full || self.is_urgent() { Some(0) } else { self.due }
+        if self.is_urgent() { Some(0) } else { self.due }
     }
 
     /// Whether a flush waits for something here.
@@ -102,16 +151,22 @@ impl Queue {
         self.waiting.front().is_some_and(|item| item.meta.seq < self.flush_below)
     }
 
-    pub(crate) fn any(&self, fits: impl Fn(&Meta) -> bool) -> bool {
-        self.waiting.iter().any(|item| fits(&item.meta))
-    }
-
     /// Takes the first record that fits.
-    pub(crate) fn take_first(&mut self, fits: &dyn Fn(&Meta) -> bool) -> Option<Item> {
+    pub(crate) fn take_first(&mut self, fits: impl Fn(&Meta) -> bool) -> Option<Item> {
         let at = self.waiting.iter().position(|item| fits(&item.meta))?;
         let item = self.waiting.remove(at)?;
         self.bytes -= item.meta.json_bytes;
         Some(item)
+    }
+
+    /// Takes all records that fit.
+    pub(crate) fn take_all(&mut self, fits: impl Fn(&Meta) -> bool) -> Vec<Item> {
+        let (taken, stay): (Vec<Item>, Vec<Item>) =
+            self.waiting.drain(..).partition(|item| fits(&item.meta));
+        self.waiting = stay.into();
+        self.bytes -= taken.iter().map(|item| item.meta.json_bytes).sum::<usize>();
+        self.due = self.waiting.iter().map(|item| item.due).min();
+        taken
     }
 
     /// Takes up to so many records and bytes; those that wait, and those whose id is

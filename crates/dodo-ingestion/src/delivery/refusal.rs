@@ -6,8 +6,10 @@
 //! on. A group of which a record was refused alone travels *apart*, in requests of its own, until
 //! one of its records is taken: so one bad customer costs the others nothing. A group of which
 //! several were refused alone, and none taken, is *condemned*: what is refused of it is set aside
-//! together. Where records of many groups are refused alone and none is taken at all, nobody is to
-//! blame but the sender's own set-up, and all stops: the refusal is *systemic*.
+//! together. Where records of many groups that were not refused before are refused alone and none is
+//! taken at all, nobody is to blame but the sender's own set-up, and all stops: the refusal is *systemic*.
+//! What was refused until it is over says little of a group: it is in *doubt*, and travels apart until one
+//! of its records is taken, or refused alone again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -40,9 +42,9 @@ impl Sent {
 /// What the refusals so far have shown.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
-    /// How many records of a group were refused alone since one of it was taken.
+    /// How many records of a group were refused alone since one of it was taken, and since all stopped.
     alone: HashMap<u32, u32>,
-    /// The groups of which a record was refused alone since any record was taken.
+    /// The groups that were first refused alone since any record was taken.
     since_taken: BTreeSet<u32>,
     systemic: bool,
 }
@@ -50,16 +52,29 @@ pub(super) struct Refusals {
 impl Refusals {
     /// A record was refused in a request of its own. True when that makes the refusals systemic.
     pub(super) fn refused_alone(&mut self, group: u32) -> bool {
-        *self.alone.entry(group).or_default() += 1;
-        self.since_taken.insert(group);
+        let refused = self.alone.entry(group).or_default();
+        *refused += 1;
+        if *refused == 1 {
+            self.since_taken.insert(group);
+        }
         let begins = !self.systemic
             && self.since_taken.len() >= GROUPS_TO_STOP
             && !is_planted(Fault::NeverSystemic);
         if begins {
             self.systemic = true;
-            self.alone.clear();
+            self.alone.values_mut().for_each(|refused| *refused = 0);
         }
         begins
+    }
+
+    /// A record of a group was refused while everything was.
+    pub(super) fn doubt(&mut self, group: u32) {
+        self.alone.entry(group).or_default();
+    }
+
+    /// Whether a group was refused while everything was, and since then neither refused alone nor taken.
+    pub(super) fn is_doubted(&self, group: u32) -> bool {
+        self.alone.get(&group) == Some(&0)
     }
 
     /// Records were taken. True when that ends a systemic refusal.

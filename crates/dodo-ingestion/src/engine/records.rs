@@ -4,7 +4,7 @@ use std::io;
 
 use crate::clock::{Now, rfc3339};
 use crate::delivery::{Cause, Meta, id_hash};
-use crate::spool::{Cursor, DeadLetter, Drain, Kind, Namespace, Record};
+use crate::spool::{Cursor, DeadLetter, Drain, Kind, Record};
 
 /// What delivery needs to know of a record.
 pub(super) fn meta(record: &Record, cursor: Cursor) -> Meta {
@@ -24,15 +24,13 @@ pub(super) fn meta(record: &Record, cursor: Cursor) -> Meta {
     }
 }
 
-/// Appends a record to the dead letters; returns how many bytes that took.
-pub(super) fn write_dead_letter(
-    namespace: &Namespace,
+/// A record as a line of the dead letters.
+pub(super) fn dead_letter(
     drain: &Drain,
     record: &Record,
     cause: &Cause,
-    room: u64,
     now: Now,
-) -> io::Result<u64> {
+) -> io::Result<Vec<u8>> {
     let letter = DeadLetter {
         at: rfc3339(now.wall),
         event: serde_json::from_slice(record.json())?,
@@ -46,5 +44,5 @@ pub(super) fn write_dead_letter(
         spool: &drain.name().0,
         seq: record.header.seq,
     };
-    namespace.append_dead_letter(&letter, room)
+    Ok(serde_json::to_vec(&letter)?)
 }

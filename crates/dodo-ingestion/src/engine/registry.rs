@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::{Job, opening, serve};
 use crate::alarm::{AlarmCallback, AlarmKind};
-use crate::clock::{Clock as _, SystemClock};
+use crate::clock;
 use crate::config::{Config, Durability, NamespaceConfig, digest};
 use crate::disk::{Disk, MemoryDisk, Notice, SystemDisk, Unfit};
 use crate::error::{Error, Result};
@@ -31,14 +31,16 @@ struct Open {
 }
 
 /// Opens the namespace that the configuration names, or joins it where this process has it open.
-/// Of its clients the one that was built last has the key; a child opens them in any order.
+/// Of its clients, which are numbered as they were built, the last has the key; a child opens them in
+/// any order.
 pub(crate) fn open(
     config: &Config,
     on_alarm: Option<AlarmCallback>,
-    built: u64,
+    client: u64,
 ) -> Result<Arc<Shared>> {
     static OPEN: PerProcess<Mutex<HashMap<String, Open>>> = PerProcess::new();
-    let mut open = OPEN.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    let registry = OPEN.get_or_init(Mutex::default);
+    let mut open = registry.lock().unwrap_or_else(PoisonError::into_inner);
     open.retain(|_, open| open.shared.strong_count() > 0);
     let wanted = &config.namespace;
     let (name, parent) = (namespace_name(wanted), parent_dir(wanted));
@@ -48,10 +50,10 @@ pub(crate) fn open(
         && shared.join(same_settings(&shared.config, wanted))?
     {
         if let Some(callback) = on_alarm {
-            shared.alarms.add_callback(callback);
+            shared.alarms.add_callback(client, callback);
         }
-        if built > open.newest {
-            open.newest = built;
+        if client > open.newest {
+            open.newest = client;
             shared.set_key(config.api_key.clone());
         }
         return Ok(shared);
@@ -70,9 +72,14 @@ pub(crate) fn open(
     let writer = Writer::new(namespace.clone(), owned, settings);
     let shared = Arc::new(Shared::new(wanted.clone(), writer, ids, config.api_key.clone()));
     if let Some(callback) = on_alarm {
-        shared.alarms.add_callback(callback);
+        shared.alarms.add_callback(client, callback);
     }
-    let now = SystemClock.now().mono;
+    serve(Job::Serve { shared: shared.clone(), namespace: namespace.clone() })?;
+    open.insert(place, Open { shared: Arc::downgrade(&shared), newest: client });
+    // Who is told may build a client.
+    drop(open);
+
+    let now = clock::now().mono;
     if memory {
         let why = fallback.unwrap_or_else(|| "durability is \"memory\"".into());
         let message = format!("accepted calls are kept in memory only and die with it: {why}");
@@ -83,8 +90,6 @@ pub(crate) fn open(
         opening::tell_of_settings(&shared, &namespace, now);
         opening::tell_of_abandoned(&shared.alarms, &namespace, now);
     }
-    serve(Job::Serve { shared: shared.clone(), namespace })?;
-    open.insert(place, Open { shared: Arc::downgrade(&shared), newest: built });
     Ok(shared)
 }
 
@@ -114,7 +119,7 @@ fn create(
         if config.durability == Durability::Disk {
             namespace.sync_dirs()?;
         }
-        let spool_name = || SpoolName(ids.next(SystemClock.now().wall));
+        let spool_name = || SpoolName(ids.next(clock::now().wall));
         let mut owned = namespace.create_spool(spool_name());
         for _ in 1..CREATE_ATTEMPTS {
             if owned.is_err() {

@@ -1,34 +1,39 @@
 //! The namespace's one sender: carries out over disk and network what the delivery logic asks for.
 
 mod keeping;
+mod turns;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
+use keeping::Aside;
+use turns::LeftOut;
+
 use super::records::meta;
-use crate::alarm::AlarmKind;
+use super::trouble;
+use crate::alarm::{AlarmKind, bounded};
 use crate::clock::{MINUTE_MS, MonoMs, Now};
 use crate::config::{ApiKey, Durability};
 use crate::delivery::{
     Action, Answer, Cause, Delivery, Input, Meta, RecordRef, RequestBody, Settings, SpoolId,
-    StampBase, Token,
+    StampBase, Token, Trouble,
 };
 use crate::disk::DiskFile;
 use crate::error::Result;
 use crate::planted::{Fault, is_planted};
 use crate::shared::Shared;
-use crate::spool::{Damage, Drain, Namespace, Rejection, SpoolName, show_life};
+use crate::spool::{Beat, Damage, Drain, Namespace, Rejection, SpoolName, outcomes_of, show_life};
 use crate::transport::{AnswerFuture, Connect, Transport};
 
 /// How often the directory is looked at for new spools, and others are shown a sign of life.
 const SCAN_MS: MonoMs = 1_000;
 /// How often the spools of other processes are looked at for new records.
 const FOREIGN_POLL_MS: MonoMs = 250;
-/// So many spools are drained at a time: each takes a descriptor or two.
-const MAX_DRAINS: usize = 200;
+/// A process whose key is taken is given the chance after this key was refused for so long.
+const REFUSED_MS: MonoMs = MINUTE_MS as MonoMs;
 /// Whoever can read a newer format is given the chance to become the sender this often.
 const YIELD_MS: MonoMs = 10 * MINUTE_MS as MonoMs;
 
@@ -46,11 +51,19 @@ pub(crate) struct Sender {
     drains: BTreeMap<SpoolId, Drain>,
     ids: BTreeMap<SpoolName, SpoolId>,
     next_id: SpoolId,
+    left_out: LeftOut,
+    /// When the drains were opened.
+    opened: BTreeMap<SpoolId, MonoMs>,
     /// Drains with settled records that the cursor has not passed.
     uncommitted: BTreeSet<SpoolId>,
     /// Damaged bytes that could not be kept yet. Until they are, their spools' cursors stand.
     damaged: Vec<(SpoolId, Damage)>,
+    /// Outcomes that could not be written yet. The same holds of them.
+    unwritten: Vec<(SpoolId, Vec<Rejection>)>,
+    /// What is to be set aside, until all that it comes with is known.
+    asides: Vec<Aside>,
     under_way: Option<(Token, AnswerFuture)>,
+    /// The place of the next request's start among those that are kept: theirs is a ring.
     starts: usize,
     next_scan: MonoMs,
     beats: u64,
@@ -60,6 +73,10 @@ pub(crate) struct Sender {
     met_newer: bool,
     /// When the lock is given up for a moment if it is.
     yield_at: MonoMs,
+    /// What delivery said last of what holds it up.
+    trouble: Option<String>,
+    /// Since when the key has been refused.
+    refused_since: Option<MonoMs>,
 }
 
 /// What a sender holds in memory.
@@ -94,27 +111,34 @@ impl Sender {
             seed: fastrand::u64(..),
         };
         // Without the memory of recent starts the budget begins full: at worst a 429.
-        let starts = namespace.starts(config.requests_per_minute as usize).unwrap_or_default();
+        let slots = config.requests_per_minute as usize;
+        let (starts, next_start) = namespace.starts(slots, now.wall).unwrap_or_default();
         Ok(Self {
             delivery: Delivery::new(settings, &starts, now),
-            starts: starts.len(),
+            starts: next_start,
             connect,
             transport,
             key,
             // So that those who watch see a change at once.
-            beats: namespace.last_beat().unwrap_or_default(),
+            beats: namespace.last_beat().unwrap_or_default().count,
             namespace,
             lock,
             deposed: false,
             drains: BTreeMap::new(),
             ids: BTreeMap::new(),
             next_id: 0,
+            left_out: LeftOut::new(),
+            opened: BTreeMap::new(),
             uncommitted: BTreeSet::new(),
             damaged: Vec::new(),
+            unwritten: Vec::new(),
+            asides: Vec::new(),
             under_way: None,
             next_scan: 0,
             used_bytes: 0,
             met_newer: false,
+            trouble: None,
+            refused_since: None,
             yield_at: if yielded { now.mono + YIELD_MS } else { now.mono },
             shared,
         })
@@ -146,13 +170,23 @@ impl Sender {
             self.beat(now);
             self.scan(now);
             self.keep_damaged(now);
+            self.keep_outcomes(now);
         }
         self.handle(Input::Tick, now);
     }
 
-    /// Whether the lock is to be given up for a while, for a newer version to take it.
+    /// Whether the lock is to be given up for a while, for a newer version to take it, or a process
+    /// that has another key.
     pub(crate) fn yields(&self, now: Now) -> bool {
-        self.met_newer && self.under_way.is_none() && now.mono >= self.yield_at
+        let is_refused = |since| now.mono.saturating_sub(since) >= REFUSED_MS;
+        let better = (self.met_newer && now.mono >= self.yield_at)
+            || self.refused_since.is_some_and(is_refused);
+        better && self.under_way.is_none()
+    }
+
+    /// The key that requests are made with.
+    pub(crate) fn key(&self) -> &ApiKey {
+        &self.key
     }
 
     fn renew_key(&mut self, now: Now) {
@@ -172,7 +206,8 @@ impl Sender {
 
     fn beat(&mut self, now: Now) {
         self.beats += 1;
-        if let Err(error) = show_life(&*self.lock, self.beats) {
+        let beat = Beat { count: self.beats, trouble: trouble::code(self.delivery.trouble()) };
+        if let Err(error) = show_life(&*self.lock, beat) {
             self.alarm_storage("the sign of life cannot be written", &error, now);
         }
         if let Ok(bytes) = self.namespace.usage() {
@@ -196,20 +231,18 @@ impl Sender {
             self.forget(spool, now);
         }
         let own_name = self.shared.writer.name();
-        for name in spools {
+        for name in self.next_spools(&spools, now) {
             let own = name == own_name;
             if is_planted(Fault::LeaveTheDead) && !own {
                 continue;
             }
-            if self.ids.contains_key(&name) || (self.drains.len() >= MAX_DRAINS && !own) {
-                continue;
-            }
-            match Drain::open(&self.namespace, name.clone(), own) {
+            match self.open(&name, own) {
                 Ok(drain) => {
                     let spool = self.next_id;
                     self.next_id += 1;
                     self.ids.insert(name, spool);
                     self.drains.insert(spool, drain);
+                    self.opened.insert(spool, now.mono);
                     self.handle(Input::Available { spool, metas: Vec::new() }, now);
                 }
                 Err(error) => self.alarm_storage("a spool cannot be opened", &error, now),
@@ -218,6 +251,17 @@ impl Sender {
         if let Err(error) = self.namespace.remove_unfinished() {
             self.alarm_storage("an unfinished spool cannot be removed", &error, now);
         }
+    }
+
+    fn open(&self, name: &SpoolName, own: bool) -> std::io::Result<Drain> {
+        let drain = Drain::open(&self.namespace, name.clone(), own)?;
+        if own {
+            // What an earlier sender set aside is passed over from here on, and not told again.
+            let dir = self.namespace.spool_dir(name);
+            let rejections = outcomes_of(&**self.namespace.disk(), &dir)?;
+            self.shared.settlement.learn(drain.cursor().settled, rejections);
+        }
+        Ok(drain)
     }
 
     /// Whether this must stand down: nothing is sent, set aside or removed any more.
@@ -234,12 +278,16 @@ impl Sender {
     /// Tells the delivery logic what happened, and carries out what it asks for in turn.
     fn handle(&mut self, input: Input, now: Now) {
         let mut actions = Vec::new();
+        let before = self.delivery.counts();
         self.delivery.handle(input, now, &mut actions);
         loop {
             for action in std::mem::take(&mut actions) {
                 if let Some(input) = self.carry_out(action, now) {
                     self.delivery.handle(input, now, &mut actions);
                 }
+            }
+            for input in self.set_aside(now) {
+                self.delivery.handle(input, now, &mut actions);
             }
             if actions.is_empty() {
                 self.delivery.decide(now, &mut actions);
@@ -251,19 +299,23 @@ impl Sender {
         // Before those who wait are told, so that they find the counters right.
         let counts = self.delivery.counts();
         let counters = &self.shared.counters;
-        counters.requests.store(counts.requests, Ordering::Relaxed);
-        counters.retries.store(counts.retries, Ordering::Relaxed);
-        counters.restamped.store(counts.restamped, Ordering::Relaxed);
+        let add = |counter: &AtomicU64, more| _ = counter.fetch_add(more, Ordering::Relaxed);
+        add(&counters.requests, counts.requests - before.requests);
+        add(&counters.retries, counts.retries - before.retries);
+        add(&counters.restamped, counts.restamped - before.restamped);
+        let trouble = self.delivery.trouble();
+        self.shared.settlement.set_trouble(trouble, self.trouble.as_deref());
+        self.refused_since = match trouble {
+            Some(Trouble::KeyRefused { .. }) => self.refused_since.or(Some(now.mono)),
+            _ => None,
+        };
         self.commit(now);
     }
 
     fn carry_out(&mut self, action: Action, now: Now) -> Option<Input> {
         let needs_lock = matches!(
             action,
-            Action::RecordAttempt { .. }
-                | Action::Send { .. }
-                | Action::Lookup { .. }
-                | Action::SetAside { .. }
+            Action::RecordAttempt { .. } | Action::Send { .. } | Action::Lookup { .. }
         );
         if needs_lock && !self.may_act() {
             return None;
@@ -294,10 +346,14 @@ impl Sender {
                 None
             }
             Action::SetAside { token, record, cause } => {
-                Some(Input::Stored { token, ok: self.set_aside(record, &cause, now) })
+                self.asides.push(Aside { token, record, cause });
+                None
             }
             Action::Alarm { kind, message } => {
                 self.alarm(kind, &message, now);
+                if kind.holds_up_delivery() {
+                    self.trouble = Some(bounded(&message));
+                }
                 None
             }
         }
@@ -316,17 +372,9 @@ impl Sender {
         let cursor = drain.cursor();
         let metas: Vec<Meta> =
             drain.records_from(from).map(|record| meta(record, cursor)).collect();
-        let own = *drain.name() == self.shared.writer.name();
         let lost: Vec<Rejection> = found.lost.iter().map(Rejection::lost).collect();
-        if !lost.is_empty()
-            && let Err(error) = drain.record_outcomes(&lost)
-        {
-            self.alarm_storage("a loss cannot be written down", &error, now);
-        }
-        if own {
-            for rejection in lost {
-                self.shared.settlement.reject(rejection);
-            }
+        if !lost.is_empty() {
+            self.note_outcomes(spool, lost, now);
         }
         for damage in found.damage {
             self.damaged(spool, damage, now);
@@ -395,19 +443,24 @@ impl Sender {
             return;
         }
         for spool in std::mem::take(&mut self.uncommitted) {
-            let Some(drain) = self.drains.get_mut(&spool) else { continue };
-            if self.damaged.iter().any(|(damaged, _)| *damaged == spool) {
+            if self.owes(spool) {
                 continue;
             }
+            let Some(drain) = self.drains.get_mut(&spool) else { continue };
             if let Err(error) = drain.commit() {
                 self.uncommitted.insert(spool);
                 self.alarm_storage("the cursor cannot be written", &error, now);
                 continue;
             }
+            let unlinked = drain.unlink_settled();
             if *drain.name() == self.shared.writer.name() {
                 self.shared.settlement.advance(drain.cursor().settled);
             }
-            if drain.is_finished() {
+            let finished = drain.is_finished();
+            if let Err(error) = unlinked {
+                self.uncommitted.insert(spool);
+                self.alarm_storage("a settled segment cannot be removed", &error, now);
+            } else if finished {
                 self.remove(spool, now);
             }
         }
@@ -422,6 +475,7 @@ impl Sender {
     }
 
     fn forget(&mut self, spool: SpoolId, now: Now) {
+        self.opened.remove(&spool);
         if let Some(drain) = self.drains.remove(&spool) {
             self.ids.remove(drain.name());
         }

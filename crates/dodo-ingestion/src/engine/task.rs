@@ -9,10 +9,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::opening;
 use super::sender::Sender;
+use super::{opening, trouble};
 use crate::alarm::AlarmKind;
-use crate::clock::{Clock as _, MINUTE_MS, MonoMs, Now, SystemClock, WallMs, instant_at};
+use crate::clock::{self, MINUTE_MS, MonoMs, Now, WallMs, instant_at};
+use crate::config::ApiKey;
 use crate::delivery::{Answer, Token};
 use crate::shared::Shared;
 use crate::spool::{
@@ -25,7 +26,7 @@ use crate::transport::{self, Connect};
 const WAITERS_POLL_MS: MonoMs = 20;
 /// How often a process that does not send tries to.
 const ELECTION_MS: MonoMs = 500;
-/// A sender that gave up its lock for a newer version stands again after this.
+/// A sender that gave up its lock for another process stands again after this.
 const YIELD_MS: MonoMs = 5_000;
 /// How often this process's spool is looked after.
 const LOOK_AFTER_MS: MonoMs = 1_000;
@@ -40,7 +41,7 @@ pub(super) async fn run(shared: Arc<Shared>, namespace: Namespace) {
     loop {
         task.shared.wake.awake();
         task.shared.ids.redraw();
-        let now = SystemClock.now();
+        let now = clock::now();
         task.serve(now);
         if task.shared.end_if_unused() {
             task.end(now);
@@ -63,13 +64,13 @@ async fn sleep(task: &mut Task, until: MonoMs) {
         () = tokio::time::sleep_until(instant_at(until).into()) => None,
     };
     let Some((request, answer)) = answered else { return };
-    task.answered(request, answer, SystemClock.now());
+    task.answered(request, answer, clock::now());
     // The next request goes out, through the connection's own task, before more is read.
     for _ in 0..3 {
         tokio::select! {
             biased;
             (request, answer) = poll_fn(|context| task.poll_answer(context)) => {
-                task.answered(request, answer, SystemClock.now());
+                task.answered(request, answer, clock::now());
             }
             () = tokio::task::yield_now() => {}
         }
@@ -81,8 +82,8 @@ pub(crate) struct Task {
     namespace: Namespace,
     connect: Rc<Connect>,
     sender: Option<Sender>,
-    /// This process gave up the lock for a newer version, and none took it.
-    yielded: bool,
+    /// This process gave up the lock, with this key, and no other took it.
+    yielded: Option<ApiKey>,
     next_election: MonoMs,
     next_look: MonoMs,
     /// The other process's sign of life, and when it changed.
@@ -96,7 +97,7 @@ impl Task {
             namespace,
             connect,
             sender: None,
-            yielded: false,
+            yielded: None,
             next_election: 0,
             next_look: 0,
             last_beat: (0, 0),
@@ -108,10 +109,14 @@ impl Task {
         if self.sender.as_ref().is_some_and(Sender::is_deposed) {
             self.sender = None;
         }
-        if self.sender.as_ref().is_some_and(|sender| sender.yields(now)) {
-            self.sender = None;
-            self.yielded = true;
+        if let Some(sender) = self.sender.take_if(|sender| sender.yields(now)) {
+            self.yielded = Some(sender.key().clone());
             self.next_election = now.mono + YIELD_MS;
+        }
+        // Another key is worth trying at once.
+        if self.yielded.as_ref().is_some_and(|key| *key != self.shared.key()) {
+            self.yielded = None;
+            self.next_election = now.mono;
         }
         if self.sender.is_none() && now.mono >= self.next_election {
             self.next_election = now.mono + ELECTION_MS;
@@ -138,7 +143,7 @@ impl Task {
         let lock = match self.namespace.try_lock_sender() {
             Ok(Some(lock)) => lock,
             Ok(None) => {
-                self.yielded = false;
+                self.yielded = None;
                 return;
             }
             Err(error) => {
@@ -146,7 +151,14 @@ impl Task {
             }
         };
         let (shared, namespace) = (self.shared.clone(), self.namespace.clone());
-        match Sender::new(shared, namespace, lock, self.connect.clone(), self.yielded, now) {
+        match Sender::new(
+            shared,
+            namespace,
+            lock,
+            self.connect.clone(),
+            self.yielded.is_some(),
+            now,
+        ) {
             Ok(sender) => self.sender = Some(sender),
             Err(error) => self.shared.alarms.raise(AlarmKind::Storage, error.message(), now.mono),
         }
@@ -158,10 +170,9 @@ impl Task {
         // A cursor that cannot be read now will be later.
         let Ok(cursor) = read_cursor(disk, &dir) else { return };
         if cursor.settled > self.shared.settlement.settled() {
-            for rejection in outcomes_of(disk, &dir).unwrap_or_default() {
-                self.shared.settlement.reject(rejection);
-            }
-            self.shared.settlement.advance(cursor.settled);
+            // Without the outcomes, what was set aside would be taken for billed.
+            let Ok(rejections) = outcomes_of(disk, &dir) else { return };
+            self.shared.settlement.learn(cursor.settled, rejections);
         }
     }
 
@@ -169,8 +180,9 @@ impl Task {
     fn watch_sender(&mut self, now: Now) {
         // Without a beat there is no sender yet, and an election to come.
         let Ok(beat) = self.namespace.last_beat() else { return };
-        if self.last_beat.1 == 0 || beat != self.last_beat.0 {
-            self.last_beat = (beat, now.mono.max(1));
+        self.shared.settlement.set_trouble(trouble::from_code(beat.trouble), None);
+        if self.last_beat.1 == 0 || beat.count != self.last_beat.0 {
+            self.last_beat = (beat.count, now.mono.max(1));
         } else if now.mono - self.last_beat.1 >= STALLED_MS {
             let message = "another process holds this account's sender lock and shows no sign of \
                            life; calls are kept. Is it stopped, or is its disk?";

@@ -52,10 +52,7 @@ impl Watch {
         while let Some(settlement) = self.settlement.upgrade() {
             // What cannot be read now may be readable the next time.
             if let Ok((settled, rejections)) = self.look(settlement.settled()) {
-                for rejection in rejections {
-                    settlement.reject(rejection);
-                }
-                settlement.advance(settled);
+                settlement.learn(settled, rejections);
             }
             settlement.tick();
             drop(settlement);

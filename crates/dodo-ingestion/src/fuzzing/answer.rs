@@ -59,7 +59,11 @@ pub fn answer(input: &[u8]) {
             words
         }
         Verdict::Hold { why, words } => {
-            assert_eq!(why == HoldReason::Authentication, matches!(status, 401 | 403));
+            let expected = match status {
+                401 | 403 => HoldReason::Authentication { status },
+                _ => HoldReason::Address,
+            };
+            assert_eq!(why, expected);
             words
         }
         Verdict::Refused { status: refused, words } => {

@@ -193,6 +193,7 @@ impl Sender {
                 drain.settle(*seq);
             }
             drain.commit().unwrap();
+            drain.unlink_settled().unwrap();
             let settled = drain.cursor().settled;
             assert!(settled >= self.settled, "the cursor went back to {settled}");
             let gap = seqs.first().filter(|_| odd);

@@ -69,7 +69,7 @@ impl World {
         let Some(parent) = self.any_process() else { return };
         let child = self.new_number();
         self.machine.fork(parent, child);
-        if !is_planted(Fault::ForkKeepsLocks) {
+        if !is_planted(Fault::ForkKeepsDescriptors) {
             self.machine.close_inherited(child);
         }
         let works = self.rng.bool();
@@ -102,6 +102,7 @@ impl World {
             }
         }
         self.machine.kill(number);
+        self.look = true;
         self.plan_start();
     }
 
@@ -136,6 +137,7 @@ impl World {
         if self.scenario.config.namespace.durability != Durability::Disk {
             self.oracle.excuse_all();
         }
+        self.look = true;
         for _ in 0..self.scenario.processes {
             self.plan_start();
         }

@@ -10,15 +10,21 @@ use super::scenario::UNKNOWN;
 use super::world::{Event, World};
 use crate::error::ErrorKind;
 use crate::event::ApiCall;
+use crate::spool::Draft;
 
 impl World {
     pub(super) fn track_some(&mut self, number: u32) {
-        if !self.troubled || !self.processes.contains_key(&number) {
-            return;
+        let Some(process) = self.processes.get(&number).filter(|_| self.troubled) else { return };
+        let stopped_ms = process.stopped_until - self.now;
+        if stopped_ms > 0 {
+            return self.plan(stopped_ms, Event::Track(number));
         }
         let calls = self.rng.u32(1..=self.scenario.most_at_once);
         for _ in 0..calls {
             self.track(number);
+        }
+        if self.rng.u8(..5) == 0 {
+            self.flush(number);
         }
         self.bury(number);
         let next = self.rng.i64(10..4_000);
@@ -48,8 +54,11 @@ impl World {
         let now = self.clocks();
         let Some(process) = self.processes.get_mut(&process) else { return };
         match process.shared.accept(call.event().into(), "api_call", delay, now) {
-            Ok((id, _)) => {
+            Ok((id, seq)) => {
                 self.oracle.accepted(number);
+                let spool = process.shared.writer.dir();
+                self.oracle.excuse_headless(&self.machine, &spool, number);
+                process.receipts.push_back((seq, number));
                 process.next = process.next.min(self.now + delay.as_millis() as i64);
                 self.note("", || format!("call {number} accepted as {id}"));
             }
@@ -57,6 +66,20 @@ impl World {
                 self.note("overflow", || format!("call {number} refused: {error}"));
             }
             Err(error) => self.note("", || format!("call {number} refused: {error}")),
+        }
+    }
+
+    fn flush(&mut self, number: u32) {
+        let now = self.clocks();
+        let Some(process) = self.processes.get_mut(&number) else { return };
+        let shared = &process.shared;
+        if shared.settlement.settled() == shared.writer.next_seq() {
+            return;
+        }
+        if let Ok(seq) = shared.append(&mut Draft::flush(), now) {
+            shared.settlement.flush_appended(seq);
+            process.next = process.next.min(self.now);
+            self.note("flush", || format!("process {number} flushes up to {seq}"));
         }
     }
 

@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(crate) use faults::DiskFaults;
 
+use super::meanwhile;
 use crate::disk::{Disk, DiskFile, FileId, Open};
 use state::State;
 
@@ -107,6 +108,11 @@ impl Machine {
         self.lock().contents(path)
     }
 
+    /// The bytes of all files that have a name.
+    pub(crate) fn named_bytes(&self) -> u64 {
+        self.lock().named_bytes()
+    }
+
     /// The bytes of all files that have a name or are open.
     pub(crate) fn total_bytes(&self) -> u64 {
         self.lock().total_bytes()
@@ -124,6 +130,7 @@ struct SimDisk {
 impl SimDisk {
     /// Carries an operation out, if the process lives.
     fn act<T>(&self, act: impl FnOnce(&mut State) -> io::Result<T>) -> io::Result<T> {
+        meanwhile::operation();
         let mut state = self.machine.lock();
         state.begin_operation(self.process, self.life)?;
         act(&mut state)

@@ -147,14 +147,18 @@ impl Weather {
         } else if happens(self.cut) {
             fate("answer cut", vec![there], back, lost("cut"))
         } else if happens(self.portal) {
-            fate("captive portal", vec![], there, Some(given(200, "<html>sign in</html>", None)))
+            let answer = Answer::Response(given(200, "<html>sign in</html>"));
+            fate("captive portal", vec![], there, Some(answer))
         } else if happens(self.wrong_count) {
-            let answer = given(200, r#"{"ingested_count":999999}"#, None);
+            let answer = Answer::Response(given(200, r#"{"ingested_count":999999}"#));
             fate("wrong count", vec![there], back, Some(answer))
         } else if happens(self.proxy) {
-            let (status, body) = *rng.choice(PROXY).unwrap_or(&PROXY[0]);
-            let retry_after = rng.bool().then(|| rng.u8(1..40).to_string());
-            fate("proxy", vec![], there, Some(given(status, body, retry_after)))
+            let (name, status, body) = *rng.choice(PROXY).unwrap_or(&PROXY[0]);
+            let mut answer = given(status, body);
+            answer.headers.retry_after = rng.bool().then(|| rng.u8(1..40).to_string());
+            answer.headers.retry_after_ms = rng.bool().then(|| rng.u16(1..40_000).to_string());
+            answer.headers.should_retry = rng.bool().then(|| rng.bool().to_string());
+            fate(name, vec![], there, Some(Answer::Response(answer)))
         } else if happens(self.slow) {
             let there = rng.i64(1_000..SLOWEST_MS);
             let answered = there + 5;
@@ -172,23 +176,24 @@ impl Weather {
 }
 
 /// What stands between may answer in the API's stead.
-const PROXY: &[(u16, &str)] = &[
-    (500, "oops"),
-    (502, "<html>bad gateway</html>"),
-    (503, "busy"),
-    (504, ""),
-    (408, ""),
-    (409, ""),
-    (429, r#"{"code":"TOO_MANY_REQUESTS","message":"slow down"}"#),
-    (302, ""),
-    (404, "<html>not here</html>"),
-    (407, "who are you"),
-    (204, ""),
+pub(crate) const PROXY: &[(&str, u16, &str)] = &[
+    ("proxy 204", 204, ""),
+    ("proxy 302", 302, ""),
+    ("proxy 403", 403, "<html>forbidden</html>"),
+    ("proxy 404", 404, "<html>not here</html>"),
+    ("proxy 405", 405, ""),
+    ("proxy 407", 407, "who are you"),
+    ("proxy 408", 408, ""),
+    ("proxy 409", 409, ""),
+    ("proxy 429", 429, r#"{"code":"TOO_MANY_REQUESTS","message":"slow down"}"#),
+    ("proxy 500", 500, "oops"),
+    ("proxy 502", 502, "<html>bad gateway</html>"),
+    ("proxy 503", 503, "busy"),
+    ("proxy 504", 504, ""),
 ];
 
-fn given(status: u16, body: &str, retry_after: Option<String>) -> Answer {
-    let headers = ResponseHeaders { retry_after, ..ResponseHeaders::default() };
-    Answer::Response(Response { status, headers, body: body.as_bytes().to_vec() })
+fn given(status: u16, body: &str) -> Response {
+    Response { status, headers: ResponseHeaders::default(), body: body.as_bytes().to_vec() }
 }
 
 /// The server's answer, as the client's HTTP sees it.

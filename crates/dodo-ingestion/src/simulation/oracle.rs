@@ -3,23 +3,22 @@
 //! Each call carries a number in its metadata, so that it is known again wherever it turns up: in a
 //! request, in a segment, among the dead letters. Nothing here reads the disk through the core.
 
+mod look;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::Value;
 
 use super::disk::Machine;
-use super::process::NAMESPACE;
 use super::server::{Server, caller_data};
+use crate::error::ErrorKind;
 
 /// The number that a call carries.
 pub(crate) type Number = u64;
 
 const MINUTE_MS: i64 = 60_000;
 const SECOND_MS: i64 = 1_000;
-const SEGMENT_HEADER: usize = 40;
-const RECORD_HEADER: usize = 44;
 
 /// What becomes of a call in the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,8 +46,10 @@ pub(crate) struct Bounds {
     pub(crate) per_minute: usize,
     pub(crate) per_second: usize,
     pub(crate) disk_bytes: u64,
-    /// Whether there is room for the dead letters of all that is refused.
+    /// Whether all that is refused is set aside in the end: there is room, and somebody else is taken.
     pub(crate) letters_fit: bool,
+    /// Whether what is too old for the server is set aside.
+    pub(crate) late_is_set_aside: bool,
 }
 
 #[derive(Debug)]
@@ -61,10 +62,14 @@ pub(crate) struct Oracle {
     again: BTreeSet<Number>,
     /// Damaged on the disk, and where.
     damaged: BTreeMap<Number, PathBuf>,
+    /// Segments whose header was damaged.
+    headless: BTreeSet<PathBuf>,
     /// Set aside, and whether for certain.
     dead: BTreeMap<Number, bool>,
     /// Set aside with others of their customer.
     by_group: BTreeSet<Number>,
+    /// Set aside for their age.
+    late: BTreeSet<Number>,
     dead_letters_read: usize,
     cursors: BTreeMap<PathBuf, u64>,
     starts: VecDeque<i64>,
@@ -82,8 +87,10 @@ impl Oracle {
             open: BTreeSet::new(),
             again: BTreeSet::new(),
             damaged: BTreeMap::new(),
+            headless: BTreeSet::new(),
             dead: BTreeMap::new(),
             by_group: BTreeSet::new(),
+            late: BTreeSet::new(),
             dead_letters_read: 0,
             cursors: BTreeMap::new(),
             starts: VecDeque::new(),
@@ -131,10 +138,16 @@ impl Oracle {
         self.calls.iter().filter(|call| call.billed_as.is_some()).count() as u64
     }
 
-    /// The customers of whom calls were set aside by themselves.
+    pub(crate) fn count_late(&self) -> u64 {
+        self.late.len() as u64
+    }
+
+    /// The customers of whom calls were set aside by themselves that the server takes.
     pub(crate) fn customers_set_aside(&self) -> BTreeSet<String> {
         let alone = self.dead.keys().filter(|number| !self.by_group.contains(number));
-        alone.map(|number| self.calls[*number as usize].data["customer_id"].to_string()).collect()
+        let calls = alone.map(|number| &self.calls[*number as usize]);
+        let taken = calls.filter(|call| call.end == End::Billed);
+        taken.map(|call| call.data["customer_id"].to_string()).collect()
     }
 
     /// What is still to be billed or set aside.
@@ -227,119 +240,31 @@ impl Oracle {
         self.dead_letters_read = 0;
     }
 
-    /// A range of a segment was damaged, which held `before`.
-    pub(crate) fn excuse_damage(&mut self, path: &Path, before: &[u8], range: &Range<u64>) {
-        let range = range.start as usize..range.end as usize;
-        let mut at = SEGMENT_HEADER;
-        let header = range.start < SEGMENT_HEADER;
-        while let Some(length) = before.get(at..at + 4) {
-            let length = u32::from_le_bytes([length[0], length[1], length[2], length[3]]) as usize;
-            let end = (at + RECORD_HEADER).saturating_add(length).min(before.len());
-            if header || (at < range.end && end > range.start) {
-                for number in numbers(&before[at..end]) {
-                    self.open.remove(&number);
-                    self.calls[number as usize].excused = true;
-                    self.damaged.insert(number, path.to_owned());
-                }
+    /// A caller was told what became of a call.
+    pub(crate) fn told(
+        &mut self,
+        machine: &Machine,
+        number: Number,
+        verdict: Result<(), ErrorKind>,
+    ) {
+        let call = &self.calls[number as usize];
+        let (billed, lost) = (call.billed_as.is_some(), call.excused);
+        let lost = lost || self.damaged.contains_key(&number);
+        let holds = match verdict {
+            Ok(()) => billed,
+            Err(ErrorKind::Rejected | ErrorKind::TooLarge) => {
+                self.read_dead_letters(machine);
+                self.dead.contains_key(&number)
             }
-            at = end.max(at + 1);
-        }
-    }
-
-    /// Holds what lies on the disk against what was promised.
-    pub(crate) fn look(&mut self, machine: &Machine) {
-        self.read_dead_letters(machine);
-        let paths = machine.paths();
-        let mut found = BTreeSet::new();
-        let mut bytes = 0;
-        for path in paths.iter().filter(|path| path.starts_with(NAMESPACE)) {
-            let Some(contents) = machine.read(path) else { continue };
-            bytes += contents.len() as u64;
-            let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-            if name.starts_with("segment-") {
-                found.extend(numbers(&contents));
-            } else if name == "cursor" {
-                self.look_at_cursor(path, &contents);
-            }
-        }
-        if bytes > self.bounds.disk_bytes {
-            let most = self.bounds.disk_bytes;
-            self.violated(format!("{bytes} bytes on the disk, of {most} allowed"));
-        }
-        self.look_for_what_was_damaged(&paths);
-        let missing: Vec<Number> = self.open.difference(&found).copied().collect();
-        if let Some(number) = missing.first() {
-            let count = missing.len();
-            self.violated(format!("{count} accepted calls are nowhere, the first is {number}"));
-        }
-    }
-
-    /// What was damaged is billed all the same, or lies where it was, or in quarantine.
-    fn look_for_what_was_damaged(&mut self, paths: &[PathBuf]) {
-        let names = |path: &Path| {
-            let name = |part: Option<&std::ffi::OsStr>| {
-                part.map(|name| name.to_string_lossy().into_owned())
-            };
-            Some((name(path.parent()?.file_name())?, name(path.file_name())?))
+            Err(ErrorKind::Storage) => lost,
+            Err(_) => false,
         };
-        let kept: Vec<String> = paths
-            .iter()
-            .filter_map(|path| names(path))
-            .filter_map(|(dir, name)| (dir == "quarantine").then_some(name))
-            .collect();
-        let gone = |(number, path): &(&Number, &PathBuf)| {
-            let Some((spool, segment)) = names(path) else { return false };
-            let segment = segment.trim_start_matches("segment-");
-            self.calls[**number as usize].billed_as.is_none()
-                && !self.dead.contains_key(number)
-                && !paths.contains(path)
-                && !kept.iter().any(|name| name.starts_with(&format!("{spool}-{segment}-")))
-        };
-        let gone: Vec<Number> =
-            self.damaged.iter().filter(gone).map(|(number, _)| *number).collect();
-        if let Some(number) = gone.first() {
-            self.violated(format!("call {number} was damaged, and its bytes were not kept"));
-        }
-    }
-
-    fn look_at_cursor(&mut self, path: &Path, contents: &[u8]) {
-        let whole = |slot: &&[u8]| {
-            slot.len() == 32 && crc32c::crc32c(&slot[..28]).to_le_bytes() == slot[28..32]
-        };
-        let settled = |slot: &[u8]| slot[..8].iter().rev().fold(0, |n, b| n << 8 | u64::from(*b));
-        let Some(now) = contents.chunks(32).filter(whole).map(settled).max() else { return };
-        let before = self.cursors.insert(path.to_owned(), now).unwrap_or(0);
-        if now < before {
-            self.violated(format!("a cursor went back from {before} to {now}"));
-        }
-    }
-
-    fn read_dead_letters(&mut self, machine: &Machine) {
-        let path = Path::new(NAMESPACE).join("dead-letters.jsonl");
-        let Some(contents) = machine.read(&path) else { return };
-        let from = self.dead_letters_read.min(contents.len());
-        let whole = contents[from..].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        self.dead_letters_read = from + whole;
-        for line in contents[from..from + whole].split(|byte| *byte == b'\n') {
-            // A line that a crash cut is followed by its whole.
-            let Ok(letter) = serde_json::from_slice::<Value>(line) else { continue };
-            let Some(number) = letter["event"]["metadata"]["n"].as_u64() else { continue };
-            let certain = letter["uncertain"] == false;
-            let call = &self.calls[number as usize];
-            let billed = call.billed_as.is_some();
-            if letter["by_group"] == true {
-                self.by_group.insert(number);
-            }
-            if call.end == End::Kept || (call.end == End::Billed && letter["reason"] != "rejected")
-            {
-                self.violated(format!("call {number} was set aside: {letter}"));
-            }
-            if certain && billed && !self.again.contains(&number) {
-                self.violated(format!("call {number} was billed, and set aside for certain"));
-            }
-            let known = self.dead.entry(number).or_insert(certain);
-            *known |= certain;
-            self.open.remove(&number);
+        if !holds {
+            let aside = self.dead.contains_key(&number);
+            self.violated(format!(
+                "the caller of {number} was told {verdict:?}: billed {billed}, set aside {aside}, \
+                 lost {lost}"
+            ));
         }
     }
 
@@ -358,7 +283,9 @@ impl Oracle {
         }
         // Of a customer of whom several calls are refused, others may be set aside with them.
         let wrong = |number: &&Number| {
-            self.calls[**number as usize].end == End::Billed && !self.by_group.contains(number)
+            self.calls[**number as usize].end == End::Billed
+                && !self.by_group.contains(number)
+                && !self.late.contains(number)
         };
         let wrongly: Vec<Number> =
             self.dead.keys().filter(wrong).filter(|_| blames_right).copied().collect();

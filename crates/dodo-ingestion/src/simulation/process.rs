@@ -1,17 +1,19 @@
 //! A simulated process: its own spool, its own engine task, and the machine's clocks.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use super::disk::Machine;
 use super::network::{Outbox, SimTransport};
+use super::oracle::Number;
 use crate::clock::Now;
 use crate::config::{ApiKey, Config, Durability, NamespaceConfig};
 use crate::engine::{Held, NamespaceTask};
 use crate::id::IdSource;
 use crate::shared::Shared;
-use crate::spool::{Namespace, SpoolName, Writer, WriterSettings};
+use crate::spool::{Namespace, Seq, SpoolName, Writer, WriterSettings};
 use crate::transport::Connect;
 
 /// Where the processes meet.
@@ -23,6 +25,8 @@ pub(crate) struct Process {
     /// When it is to be served next, by the true time.
     pub(crate) next: i64,
     pub(crate) stopped_until: i64,
+    /// Of the calls whose callers were told nothing yet.
+    pub(crate) receipts: VecDeque<(Seq, Number)>,
 }
 
 impl Process {
@@ -54,7 +58,7 @@ impl Process {
             Ok(Box::new(SimTransport { process: number, key, outbox: outbox.clone() }))
         });
         let task = Some(NamespaceTask::new(shared.clone(), namespace, connect));
-        Ok(Self { shared, task, next: 0, stopped_until: 0 })
+        Ok(Self { shared, task, next: 0, stopped_until: 0, receipts: VecDeque::new() })
     }
 
     /// What it holds in memory as the sender.
@@ -113,7 +117,7 @@ mod tests {
         second
             .shared
             .alarms
-            .add_callback(Arc::new(move |alarm| sink.lock().unwrap().push(alarm.kind)));
+            .add_callback(0, Arc::new(move |alarm| sink.lock().unwrap().push(alarm.kind)));
         first.serve(at(1_000));
         Two { machine, first, second, told }
     }

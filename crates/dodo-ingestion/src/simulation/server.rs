@@ -114,16 +114,18 @@ pub(crate) struct Server {
     pub(crate) arrivals: Vec<Arrival>,
     /// What a right client never does.
     pub(crate) violations: Vec<String>,
+    /// How often each thing was answered that is not a plain acknowledgement.
+    pub(crate) fired: BTreeMap<&'static str, u64>,
     /// Each id's data when it was first sent.
     sent: BTreeMap<String, Value>,
     rng: Rng,
 }
 
-/// A status, the API's code for it, and words.
-type Refusal = (u16, &'static str, String);
+/// A status, the API's code for it, words, and what it is counted as.
+type Refusal = (u16, &'static str, String, &'static str);
 
 fn invalid(message: impl Into<String>) -> Refusal {
-    (400, "INVALID_REQUEST_PARAMETERS", message.into())
+    (400, "INVALID_REQUEST_PARAMETERS", message.into(), "invalid request")
 }
 
 impl Server {
@@ -133,6 +135,7 @@ impl Server {
             billed: BTreeMap::new(),
             arrivals: Vec::new(),
             violations: Vec::new(),
+            fired: BTreeMap::new(),
             sent: BTreeMap::new(),
             rng: Rng::with_seed(seed),
         }
@@ -157,11 +160,11 @@ impl Server {
         let result = self.admit(key, wait_ms).and_then(|()| {
             if id.is_empty() {
                 let words = "the id is empty".to_owned();
-                return Err((422, "INVALID_REQUEST_PARAMETERS", words));
+                return Err((422, "INVALID_REQUEST_PARAMETERS", words, "invalid request"));
             }
-            let billing = self.billed.get(id).and_then(|billings| billings.last());
-            let Some(billing) = billing else {
-                return Err((404, "NOT_FOUND", "no such event".to_owned()));
+            let Some(billing) = self.billed.get(id).and_then(|billings| billings.last()) else {
+                let words = "no such event".to_owned();
+                return Err((404, "NOT_FOUND", words, "look-up answered 404"));
             };
             let stamp = jiff::Timestamp::from_millisecond(billing.stamp).unwrap();
             Ok(json!({
@@ -173,7 +176,14 @@ impl Server {
                 "metadata": billing.event["metadata"],
             }))
         });
+        if result.is_ok() {
+            self.fire("look-up answered 200");
+        }
         self.answer(now_ms, key, wait_ms, result)
+    }
+
+    fn fire(&mut self, what: &'static str) {
+        *self.fired.entry(what).or_default() += 1;
     }
 
     /// Counts a request. How long the key has to wait before one is taken: 0 if this one is.
@@ -199,17 +209,17 @@ impl Server {
 
     fn admit(&self, key: &str, wait_ms: i64) -> Result<(), Refusal> {
         if wait_ms > 0 {
-            Err((429, "TOO_MANY_REQUESTS", "slow down".to_owned()))
+            Err((429, "TOO_MANY_REQUESTS", "slow down".to_owned(), "429"))
         } else if self.options.keys.contains(key) {
             Ok(())
         } else {
-            Err((401, "UNAUTHORIZED", "missing or invalid API key".to_owned()))
+            Err((401, "UNAUTHORIZED", "missing or invalid API key".to_owned(), "401"))
         }
     }
 
     fn check_size(&self, body: &[u8]) -> Result<(), Refusal> {
         if body.len() > self.options.max_body {
-            return Err((413, "PAYLOAD_TOO_LARGE", "the request is too large".to_owned()));
+            return Err((413, "PAYLOAD_TOO_LARGE", "the request is too large".to_owned(), "413"));
         }
         Ok(())
     }
@@ -218,7 +228,7 @@ impl Server {
     fn inspect(&mut self, request: &Result<Vec<Event>, Refusal>) {
         let events = match request {
             Ok(events) => events,
-            Err((_, _, words)) => {
+            Err((_, _, words, _)) => {
                 self.violations.push(format!("not the API's form: {words}"));
                 return;
             }
@@ -241,10 +251,14 @@ impl Server {
         let clock_ms = now_ms + options.skew_ms;
         let has = |ids: &BTreeSet<String>| events.iter().any(|event| ids.contains(&event.id));
         if has(&options.poisoned_500) {
-            return Err((500, "INTERNAL_SERVER_ERROR", "try again later".to_owned()));
+            let words = "try again later".to_owned();
+            return Err((500, "INTERNAL_SERVER_ERROR", words, "event answered 500"));
         }
         if options.refuses_all || has(&options.poisoned) {
-            return Err(invalid("an event is invalid"));
+            let (status, code, words, _) = invalid("an event is invalid");
+            let all = options.refuses_all;
+            let what = if all { "refusal of everything" } else { "poisoned event" };
+            return Err((status, code, words, what));
         }
         let mut ids = BTreeSet::new();
         let mut new = Vec::new();
@@ -254,13 +268,13 @@ impl Server {
                 return Err(invalid("duplicate event ids in the request"));
             }
             if options.unknown_customers.iter().any(|prefix| event.customer.starts_with(prefix)) {
-                let code = match options.unknown_customer_status {
-                    404 => "NOT_FOUND",
-                    422 => "INVALID_REQUEST_BODY",
-                    _ => "INVALID_REQUEST_PARAMETERS",
+                let (code, what) = match options.unknown_customer_status {
+                    404 => ("NOT_FOUND", "unknown customer 404"),
+                    422 => ("INVALID_REQUEST_BODY", "unknown customer 422"),
+                    _ => ("INVALID_REQUEST_PARAMETERS", "unknown customer 400"),
                 };
                 let words = "the customer does not exist".to_owned();
-                return Err((options.unknown_customer_status, code, words));
+                return Err((options.unknown_customer_status, code, words, what));
             }
             let known = self.remembers(now_ms, &event.id);
             let stamp = event.stamp.unwrap_or(clock_ms);
@@ -275,7 +289,13 @@ impl Server {
             }
         }
         let count = if options.counts_known { sent } else { new.len() };
+        if options.skew_ms != 0 {
+            self.fire("skewed server");
+        }
         for (id, billing) in new {
+            if self.billed.contains_key(&id) {
+                self.fire("forgotten id");
+            }
             self.billed.entry(id).or_default().push(billing);
         }
         Ok(json!({ "ingested_count": count }))
@@ -297,7 +317,10 @@ impl Server {
     ) -> HttpAnswer {
         let (status, body) = match result {
             Ok(body) => (200, body),
-            Err((status, code, message)) => (status, json!({ "code": code, "message": message })),
+            Err((status, code, message, what)) => {
+                self.fire(what);
+                (status, json!({ "code": code, "message": message }))
+            }
         };
         if let Some(arrival) = self.arrivals.last_mut() {
             arrival.status = status;
@@ -309,10 +332,19 @@ impl Server {
             ("date".to_owned(), self.date(now_ms)),
             ("x-ratelimit-remaining".to_owned(), remaining.to_string()),
         ];
-        // The documentation says that it may be there.
+        // The documentation says that they may be there.
         if status == 429 && self.rng.bool() {
             let seconds = (wait_ms + SECOND_MS - 1) / SECOND_MS;
             headers.push(("retry-after".to_owned(), seconds.to_string()));
+        }
+        if status == 429 && self.rng.bool() {
+            self.fire("retry-after-ms");
+            headers.push(("retry-after-ms".to_owned(), wait_ms.to_string()));
+        }
+        if matches!(status, 429 | 500..=599) && self.rng.bool() {
+            let retry = self.rng.bool();
+            self.fire(if retry { "x-should-retry true" } else { "x-should-retry false" });
+            headers.push(("x-should-retry".to_owned(), retry.to_string()));
         }
         HttpAnswer { status, headers, body: body.to_string().into_bytes() }
     }

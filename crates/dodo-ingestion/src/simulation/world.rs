@@ -1,12 +1,15 @@
 //! The run of one seed: what happens next, and to whom.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use fastrand::Rng;
 use serde_json::Value;
 
 use super::Outcome;
 use super::disk::{DiskFaults, Machine};
+use super::meanwhile;
 use super::network::{self, Call, Outbox, Slot, Weather};
 use super::oracle::{Oracle, numbers};
 use super::process::Process;
@@ -19,14 +22,13 @@ use crate::planted::{Fault, plant};
 
 /// When every run begins: 2026-01-31 12:00 UTC, so that a long one crosses a month.
 const START_MS: i64 = 1_769_860_800_000;
-/// What a run may hold of records, over what each spool's window may.
-const WINDOW_BYTES: usize = 2_500_000;
-const ASIDE_BYTES: usize = 12 << 20;
+/// What a sender may hold of records: what is read ahead and under way, and what waits aside.
+const HELD_BYTES: usize = (10 + 12) << 20;
 const LOOK_MS: i64 = 5_000;
 const CALM_LOOK_MS: i64 = 30_000;
 /// No run has so many events, unless something spins.
 const MOST_EVENTS: u64 = 2_000_000;
-const HOUR_MS: i64 = 60 * 60_000;
+pub(super) const HOUR_MS: i64 = 60 * 60_000;
 
 /// What happens at a time.
 #[derive(Debug)]
@@ -74,18 +76,28 @@ pub(crate) struct World {
     next_event: u64,
     pub(super) troubled: bool,
     /// How seldom processes are served, at the least.
-    slowness_ms: i64,
+    pub(super) slowness_ms: i64,
+    /// The last that became the sender.
+    sender: Option<u32>,
+    /// Decides when the disk is looked at besides; looking changes nothing of what happens.
+    looking: Rng,
+    /// The disk is to be looked at after this.
+    pub(super) look: bool,
     set_aside_before_refusal: BTreeSet<String>,
     pub(super) senders_lost_under_refusal: usize,
     outcome: Outcome,
-    tracing: bool,
+    trace: Option<Trace>,
 }
 
+/// What happened, kept by whoever asked for it, also where a run panics.
+pub(super) type Trace = Rc<RefCell<Vec<String>>>;
+
 impl World {
-    pub(crate) fn new(seed: u64, fault: Option<Fault>, tracing: bool) -> Self {
+    pub(crate) fn new(seed: u64, fault: Option<Fault>, trace: Option<Trace>) -> Self {
         let mut rng = Rng::with_seed(seed);
         fastrand::seed(rng.u64(..));
         plant(fault);
+        meanwhile::forget();
         let scenario = Scenario::draw(&mut rng);
         let mut server = Server::new(rng.u64(..));
         server.options = scenario.server.clone();
@@ -115,10 +127,13 @@ impl World {
             next_event: 0,
             troubled: true,
             slowness_ms: 0,
+            sender: None,
+            looking: Rng::with_seed(seed),
+            look: false,
             set_aside_before_refusal: BTreeSet::new(),
             senders_lost_under_refusal: 0,
             outcome: Outcome::default(),
-            tracing,
+            trace,
         }
     }
 
@@ -159,7 +174,7 @@ impl World {
         self.finish()
     }
 
-    fn is_fine(&self) -> bool {
+    pub(super) fn is_fine(&self) -> bool {
         self.oracle.violations.is_empty() && self.server.violations.is_empty()
     }
 
@@ -168,13 +183,17 @@ impl World {
         let mut outcome = self.outcome;
         outcome.violations = self.oracle.violations.clone();
         outcome.violations.append(&mut self.server.violations);
-        for (fault, times) in self.machine.fired() {
+        for (fault, times) in self.machine.fired().into_iter().chain(self.server.fired) {
             *outcome.faults.entry(fault).or_default() += times;
         }
         outcome.simulated_ms = self.now - START_MS;
         outcome.accepted = self.oracle.count_accepted();
         outcome.billed = self.oracle.count_billed();
         outcome.requests = self.oracle.requests;
+        let late = self.oracle.count_late();
+        if late > 0 {
+            outcome.faults.insert("set aside for its age", late);
+        }
         outcome
     }
 
@@ -183,9 +202,9 @@ impl World {
         if !fault.is_empty() {
             *self.outcome.faults.entry(fault).or_default() += 1;
         }
-        if self.tracing {
+        if let Some(trace) = &self.trace {
             let at = self.now - START_MS;
-            self.outcome.trace.push(format!(
+            trace.borrow_mut().push(format!(
                 "{:>10}.{:03} {fault} {}",
                 at / 1_000,
                 at % 1_000,
@@ -214,8 +233,17 @@ impl World {
         self.next_number
     }
 
-    /// The next thing that happens.
-    fn step(&mut self) {
+    /// The next thing that happens, and a look at the disk where it may matter.
+    pub(super) fn step(&mut self) {
+        self.happens_next();
+        let look = std::mem::take(&mut self.look);
+        let full = self.machine.named_bytes() > self.scenario.bounds.disk_bytes;
+        if look || full || self.looking.u8(..50) == 0 {
+            self.oracle.look(&self.machine);
+        }
+    }
+
+    fn happens_next(&mut self) {
         self.outcome.events += 1;
         if self.outcome.events > MOST_EVENTS {
             self.oracle.violations.push("it goes on and on".into());
@@ -282,18 +310,21 @@ impl World {
         }
     }
 
-    fn serve(&mut self, number: u32) {
-        let now = self.clocks();
+    /// Sees to what a process has done.
+    pub(super) fn served(&mut self, number: u32) {
         let Some(process) = self.processes.get_mut(&number) else { return };
-        let sleep = process.serve(now).max(self.slowness_ms);
-        process.next = self.now + sleep + self.rng.i64(0..3);
         let held = process.held();
         let spools = held.spools;
-        if held.bytes > spools * WINDOW_BYTES + ASIDE_BYTES {
+        if held.bytes > HELD_BYTES {
             let text = format!("process {number} holds {} bytes of {spools} spools", held.bytes);
             self.oracle.violations.push(text);
         }
+        if held.spools > 0 && self.sender.replace(number) != Some(number) {
+            self.note("hand-over", || format!("process {number} is the sender"));
+            self.look = true;
+        }
         self.send();
+        self.hear_verdicts(number);
         self.bury(number);
     }
 
@@ -305,6 +336,7 @@ impl World {
         if let Some(process) = self.processes.remove(&number) {
             self.senders_lost_under_refusal += usize::from(process.sends());
             self.note("death", || format!("process {number} died"));
+            self.look = true;
             self.plan_start();
         }
     }
@@ -319,6 +351,7 @@ impl World {
                 self.oracle.budget_is_unknown(self.now);
             }
             self.oracle.started(self.now);
+            let looks_up = matches!(sent.call, Call::Lookup(_));
             let fate = self.weather.decide(&mut self.rng);
             let flight = self.next_event;
             self.note(fate.name, || {
@@ -328,6 +361,9 @@ impl World {
                 };
                 format!("process {} sends {what} as {flight}", sent.process)
             });
+            if looks_up && matches!(fate.instead, Some(Answer::Failed(_))) {
+                self.note("look-up unanswered", String::new);
+            }
             let (slot, instead, answer) = (sent.slot, fate.instead, None);
             let (process, key, call) = (sent.process, sent.key, sent.call);
             self.flights.insert(flight, Flight { process, key, call, slot, instead, answer });
@@ -374,8 +410,24 @@ impl World {
 
     /// Everybody sleeps.
     pub(super) fn sleep(&mut self, ms: i64) {
-        self.now += ms;
+        self.pass(ms);
         self.mono_lag += ms;
+    }
+
+    /// Time passes on this machine, and what is on its way to the server arrives.
+    fn pass(&mut self, ms: i64) {
+        let end = self.now + ms;
+        let arrives = |(at, event): (&(i64, u64), &Event)| match event {
+            Event::Arrive(flight) if at.0 <= end => Some((*at, *flight)),
+            _ => None,
+        };
+        let arrivals: Vec<_> = self.events.iter().filter_map(arrives).collect();
+        for (at, flight) in arrivals {
+            self.events.remove(&at);
+            self.now = self.now.max(at.0);
+            self.arrive(flight);
+        }
+        self.now = end;
     }
 
     /// What was answered last is not heard, and then more than a day passes.
@@ -388,7 +440,7 @@ impl World {
                 self.machine.kill(number);
                 self.bury(number);
             }
-            self.now += hours * HOUR_MS;
+            self.pass(hours * HOUR_MS);
         } else if kind == 1 {
             self.sleep(hours * HOUR_MS);
         } else {
@@ -446,30 +498,5 @@ impl World {
             self.set_aside_before_refusal = customers;
             self.senders_lost_under_refusal = 0;
         }
-    }
-
-    /// Living processes learn that all of theirs is settled.
-    fn look_at_receipts(&mut self) {
-        // A call that is kept for good holds up the receipts behind it.
-        if !self.server.options.poisoned_500.is_empty() || self.scenario.plot == Plot::Full {
-            return;
-        }
-        let end = self.now + HOUR_MS;
-        while self.now < end && self.is_fine() && self.waiting().is_some() {
-            self.step();
-        }
-        if let Some((number, settled, appended)) = self.waiting() {
-            let text = format!("process {number} knows of {settled} of its {appended}");
-            self.oracle.violations.push(text);
-        }
-    }
-
-    /// A process that does not know of all that is settled.
-    fn waiting(&self) -> Option<(u32, u64, u64)> {
-        self.processes.iter().find_map(|(number, process)| {
-            let settled = process.shared.settlement.settled();
-            let appended = process.shared.writer.next_seq();
-            (settled < appended).then_some((*number, settled, appended))
-        })
     }
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::cursor::{Cursor, CursorFile};
-use super::outcomes::{self, Rejection};
+use super::outcomes::{self, Letter, Rejection};
 use super::reader::{Found, Passed, Reader, Record, segment_name, segments};
 use super::{Namespace, Seq, SpoolName};
 use crate::clock::WallMs;
@@ -50,18 +50,18 @@ impl Drain {
             disk.remove_file(&dir.join(segment_name(pair[0])))?;
         }
         let reader = Reader::new(disk.clone(), dir.clone(), settled);
-        let mut set_aside = outcomes::read(&*disk, &dir.join("outcomes"))?;
+        let outcomes = outcomes::read(&*disk, &dir.join("outcomes"))?;
+        let seqs = outcomes.into_iter().map(|rejection| rejection.seq);
+        let mut set_aside: BTreeSet<Seq> = seqs.filter(|seq| *seq >= settled).collect();
         // Dead letters that cannot be read hold up no delivery: at worst a call that was set aside in
         // the moment of a crash is sent again.
-        if let Some(last) = namespace.last_dead_letter().unwrap_or_default()
-            && last.spool == name.0
-            && !set_aside.iter().any(|rejection| rejection.covers(last.seq))
-        {
-            let outcome = last.outcome();
-            outcomes::append(&*disk, &dir.join("outcomes"), std::slice::from_ref(&outcome))?;
-            set_aside.push(outcome);
+        let letters = namespace.last_dead_letters().unwrap_or_default().into_iter();
+        let ours = letters.filter(|letter| letter.spool == name.0 && letter.seq >= settled);
+        let untold: Vec<Rejection> =
+            ours.filter(|letter| set_aside.insert(letter.seq)).map(Letter::outcome).collect();
+        if !untold.is_empty() {
+            outcomes::append(&*disk, &dir.join("outcomes"), &untold)?;
         }
-        let set_aside = set_aside.into_iter().map(|rejection| rejection.seq).collect();
         Ok(Self {
             disk,
             name,
@@ -102,6 +102,16 @@ impl Drain {
             }
         }
         Ok(self.owner.is_none())
+    }
+
+    /// Whether the owner is this process.
+    pub(crate) fn is_own(&self) -> bool {
+        self.own
+    }
+
+    /// Whether nothing of it waits, as far as was looked.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.at_end && self.unsettled.is_empty()
     }
 
     /// Reads up to so many further records; [`Drain::records_from`] the position before has them.
@@ -151,13 +161,18 @@ impl Drain {
         self.unsettled.remove(&seq);
     }
 
-    /// Moves the cursor over what is settled, and unlinks segments that hold nothing else.
+    /// Moves the cursor over what is settled.
     pub(crate) fn commit(&mut self) -> io::Result<()> {
         let first_unsettled = self.unsettled.first_key_value().map(|(seq, _)| *seq);
         self.cursor.settle(first_unsettled.unwrap_or(self.reader.position()))?;
         if first_unsettled.is_none() && self.at_end {
             self.cursor.nothing_is_attempted()?;
         }
+        Ok(())
+    }
+
+    /// Unlinks segments of which all is settled; after [`Drain::commit`].
+    pub(crate) fn unlink_settled(&mut self) -> io::Result<()> {
         let (disk, unsettled) = (&*self.disk, &self.unsettled);
         let mut result = Ok(());
         self.passed.retain(|Passed { segment, end }| {

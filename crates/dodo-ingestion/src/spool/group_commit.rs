@@ -4,7 +4,8 @@
 //!
 //! * At most one sync runs at a time, and covers every record that was written before it began.
 //! * Nobody returns before a sync that began after their record was written has ended.
-//! * A failed sync is told to everyone whose record it covered, and to nobody else.
+//! * A failed sync is told to everyone whose record it covered, and to nobody else; but to who waits while
+//!   another hundred fail, a success may be told as a failure.
 //!
 //! # What it must not know
 //!
@@ -14,6 +15,9 @@ use std::io;
 
 use super::Seq;
 use super::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+/// So many ranges of failures are told apart.
+const MOST_FAILURES: usize = 100;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -58,6 +62,11 @@ impl GroupCommit {
                     // One entry for as long as the disk fails, however long that is.
                     Some((range, same)) if range.end == begin && *same == kind => range.end = end,
                     _ => progress.failed.push((begin..end, kind)),
+                }
+                if progress.failed.len() > MOST_FAILURES {
+                    // Who still waits for one of the oldest is told so in any case.
+                    let (oldest, _) = progress.failed.remove(0);
+                    progress.failed[0].0.start = oldest.start;
                 }
             }
             progress.done = progress.done.max(end);

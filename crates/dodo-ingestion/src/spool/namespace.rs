@@ -27,7 +27,10 @@ const UNFINISHED: &str = ".new-";
 const DEAD_LETTERS: &str = "dead-letters.jsonl";
 /// More than the longest dead letter takes.
 const LETTER_MAX_BYTES: u64 = 1 << 20;
+/// So many bytes of dead letters, or one, are written together: what a crash may have come after.
+pub(crate) const MOST_LETTERS_BYTES: usize = 256 << 10;
 const START_BYTES: usize = size_of::<WallMs>();
+const BEAT_BYTES: usize = size_of::<u64>() + 1;
 /// Taking room is a matter of a millisecond.
 const ROOM_LOCK_ATTEMPTS: u32 = 100;
 const ROOM_LOCK_PAUSE: Duration = Duration::from_millis(1);
@@ -52,6 +55,15 @@ pub(crate) struct DeadLetter<'a> {
     pub(crate) by_group: bool,
     pub(crate) spool: &'a str,
     pub(crate) seq: Seq,
+}
+
+/// What a sender shows the other processes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Beat {
+    /// Changes for as long as the sender lives.
+    pub(crate) count: u64,
+    /// What keeps calls from being billed: a number that senders agree on; 0 for nothing.
+    pub(crate) trouble: u8,
 }
 
 /// The directory of a namespace.
@@ -130,8 +142,11 @@ impl Namespace {
             let dir = spools.join(name);
             let owner = match self.disk.open(&dir.join("owner"), Open::Read) {
                 Ok(owner) => owner,
-                // Just being made, or removed meanwhile.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                // Just being made, and then begun again; or left empty.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    _ = self.disk.remove_dir(&dir);
+                    continue;
+                }
                 Err(error) => return Err(error),
             };
             if owner.try_lock()? {
@@ -153,33 +168,33 @@ impl Namespace {
         is_in_place(&*self.disk, &self.dir.join("sender.lock"), lock)
     }
 
-    /// Appends a line to the dead letters, if it takes no more than `room`, and syncs it. Returns how
-    /// many bytes it took.
-    pub(crate) fn append_dead_letter(&self, letter: &DeadLetter<'_>, room: u64) -> io::Result<u64> {
-        let line = serde_json::to_vec(letter)?;
-        if line.len() as u64 > room {
-            let message = "max_spool_bytes is taken: clear the dead letters or raise it";
-            return Err(io::Error::new(io::ErrorKind::StorageFull, message));
-        }
+    /// Appends lines to the dead letters, [`MOST_LETTERS_BYTES`] or one at most, and syncs them.
+    pub(crate) fn append_dead_letters(&self, lines: &[u8]) -> io::Result<()> {
         let path = self.dir.join(DEAD_LETTERS);
         let first = self.disk.identify(&path).is_err();
-        append_line(&*self.disk, &path, &line)?;
+        append_line(&*self.disk, &path, lines)?;
         if first {
-            // The line is on the disk; a directory that cannot be synced does not undo that.
+            // The lines are on the disk; a directory that cannot be synced does not undo that.
             _ = self.sync_dirs();
         }
-        Ok(line.len() as u64)
+        Ok(())
     }
 
-    /// The last dead letter, if a crash may have come between it and its outcome.
-    pub(crate) fn last_dead_letter(&self) -> io::Result<Option<Letter>> {
+    /// The last dead letters: those that a crash may have come between and their outcomes.
+    pub(super) fn last_dead_letters(&self) -> io::Result<Vec<Letter>> {
         let file = match self.disk.open(&self.dir.join(DEAD_LETTERS), Open::Read) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             other => other?,
         };
         let tail = read_tail(&*file, LETTER_MAX_BYTES)?;
-        let last = tail.split(|byte| *byte == b'\n').rfind(|line| !line.is_empty());
-        Ok(last.and_then(|line| serde_json::from_slice(line).ok()))
+        let mut bytes = 0;
+        let lines = tail.rsplit(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let together = lines.take_while(|line| {
+            let before = bytes;
+            bytes += line.len();
+            before == 0 || bytes <= MOST_LETTERS_BYTES
+        });
+        Ok(together.filter_map(|line| serde_json::from_slice(line).ok()).collect())
     }
 
     /// Keeps bytes of a spool that could not be read.
@@ -196,12 +211,17 @@ impl Namespace {
         file.sync()
     }
 
-    /// When recent requests started, by the wall clock, in no order.
-    pub(crate) fn starts(&self, slots: usize) -> io::Result<Vec<WallMs>> {
+    /// When recent requests started, by the wall clock, in no order; and the slot that is the next
+    /// request's.
+    pub(crate) fn starts(&self, slots: usize, now: WallMs) -> io::Result<(Vec<WallMs>, usize)> {
         let file = self.disk.open(&self.dir.join("starts"), Open::Update)?;
         let bytes = read_to_end(&*file, (slots * START_BYTES) as u64)?;
-        let starts = bytes.chunks_exact(START_BYTES).map(|chunk| u64_at(chunk, 0));
-        Ok(starts.map(u64::cast_signed).filter(|start| *start > 0).collect())
+        let starts = bytes.chunks_exact(START_BYTES).map(|chunk| u64_at(chunk, 0).cast_signed());
+        // The clock may have been set back since: what lies ahead of it is not the newest.
+        let passed = starts.clone().enumerate().filter(|(_, start)| (1..=now).contains(start));
+        let newest = passed.max_by_key(|(_, start)| *start);
+        let next = newest.map_or(0, |(slot, _)| (slot + 1) % slots);
+        Ok((starts.filter(|start| *start > 0).collect(), next))
     }
 
     /// Notes the start of a request in one of the slots.
@@ -211,11 +231,11 @@ impl Namespace {
     }
 
     /// What the sender wrote last by [`show_life`].
-    pub(crate) fn last_beat(&self) -> io::Result<u64> {
+    pub(crate) fn last_beat(&self) -> io::Result<Beat> {
         let file = self.disk.open(&self.dir.join("sender.lock"), Open::Read)?;
-        let mut beat = [0; 8];
-        file.read_at(&mut beat, 0)?;
-        Ok(u64_at(&beat, 0))
+        let mut bytes = [0; BEAT_BYTES];
+        file.read_at(&mut bytes, 0)?;
+        Ok(Beat { count: u64_at(&bytes, 0), trouble: bytes[BEAT_BYTES - 1] })
     }
 
     /// The bytes that the namespace takes, with what the segments being written may grow to.
@@ -260,7 +280,9 @@ impl Namespace {
     }
 }
 
-/// Writes into the sender's lock what the others look for a change of.
-pub(crate) fn show_life(lock: &dyn DiskFile, beat: u64) -> io::Result<()> {
-    lock.write_all_at(&beat.to_le_bytes(), 0)
+/// Writes into the sender's lock what the others look for.
+pub(crate) fn show_life(lock: &dyn DiskFile, beat: Beat) -> io::Result<()> {
+    let mut bytes = [beat.trouble; BEAT_BYTES];
+    bytes[..BEAT_BYTES - 1].copy_from_slice(&beat.count.to_le_bytes());
+    lock.write_all_at(&bytes, 0)
 }

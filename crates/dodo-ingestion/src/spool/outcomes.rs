@@ -7,15 +7,12 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Seq;
-use crate::disk::{Disk, Open, append_line, read_tail};
+use crate::disk::{Disk, Open, append_line};
 use crate::error::{Error, ErrorKind};
-
-/// The most of the file that is read, from its end; what was set aside before can be found in the
-/// dead letters.
-const MAX_BYTES: u64 = 4 << 20;
 
 /// Why records were set aside, or lost, or what became of them is not learnt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +67,11 @@ impl Rejection {
         self.kind == ErrorKind::Storage.as_str()
     }
 
+    /// The sequence number after the last record.
+    pub(crate) fn end(&self) -> Seq {
+        self.seq.saturating_add(self.records)
+    }
+
     pub(crate) fn covers(&self, seq: Seq) -> bool {
         seq.checked_sub(self.seq).is_some_and(|offset| offset < self.records)
     }
@@ -90,15 +92,40 @@ pub(crate) fn append(disk: &dyn Disk, path: &Path, rejections: &[Rejection]) -> 
 
 /// Every whole line; a line that is torn or not ours is passed over.
 pub(crate) fn read(disk: &dyn Disk, path: &Path) -> io::Result<Vec<Rejection>> {
+    let mut found = Vec::new();
+    for_each_line(disk, path, |rejection| found.push(rejection))?;
+    Ok(found)
+}
+
+/// Hands out the whole lines of a file of any length. There may be none.
+fn for_each_line<T: DeserializeOwned>(
+    disk: &dyn Disk,
+    path: &Path,
+    mut each: impl FnMut(T),
+) -> io::Result<()> {
+    const CHUNK: usize = 64 << 10;
     let file = match disk.open(path, Open::Read) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         other => other?,
     };
-    let bytes = read_tail(&*file, MAX_BYTES)?;
-    Ok(bytes
-        .split(|byte| *byte == b'\n')
-        .filter_map(|line| serde_json::from_slice(line).ok())
-        .collect())
+    let (mut lines, mut offset) = (Vec::new(), 0);
+    loop {
+        let whole = lines.len();
+        lines.resize(whole + CHUNK, 0);
+        let read = file.read_at(&mut lines[whole..], offset)?;
+        if read == 0 {
+            return Ok(());
+        }
+        offset += read as u64;
+        lines.truncate(whole + read);
+        let end = lines.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        for line in lines[..end].split(|byte| *byte == b'\n') {
+            if let Ok(line) = serde_json::from_slice(line) {
+                each(line);
+            }
+        }
+        lines.drain(..end);
+    }
 }
 
 /// A line of the dead letters, as far as it tells what `outcomes` told.
@@ -125,31 +152,13 @@ pub(crate) fn from_dead_letters(
     path: &Path,
     spool: &str,
 ) -> io::Result<Vec<Rejection>> {
-    const CHUNK: usize = 64 << 10;
-    let file = match disk.open(path, Open::Read) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other?,
-    };
-    let (mut found, mut lines, mut offset) = (Vec::new(), Vec::new(), 0);
-    loop {
-        let whole = lines.len();
-        lines.resize(whole + CHUNK, 0);
-        let read = file.read_at(&mut lines[whole..], offset)?;
-        if read == 0 {
-            return Ok(found);
+    let mut found = Vec::new();
+    for_each_line(disk, path, |letter: Letter| {
+        if letter.spool == spool {
+            found.push(letter.outcome());
         }
-        offset += read as u64;
-        lines.truncate(whole + read);
-        let end = lines.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-        for line in lines[..end].split(|byte| *byte == b'\n') {
-            if let Ok(letter) = serde_json::from_slice::<Letter>(line)
-                && letter.spool == spool
-            {
-                found.push(letter.outcome());
-            }
-        }
-        lines.drain(..end);
-    }
+    })?;
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -176,6 +185,19 @@ mod tests {
         let error = rejection.to_error();
         assert_eq!(error.kind(), ErrorKind::TooLarge);
         assert!(error.may_be_billed());
+    }
+
+    #[test]
+    fn all_outcomes_are_read_however_many_there_are() {
+        let disk = MemoryDisk::default();
+        let path = Path::new("outcomes");
+        let message = "the API's words ".repeat(100);
+        let outcome =
+            |seq| Rejection { message: message.clone(), ..Rejection::lost(&(seq..seq + 1)) };
+        let outcomes: Vec<Rejection> = (0..3_000).map(outcome).collect();
+        append(&disk, path, &outcomes).unwrap();
+        assert!(disk.open(path, Open::Read).unwrap().len().unwrap() > 4 << 20);
+        assert_eq!(read(&disk, path).unwrap(), outcomes);
     }
 
     #[test]

@@ -215,6 +215,8 @@ proptest! {
                     let begins = error.is_none();
                     prop_assert!(begins || error.unwrap().kind() == ErrorKind::Storage);
                     *disk.faults.lock().unwrap() = Faults::default();
+                    // As the engine does each second.
+                    prop_assert!(writer.look_after(now, 5_000).is_ok());
                     if begins {
                         accepted.push("y".repeat(300));
                         settled.push(false);
@@ -236,7 +238,10 @@ proptest! {
                         settled[seq as usize] = true;
                     }
                 }
-                Step::Commit => drain.commit().unwrap(),
+                Step::Commit => {
+                    drain.commit().unwrap();
+                    drain.unlink_settled().unwrap();
+                }
                 Step::Restart => drain = Drain::open(&namespace, name(), true).unwrap(),
             }
             let before = std::mem::replace(&mut cursor, drain.cursor().settled);
@@ -268,6 +273,7 @@ proptest! {
             drain.settle(seq);
         }
         drain.commit().unwrap();
+        drain.unlink_settled().unwrap();
         prop_assert!(drain.is_finished());
         drain.remove().unwrap();
         prop_assert_eq!(namespace.spools().unwrap(), []);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::format::{RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES};
+use super::group_commit::GroupCommit;
 use super::reader::{Found, Reader, segment_name, segments};
 use super::*;
 use crate::disk::{Disk, MemoryDisk, Open, SystemDisk};
@@ -172,6 +173,7 @@ fn when_the_spool_is_full_the_newest_is_refused_and_room_brings_it_back() {
     drain.read(50, usize::MAX).unwrap();
     (0..50).for_each(|seq| drain.settle(seq));
     drain.commit().unwrap();
+    drain.unlink_settled().unwrap();
     assert!(writer.append(&mut draft(&text), 0).is_err(), "room is not looked for at every call");
     writer.look_after(0, i64::MAX).unwrap();
     append(&writer, &text);
@@ -215,6 +217,7 @@ fn one_record_that_waits_keeps_its_own_segment_only() {
     drain.read(40, usize::MAX).unwrap();
     (0..40).filter(|seq| *seq != 3).for_each(|seq| drain.settle(seq));
     drain.commit().unwrap();
+    drain.unlink_settled().unwrap();
     assert_eq!(drain.cursor().settled, 3);
     let left = segments(&**namespace.disk(), &writer.dir()).unwrap();
     assert_eq!(left.len(), 2, "its own, and the one being written: {left:?}");
@@ -313,9 +316,11 @@ fn settled_segments_are_unlinked_and_a_finished_spool_of_the_dead_removed() {
     // Out of order: the cursor waits for the gap.
     (1..12).for_each(|seq| drain.settle(seq));
     drain.commit().unwrap();
+    drain.unlink_settled().unwrap();
     assert_eq!(drain.cursor().settled, 0);
     drain.settle(0);
     drain.commit().unwrap();
+    drain.unlink_settled().unwrap();
     assert_eq!(drain.cursor().settled, 12);
     let left = segments(&SystemDisk, &writer.dir()).unwrap();
     assert!(left[0] > 0 && left[0] <= 12, "{left:?}");
@@ -327,6 +332,7 @@ fn settled_segments_are_unlinked_and_a_finished_spool_of_the_dead_removed() {
     assert_eq!(drain.records_from(0).next().unwrap().header.seq, 12);
     (12..20).for_each(|seq| drain.settle(seq));
     drain.commit().unwrap();
+    drain.unlink_settled().unwrap();
     assert!(!drain.is_finished(), "its owner lives");
     drop(writer);
     drain.read(1000, usize::MAX).unwrap();
@@ -348,6 +354,25 @@ fn an_unfinished_spool_is_removed_only_when_its_maker_is_dead() {
     drop(owner);
     namespace.remove_unfinished().unwrap();
     assert!(!unfinished.exists());
+    // Its maker died before it made anything in it.
+    SystemDisk.create_dir_all(&unfinished).unwrap();
+    namespace.remove_unfinished().unwrap();
+    assert!(!unfinished.exists());
+}
+
+#[test]
+fn of_many_failed_syncs_none_is_forgotten() {
+    let commit = GroupCommit::default();
+    let sync = |seq| {
+        let failed = seq % 2 == 0;
+        let result = if failed { Err(std::io::ErrorKind::Other.into()) } else { Ok(()) };
+        commit.wait_for(seq, || (seq + 1, result)).is_err()
+    };
+    for seq in 0..1_000 {
+        assert_eq!(sync(seq), seq % 2 == 0);
+    }
+    assert!((0..1_000).step_by(2).all(sync), "also for who asks late");
+    assert!(!sync(999));
 }
 
 #[test]
@@ -426,7 +451,10 @@ proptest! {
                         settled[seq as usize] = true;
                     }
                 }
-                Step::Commit => drain.commit().unwrap(),
+                Step::Commit => {
+                    drain.commit().unwrap();
+                    drain.unlink_settled().unwrap();
+                }
                 Step::Restart => drain = open(),
             }
             let cursor = drain.cursor().settled as usize;

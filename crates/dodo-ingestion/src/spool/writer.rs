@@ -79,8 +79,8 @@ struct State {
     next_segment_bytes: u64,
     next_seq: Seq,
     last_append: WallMs,
-    /// There was no room for a segment when it was last looked for.
-    full: bool,
+    /// Why no segment could be begun when it was last tried.
+    refused: Option<Error>,
     closed: bool,
 }
 
@@ -118,7 +118,7 @@ impl Writer {
                 next_segment_bytes: LEAST_SEGMENT_BYTES,
                 next_seq: 0,
                 last_append: 0,
-                full: false,
+                refused: None,
                 closed: false,
             }),
             commit: GroupCommit::default(),
@@ -226,8 +226,8 @@ impl Writer {
 
     /// Begins a segment with room for a frame.
     fn roll(&self, state: &mut State, frame_len: u64) -> Result<()> {
-        if state.full {
-            return Err(self.overflow());
+        if let Some(error) = &state.refused {
+            return Err(error.clone());
         }
         let least = SEGMENT_HEADER_BYTES as u64 + frame_len;
         let begun = self.namespace.with_room(|used| {
@@ -239,18 +239,18 @@ impl Writer {
             self.begin_segment(state, allotted as u32)?; // a few megabytes at most
             Ok(true)
         });
-        match begun {
+        let error = match begun {
             Ok(true) => {
                 let most = self.settings.most_segment_bytes();
                 state.next_segment_bytes = (state.next_segment_bytes * 2).min(most);
-                Ok(())
+                return Ok(());
             }
-            Ok(false) => {
-                state.full = true;
-                Err(self.overflow())
-            }
-            Err(error) => Err(failed(&state.spool.dir, "a segment cannot be begun", error)),
-        }
+            Ok(false) => self.overflow(),
+            Err(error) => failed(&state.spool.dir, "a segment cannot be begun", error),
+        };
+        // Looking for room takes a lock that all processes share.
+        state.refused = Some(error.clone());
+        Err(error)
     }
 
     fn begin_segment(&self, state: &mut State, allotted: u32) -> io::Result<()> {
@@ -305,10 +305,10 @@ impl Writer {
     }
 
     /// To be called every second or so. Sees that records go where a reader finds them, and lets the
-    /// next append look for room if there was none.
+    /// next append try to begin a segment if none could be begun.
     pub(crate) fn look_after(&self, now: WallMs, idle_ms: i64) -> io::Result<Found> {
         let mut state = self.lock();
-        state.full = false;
+        state.refused = None;
         let disk = &**self.namespace.disk();
         let Owned { dir, lock, id, .. } = &state.spool;
         if !disk.identify(&dir.join("owner")).is_ok_and(|found| found == *id) {

@@ -4,19 +4,24 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod waiting;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dodo_ingestion::{AlarmKind, ApiCall, Builder, Ingestion};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
+
+#[allow(unused_imports, reason = "each test file uses its own part")]
+pub use waiting::{PATIENT, eventually};
 
 /// A connection to misbehave on.
 pub struct Wire<'a> {
@@ -368,17 +373,6 @@ pub fn listening(builder: Builder) -> (Ingestion, Arc<Mutex<Vec<AlarmKind>>>) {
     (builder.build().unwrap(), alarms)
 }
 
-/// Waits until something holds.
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < PATIENT, "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// Longer than anything takes on a busy machine.
-pub const PATIENT: Duration = Duration::from_secs(60);
 pub const KEY: &str = "sk_live_QpN4kanarie7ZtWv";
 
 /// A gzip member that holds the text as it is.

@@ -49,6 +49,16 @@ impl Child {
         }
     }
 
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// SIGKILL.
+    pub fn kill(mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
     pub fn succeeds(mut self) {
         while self.next_line().is_some() {}
         assert!(self.process.wait().unwrap().success());
@@ -62,7 +72,8 @@ pub fn say(text: &str) {
     out.flush().unwrap();
 }
 
-/// Says what could not be tested on this machine, also where the output of tests is captured.
+/// Says that this test could not do its work on this machine, once a test: xtask counts it as skipped. Goes past the
+/// capturing of what tests print.
 pub fn not_tested(what: &str, why: &str) {
     std::io::stderr().write_all(format!("NOT TESTED: {what}: {why}\n").as_bytes()).unwrap();
 }

@@ -3,6 +3,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod waiting;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -12,6 +14,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use dodo_ingestion::{Builder, Ingestion};
 use serde_json::{Value, json};
+
+#[allow(unused_imports, reason = "each test file uses its own part")]
+pub use waiting::{PATIENT, eventually};
 
 /// What the server does with one request.
 #[derive(Clone, Debug)]
@@ -233,13 +238,4 @@ pub fn client(server: &Server, spool: &std::path::Path) -> Builder {
         .requests_per_minute(10_000_u32)
         .requests_per_second(1_000_u32)
         .request_timeout(Duration::from_millis(500))
-}
-
-/// Waits until something holds; fails after ten seconds.
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < Duration::from_secs(10), "not within 10 s: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }

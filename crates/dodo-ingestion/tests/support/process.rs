@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dodo_ingestion::{ApiCall, Builder, Ingestion, Receipt};
 use tempfile::{TempDir, tempdir};
@@ -18,7 +18,6 @@ use crate::support::Server;
 
 /// No process of a test lives longer.
 const WATCHDOG_SECONDS: u32 = 120;
-pub const LONG: Duration = Duration::from_secs(60);
 /// Calls with it are not due while a test runs, unless something makes them.
 pub const NEVER: Duration = Duration::from_secs(300);
 
@@ -73,14 +72,6 @@ pub fn play(role: &str, server: &Server, dir: &Path) {
 
 pub fn stage() -> (Server, TempDir) {
     (Server::start(), tempdir().unwrap())
-}
-
-pub fn soon(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < LONG, "not within {LONG:?}: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// The directories of the spools.

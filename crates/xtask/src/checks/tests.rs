@@ -17,7 +17,7 @@ fn selected(only: &[&str]) -> Vec<&'static str> {
 }
 
 fn tally(passed: u64, failed: u64, skipped: u64) -> Tally {
-    Tally { passed, failed, skipped }
+    Tally { passed, failed, skipped, ..Tally::default() }
 }
 
 fn report(step: &'static str, outcome: Outcome) -> Report {
@@ -57,10 +57,10 @@ fn the_real_steps_are_named_after_their_parts_and_need_only_earlier_ones() {
 
 #[test]
 fn a_test_step_without_tests_has_failed() {
-    let nothing = Tally::default();
-    assert!(matches!(judge(true, Ok(()), nothing), Outcome::Failed { .. }));
+    let nothing = Tally::default;
+    assert!(matches!(judge(true, Ok(()), nothing()), Outcome::Failed { .. }));
     assert!(matches!(judge(true, Ok(()), tally(1, 0, 0)), Outcome::Passed(_)));
-    assert!(matches!(judge(false, Ok(()), nothing), Outcome::Passed(_)));
+    assert!(matches!(judge(false, Ok(()), nothing()), Outcome::Passed(_)));
 }
 
 #[test]

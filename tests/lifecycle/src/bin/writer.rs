@@ -30,16 +30,19 @@ struct Arguments {
     /// How many threads make calls; every second one through a batch
     #[arg(long)]
     threads: usize,
-    /// How many calls a thread makes as fast as it can
+    /// How many calls a thread makes as fast as it can before it rests
     #[arg(long)]
     burst: u64,
-    /// How many microseconds a thread rests after each further call
+    /// How many calls a thread makes in such bursts; then it rests after each
     #[arg(long)]
-    pace_us: u64,
+    hasty: u64,
+    /// How many microseconds a rest takes
+    #[arg(long)]
+    rest_us: u64,
 }
 
 fn main() -> Result<()> {
-    let Arguments { name, notes, threads, burst, pace_us } = Arguments::parse();
+    let Arguments { name, notes, threads, burst, hasty, rest_us } = Arguments::parse();
     let ingestion = Ingestion::builder("")
         .on_alarm(|alarm| {
             // Nobody but a reader of the kept files is told.
@@ -55,7 +58,8 @@ fn main() -> Result<()> {
                 thread,
                 notebook: Notebook::create(&notes, &name, thread)?,
                 burst,
-                pace: Duration::from_micros(pace_us),
+                hasty,
+                rest: Duration::from_micros(rest_us),
                 ending: ending.clone(),
             };
             Ok(thread::spawn(move || tracker.run()))
@@ -103,7 +107,8 @@ struct Tracker {
     thread: usize,
     notebook: Notebook,
     burst: u64,
-    pace: Duration,
+    hasty: u64,
+    rest: Duration,
     ending: Arc<AtomicBool>,
 }
 
@@ -128,8 +133,8 @@ impl Tracker {
                 None => _ = self.ingestion.track_api_call(call)?,
             }
             self.notebook.accepted(&id)?;
-            if number >= self.burst {
-                thread::sleep(self.pace);
+            if number >= self.hasty || number % self.burst == self.burst - 1 {
+                thread::sleep(self.rest);
             }
         }
         Ok(())

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use super::lookups::may_be_forgotten;
 use super::{
     Action, AlarmKind, Answer, BACKOFF_BASE_MS, BACKOFF_MAX_MS, Cause, Delivery, ErrorKind,
-    FAILURES_TO_TELL, HOLD_MS, HoldReason, Item, LEAST_REQUEST_BYTES, Now, Purpose, Request, Sent,
-    SpoolId, Verdict, cost, judge, split,
+    FAILURES_TO_TELL, HOLD_MS, HoldReason, Item, Now, Purpose, Request, Sent, SpoolId, Trouble,
+    Verdict, cost, judge, split,
 };
 use crate::clock::rfc3339;
 use crate::delivery::queue::Unanswered;
@@ -13,6 +14,9 @@ use crate::planted::{Fault, is_planted};
 
 /// Stamps keep a distance of some minutes from what the API refuses: less than this is no reason.
 const STAMPS_MOVED_MS: i64 = 5_000;
+/// An answer that is read so long after its request, as by a machine that slept, says nothing of the
+/// server's clock now; and what it refused may be right by now.
+const OLD_ANSWER_MS: u64 = 60_000;
 
 impl Delivery {
     /// Returns records to where they came from.
@@ -55,7 +59,8 @@ impl Delivery {
             return self.looked_up(lookup.clone(), *sent, answer, now, actions);
         }
         let judged = judge(answer, request.records.len());
-        if let Some(server) = judged.server_time {
+        let is_old = request.under_way_ms(now) > OLD_ANSWER_MS;
+        if let Some(server) = judged.server_time.filter(|_| !is_old) {
             self.skew.learn(server, now.wall);
         }
         match judged.verdict {
@@ -66,6 +71,7 @@ impl Delivery {
                 }
                 self.works_again();
                 self.budget.accepted(now.mono, judged.remaining);
+                self.size.accepted(now.mono);
                 if self.refusals.taken(&request.records) {
                     let message = "calls are taken again: the refusal of all of them is over";
                     actions
@@ -99,6 +105,11 @@ impl Delivery {
                 self.hold(why, &words, now, actions);
                 self.put_back(request, now);
             }
+            Verdict::Refused { .. } if is_old && !request.asked_again => {
+                request.asked_again = true;
+                request.token = self.token();
+                self.resend(request, now, actions);
+            }
             Verdict::Refused { .. } if !request.restamped && self.stamps_moved(&request, now) => {
                 request.restamped = true;
                 request.token = self.token();
@@ -109,17 +120,15 @@ impl Delivery {
             }
             Verdict::TooLarge { words } => {
                 let bytes: usize = request.records.iter().map(|sent| cost(&sent.item.meta)).sum();
-                let learnt = bytes.min(self.max_bytes) / 2;
                 if let [alone] = request.records[..] {
-                    let kind = ErrorKind::TooLarge;
-                    self.set_aside(alone, kind, Some(413), &words, false, now, actions);
-                } else if !matches!(request.purpose, Purpose::Deliver)
-                    || learnt < LEAST_REQUEST_BYTES
+                    let cause = Cause::new(ErrorKind::TooLarge, Some(413), &words);
+                    self.set_aside(alone, cause, now, actions);
+                } else if matches!(request.purpose, Purpose::Deliver)
+                    && self.size.too_large(bytes, now.mono)
                 {
-                    self.suspects.extend(split(request.records));
-                } else {
-                    self.max_bytes = learnt;
                     self.put_back(request, now);
+                } else {
+                    self.suspects.extend(split(request.records));
                 }
             }
         }
@@ -148,7 +157,7 @@ impl Delivery {
     /// The API answers as it should.
     pub(super) fn works_again(&mut self) {
         self.failures = 0;
-        self.held = false;
+        self.trouble = None;
         self.not_before = 0;
     }
 
@@ -159,15 +168,17 @@ impl Delivery {
         now: Now,
         actions: &mut Vec<Action>,
     ) {
-        let (kind, what) = match why {
-            HoldReason::Authentication => (AlarmKind::Authentication, "the API key"),
-            HoldReason::Address => (AlarmKind::Address, "the address"),
+        let (trouble, kind, what) = match why {
+            HoldReason::Authentication { status } => {
+                (Trouble::KeyRefused { status }, AlarmKind::Authentication, "the API key")
+            }
+            HoldReason::Address => (Trouble::WrongAddress, AlarmKind::Address, "the address"),
         };
         let message = format!(
             "{what} is not accepted; calls are kept and it is tried again every minute: {words}"
         );
         actions.push(Action::Alarm { kind, message });
-        self.held = true;
+        self.trouble = Some(trouble);
         self.not_before = now.mono + HOLD_MS;
     }
 
@@ -183,9 +194,11 @@ impl Delivery {
         request.records.iter().any(|sent| moved(sent.item.meta.occurred_at))
     }
 
-    /// The same records at once, with other stamps; if the budget allows, else as if new.
+    /// The same records at once, with other stamps, if the budget allows and the answer did not take a
+    /// day; else as if new.
     fn resend(&mut self, request: Request, now: Now, actions: &mut Vec<Action>) {
-        if self.budget.next_start(now.mono, true) <= now.mono {
+        let is_late = request.records.iter().any(|sent| may_be_forgotten(sent, now));
+        if !is_late && self.budget.next_start(now.mono, true) <= now.mono {
             self.send(request, now, actions);
         } else {
             self.put_back(request, now);
@@ -210,6 +223,7 @@ impl Delivery {
         let bound = BACKOFF_BASE_MS.saturating_mul(1 << self.failures.min(16)).min(BACKOFF_MAX_MS);
         self.not_before = now.mono + at_least_ms.max(self.random.u64(..=bound));
         if self.failures >= FAILURES_TO_TELL {
+            self.trouble = Some(Trouble::Unreachable);
             let message = format!(
                 "{} requests failed in a row; calls are kept and tried again: {words}",
                 self.failures
@@ -227,20 +241,20 @@ impl Delivery {
         now: Now,
         actions: &mut Vec<Action>,
     ) {
+        let cause = Cause::new(ErrorKind::Rejected, Some(status), words);
         match (&request.purpose, &request.records[..]) {
-            (Purpose::Probe, _) => {
+            (Purpose::Probe, [alone]) => {
                 self.not_before = now.mono + HOLD_MS;
-                self.put_back(request, now);
+                self.probed_in_vain(*alone);
             }
             (Purpose::Apart, [first, ..]) if self.refusals.is_condemned(first.group()) => {
+                let cause = Cause { by_group: true, ..cause };
                 for sent in &request.records {
-                    let kind = ErrorKind::Rejected;
-                    self.set_aside(*sent, kind, Some(status), words, true, now, actions);
+                    self.set_aside(*sent, cause.clone(), now, actions);
                 }
             }
             (_, [alone]) => {
-                let kind = ErrorKind::Rejected;
-                self.set_aside(*alone, kind, Some(status), words, false, now, actions);
+                self.set_aside(*alone, cause, now, actions);
                 if self.refusals.refused_alone(alone.group()) {
                     self.stop(words, now, actions);
                 } else if self.refusals.is_apart(alone.group()) {
@@ -277,27 +291,20 @@ impl Delivery {
         actions.push(Action::Alarm { kind: AlarmKind::Systemic, message });
         self.not_before = now.mono + HOLD_MS;
         let suspects = std::mem::take(&mut self.suspects);
-        let mut records: Vec<Sent> = suspects.into_iter().flatten().collect();
-        records.extend(std::mem::take(&mut self.apart).into_values().flatten());
+        let failing = std::mem::take(&mut self.failing).into_iter().map(|(_, records)| records);
+        let mut records: Vec<Sent> = suspects.into_iter().chain(failing).flatten().collect();
         records.extend(self.give_up_setting_aside());
         self.return_to_queues(records, now);
     }
 
     /// Sets a record aside; after a look-up, if it may be billed.
-    #[expect(clippy::too_many_arguments, reason = "the parts of a cause")]
     pub(super) fn set_aside(
         &mut self,
         sent: Sent,
-        kind: ErrorKind,
-        status: Option<u16>,
-        message: &str,
-        by_group: bool,
+        cause: Cause,
         now: Now,
         actions: &mut Vec<Action>,
     ) {
-        let attempts = sent.item.attempts;
-        let message = message.to_owned();
-        let cause = Cause { kind, status, message, attempts, uncertain: false, by_group };
         if is_planted(Fault::SetAsideWithoutALookup) {
             let item = Item { unanswered: None, ..sent.item };
             self.set_aside_now(Sent { item, ..sent }, cause, actions);
@@ -315,6 +322,7 @@ impl Delivery {
         actions: &mut Vec<Action>,
     ) {
         let token = self.token();
+        cause.attempts = sent.item.attempts;
         cause.uncertain = sent.item.unanswered.is_some();
         let message = format!("a call was set aside among the dead letters: {}", cause.message);
         actions.push(Action::SetAside { token, record: sent.at(), cause });

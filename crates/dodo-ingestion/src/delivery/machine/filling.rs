@@ -1,13 +1,26 @@
 //! Which records go into a request.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use super::{
-    APART_SHARE, Delivery, EVENTS_PER_REQUEST, MINUTE, Meta, Now, Queue, Sent, SpoolId, cost,
+    APART_SHARE, Delivery, EVENTS_PER_REQUEST, MAX_BYTES_ASIDE, MINUTE, Meta, MonoMs, Now, Sent,
+    SpoolId, cost,
 };
 
 impl Delivery {
-    /// The records of one group that travels apart; within a tenth of the request budget.
+    /// When a group that travels apart may go. The tenth of the budget does not hold while a stop has
+    /// left groups in doubt, nor while so much waits that nothing else may be read soon.
+    pub(super) fn apart_due(&self, now: Now) -> Option<MonoMs> {
+        if self.apart.is_empty() {
+            return None;
+        }
+        let is_doubted = |group: &u32| self.refusals.is_doubted(*group);
+        let hurries = now.mono < self.apart_not_before
+            && (self.apart.keys().any(is_doubted) || self.bytes_aside() > MAX_BYTES_ASIDE / 2);
+        Some(if hurries { now.mono } else { self.apart_not_before })
+    }
+
+    /// The records of one group that travels apart.
     pub(super) fn take_apart(&mut self, now: Now) -> Vec<Sent> {
         let requests = u64::from(self.settings.requests_per_minute / APART_SHARE).max(1);
         self.apart_not_before = now.mono + MINUTE / requests;
@@ -16,7 +29,7 @@ impl Delivery {
         self.apart_turn = group.wrapping_add(1);
         let records = self.apart.remove(&group).unwrap_or_default();
         let mut ids = HashSet::with_capacity(records.len().min(EVENTS_PER_REQUEST));
-        let mut bytes = self.max_bytes;
+        let mut bytes = self.size.bytes();
         let (now, later): (Vec<Sent>, Vec<Sent>) = records.into_iter().partition(|sent| {
             let cost = cost(&sent.item.meta);
             let fits = ids.is_empty() || (cost <= bytes && ids.len() < EVENTS_PER_REQUEST);
@@ -32,28 +45,11 @@ impl Delivery {
         now
     }
 
-    /// One record, of another group than the last one that was probed, where there is one.
-    pub(super) fn take_probe(&mut self) -> Vec<Sent> {
-        let probed = self.probed;
-        let take = |queues: &mut BTreeMap<SpoolId, Queue>, fits: &dyn Fn(&Meta) -> bool| {
-            queues.iter_mut().find_map(|(spool, queue)| {
-                let item = queue.take_first(fits)?;
-                Some(Sent { spool: *spool, item })
-            })
-        };
-        let other = take(&mut self.queues, &|meta| meta.group != probed);
-        let probe = other.or_else(|| take(&mut self.queues, &|_| true));
-        if let Some(sent) = &probe {
-            self.probed = sent.group();
-        }
-        probe.into_iter().collect()
-    }
-
     /// Takes what waits, in equal shares of the spools as far as it goes.
     pub(super) fn fill(&mut self) -> Vec<Sent> {
         let mut records = Vec::new();
         let mut ids = HashSet::with_capacity(EVENTS_PER_REQUEST);
-        let mut bytes = self.max_bytes;
+        let mut bytes = self.size.bytes();
         let suspected = self.suspected();
         let waits = |meta: &Meta| suspected.contains(&meta.group);
         let order: Vec<SpoolId> = self

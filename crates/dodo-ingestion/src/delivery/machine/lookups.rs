@@ -5,10 +5,13 @@
 //!   looked up before it is sent again.
 //! * What is about to be set aside and went unanswered before may be billed. It is looked up first,
 //!   and set aside as `uncertain` if there is no answer.
+//!
+//! A look-up may be refused where requests are not: by a relay, or for a key, that is only good for
+//! ingesting. So a refusal holds up nothing while requests are acknowledged; it is no answer.
 
 use std::collections::VecDeque;
 
-use super::{Action, Answer, Delivery, MonoMs, Now, Purpose, Sent, Verdict};
+use super::{Action, Answer, Delivery, ErrorKind, MonoMs, Now, Purpose, Sent, Verdict};
 use crate::clock::HOUR_MS;
 use crate::delivery::Cause;
 use crate::delivery::answer::{LookupVerdict, judge_lookup};
@@ -18,7 +21,7 @@ use crate::planted::{Fault, is_planted};
 const REMEMBERED_MS: i64 = 23 * HOUR_MS;
 /// A server that gave no answer may still be at work: what it knows is asked after this.
 const SETTLES_MS: MonoMs = 120_000;
-/// What is about to be set aside is looked up so often before it is set aside as uncertain.
+/// What is looked up so often without an answer is set aside as uncertain.
 const ATTEMPTS: u32 = 3;
 const RETRY_MS: MonoMs = 60_000;
 
@@ -28,34 +31,38 @@ pub(super) struct Lookup {
     /// Why it is set aside if the API does not know it; without a cause it is sent.
     cause: Option<Cause>,
     unanswered: u32,
+    /// How many requests had been acknowledged when it was made, or tried last.
+    acknowledged: u64,
     pub(super) not_before: MonoMs,
+}
+
+/// Whether a record may be billed, and the API about to forget its id.
+pub(super) fn may_be_forgotten(sent: &Sent, now: Now) -> bool {
+    sent.item.unanswered.is_some_and(|unanswered| {
+        // Either clock may have stood still or been set.
+        let by_wall = now.wall.saturating_sub(unanswered.first.wall);
+        let by_mono = now.mono.saturating_sub(unanswered.first.mono) as i64;
+        by_wall.max(by_mono) >= REMEMBERED_MS && !is_planted(Fault::ResendAfterADay)
+    })
 }
 
 impl Delivery {
     /// Takes out what may be billed and forgotten.
     pub(super) fn part_what_needs_a_lookup(&mut self, records: &mut Vec<Sent>, now: Now) {
-        if is_planted(Fault::ResendAfterADay) {
-            return;
-        }
-        let is_old = |sent: &Sent| {
-            sent.item.unanswered.is_some_and(|unanswered| {
-                // Either clock may have stood still or been set.
-                let by_wall = now.wall.saturating_sub(unanswered.first.wall);
-                let by_mono = now.mono.saturating_sub(unanswered.first.mono) as i64;
-                by_wall.max(by_mono) >= REMEMBERED_MS
-            })
-        };
-        for sent in records.extract_if(.., |sent| is_old(sent)) {
-            let lookup = Lookup { cause: None, unanswered: 0, not_before: now.mono };
-            self.lookups.push_back((lookup, sent));
+        for sent in records.extract_if(.., |sent| may_be_forgotten(sent, now)) {
+            self.look_up(sent, None, now.mono);
         }
     }
 
     /// Has a record looked up that is to be set aside.
     pub(super) fn look_up_before_setting_aside(&mut self, sent: Sent, cause: Cause, now: Now) {
         let last = sent.item.unanswered.map_or(now.mono, |unanswered| unanswered.last);
-        let lookup = Lookup { cause: Some(cause), unanswered: 0, not_before: last + SETTLES_MS };
-        self.lookups.push_back((lookup, sent));
+        self.look_up(sent, Some(cause), last + SETTLES_MS);
+    }
+
+    fn look_up(&mut self, sent: Sent, cause: Option<Cause>, not_before: MonoMs) {
+        let acknowledged = self.acknowledged;
+        self.lookups.push_back((Lookup { cause, unanswered: 0, acknowledged, not_before }, sent));
     }
 
     pub(super) fn take_lookup(&mut self, now: Now) -> Option<(Purpose, Vec<Sent>)> {
@@ -76,7 +83,7 @@ impl Delivery {
 
     pub(super) fn looked_up(
         &mut self,
-        mut lookup: Lookup,
+        lookup: Lookup,
         mut sent: Sent,
         answer: &Answer,
         now: Now,
@@ -96,22 +103,51 @@ impl Delivery {
                 }
             }
             LookupVerdict::Other(verdict) => {
-                lookup.not_before = now.mono + RETRY_MS;
-                match verdict {
-                    Verdict::Retry { after_ms, limited, words, .. } => {
-                        lookup.unanswered += 1;
-                        self.back_off(after_ms as u64, limited, &words, now, actions);
-                    }
-                    Verdict::Hold { why, words } => self.hold(why, &words, now, actions),
-                    _ => lookup.unanswered += 1,
-                }
-                match lookup.cause {
-                    Some(cause) if lookup.unanswered >= ATTEMPTS => {
-                        self.set_aside_now(sent, cause, actions);
-                    }
-                    _ => self.lookups.push_back((lookup, sent)),
-                }
+                self.looked_up_in_vain(lookup, sent, verdict, answer, now, actions);
             }
         }
+    }
+
+    fn looked_up_in_vain(
+        &mut self,
+        mut lookup: Lookup,
+        sent: Sent,
+        verdict: Verdict,
+        answer: &Answer,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        let others_pass = lookup.acknowledged < self.acknowledged;
+        let responded = matches!(answer, Answer::Response(_));
+        let (counts, words) = match verdict {
+            Verdict::Retry { after_ms, limited, words, .. } => {
+                self.back_off(after_ms as u64, limited, &words, now, actions);
+                // What is to be sent again waits for as long as nothing gets through.
+                (lookup.cause.is_some() || others_pass && responded && !limited, words)
+            }
+            Verdict::Hold { why, words } if !others_pass => {
+                self.hold(why, &words, now, actions);
+                (false, words)
+            }
+            Verdict::Hold { words, .. }
+            | Verdict::Refused { words, .. }
+            | Verdict::TooLarge { words } => (true, words),
+            Verdict::Acknowledged => (true, String::new()), // an answer to a look-up is never that
+        };
+        lookup.unanswered += u32::from(counts);
+        lookup.acknowledged = self.acknowledged;
+        lookup.not_before = now.mono + RETRY_MS;
+        if lookup.unanswered < ATTEMPTS {
+            self.lookups.push_back((lookup, sent));
+            return;
+        }
+        let cause = lookup.cause.unwrap_or_else(|| {
+            let message = format!(
+                "it went unanswered a day ago, so it may be billed, and the billing API does not \
+                 say whether it is: {words}"
+            );
+            Cause::new(ErrorKind::Rejected, None, &message)
+        });
+        self.set_aside_now(sent, cause, actions);
     }
 }

@@ -1,6 +1,9 @@
 //! The state machine against a made-up disk, network and clock.
 
 mod aside;
+mod bad_customers;
+mod lookups;
+mod reading;
 
 use super::*;
 use crate::delivery::answer::{Failure, Response, ResponseHeaders};
@@ -12,10 +15,12 @@ const WALL: WallMs = 1_767_323_045_000;
 pub(super) struct World {
     pub(super) delivery: Delivery,
     pub(super) now: Now,
+    /// How many were appended to the first spool.
     appended: u64,
-    given: u64,
+    /// What was not read yet, by spool.
+    unread: BTreeMap<SpoolId, VecDeque<Meta>>,
     pub(super) sent: Vec<(Token, Vec<u64>)>,
-    attempted: u64,
+    attempted: BTreeMap<SpoolId, u64>,
     pub(super) settled: Vec<u64>,
     pub(super) aside: Vec<(u64, Cause)>,
     alarms: Vec<AlarmKind>,
@@ -37,9 +42,9 @@ impl World {
             delivery: Delivery::new(settings, &[], now),
             now,
             appended: 0,
-            given: 0,
+            unread: BTreeMap::new(),
             sent: Vec::new(),
-            attempted: 0,
+            attempted: BTreeMap::new(),
             settled: Vec::new(),
             aside: Vec::new(),
             alarms: Vec::new(),
@@ -71,23 +76,26 @@ impl World {
 
     fn carry_out(&mut self, action: Action) -> Option<Input> {
         match action {
-            Action::Read { spool, records, .. } => {
-                let end = self.appended.min(self.given + records as u64);
-                let metas = (self.given..end)
-                    .map(|seq| Meta { group: self.group(seq), ..meta(seq, 1_000) })
-                    .collect();
-                self.given = end;
-                return Some(Input::Available { spool, metas });
+            Action::Read { spool, records, bytes } => {
+                let (mut metas, mut read) = (Vec::new(), 0);
+                let unread = self.unread.entry(spool).or_default();
+                while metas.len() < records && read < bytes {
+                    let Some(meta) = unread.pop_front() else { break };
+                    read += meta.json_bytes;
+                    metas.push(meta);
+                }
+                // As the engine does.
+                return (!metas.is_empty()).then_some(Input::Available { spool, metas });
             }
             Action::RecordAttempt { token, ends } => {
                 if !self.disk_full {
-                    self.attempted = ends[0].seq;
+                    self.attempted.extend(ends.iter().map(|end| (end.spool, end.seq)));
                 }
                 return Some(Input::Stored { token, ok: !self.disk_full });
             }
             Action::Send { request, records, .. } => {
                 let seqs: Vec<u64> = records.iter().map(|at| at.seq).collect();
-                assert!(seqs.iter().all(|seq| *seq < self.attempted));
+                assert!(records.iter().all(|at| at.seq < self.attempted[&at.spool]));
                 assert!(seqs.len() <= EVENTS_PER_REQUEST);
                 self.sent.push((request, seqs));
             }
@@ -108,8 +116,17 @@ impl World {
     }
 
     pub(super) fn append(&mut self, records: u64) {
-        self.appended += records;
+        self.add(records);
         self.handle(Input::Tick);
+    }
+
+    /// Adds records of all groups to the first spool, and tells nobody.
+    fn add(&mut self, records: u64) {
+        for seq in self.appended..self.appended + records {
+            let meta = Meta { group: self.group(seq), ..meta(seq, 1_000) };
+            self.unread.entry(0).or_default().push_back(meta);
+        }
+        self.appended += records;
     }
 
     pub(super) fn pass(&mut self, ms: u64) {
@@ -177,7 +194,7 @@ fn a_call_waits_for_its_delay_and_a_full_request_does_not() {
 fn what_is_due_takes_along_what_is_only_being_read() {
     let mut world = World::new(LatePolicy::Restamp);
     world.append(3);
-    world.appended += 500;
+    world.add(500);
     world.pass(1_000);
     assert_eq!(world.last().len(), 503);
 }
@@ -218,7 +235,7 @@ fn large_records_are_due_and_read_by_their_bytes() {
     let mut actions = Vec::new();
     world.delivery.handle(Input::Available { spool: 0, metas }, world.now, &mut actions);
     world.delivery.handle(Input::Tick, world.now, &mut actions);
-    assert!(actions.is_empty(), "no room for more: {actions:?}");
+    assert!(!world.delivery.read_on(&mut actions), "no room for more: {actions:?}");
     world.handle(Input::Tick);
     assert_eq!(world.last(), [0, 1, 2, 3], "as many as a request takes, at once");
     world.answer(ok());
@@ -283,6 +300,13 @@ fn unknown() -> Answer {
     response(404, r#"{"code":"NOT_FOUND","message":"no such event"}"#)
 }
 
+/// Passes time until a request is under way.
+fn until_request(world: &mut World) {
+    if world.delivery.under_way.is_none() {
+        wait_for_request(world);
+    }
+}
+
 /// Passes time until the machine asks for something.
 fn wait_for_request(world: &mut World) {
     let before = world.sent.len();
@@ -303,6 +327,30 @@ fn an_answer_to_another_request_is_ignored() {
     assert_eq!((world.settled.len(), world.aside.len()), (1_000, 0));
 }
 
+#[test]
+fn trouble_is_told_until_calls_are_taken_again() {
+    let mut world = World::new(LatePolicy::Restamp);
+    world.append(1);
+    world.pass(1_000);
+    assert_eq!(world.delivery.trouble(), None);
+    world.answer(response(403, ""));
+    assert_eq!(world.delivery.trouble(), Some(Trouble::KeyRefused { status: 403 }));
+    wait_for_request(&mut world);
+    world.answer(response(404, "not here"));
+    assert_eq!(world.delivery.trouble(), Some(Trouble::WrongAddress));
+    for _ in 0..3 {
+        wait_for_request(&mut world);
+        world.answer(lost());
+    }
+    assert_eq!(world.delivery.trouble(), Some(Trouble::Unreachable));
+    wait_for_request(&mut world);
+    world.answer(response(401, ""));
+    world.handle(Input::KeyChanged);
+    assert_eq!(world.delivery.trouble(), None, "nothing is known of the new key");
+    world.answer(ok());
+    assert_eq!((world.settled.len(), world.delivery.trouble()), (1, None));
+}
+
 /// Answers every request by the groups it holds, until all is done or so many requests were made.
 fn run(world: &mut World, requests: usize, bad_group: impl Fn(u32) -> bool) {
     let mut answered = world.sent.len() - usize::from(world.delivery.under_way.is_some());
@@ -316,86 +364,6 @@ fn run(world: &mut World, requests: usize, bad_group: impl Fn(u32) -> bool) {
         let holds_bad = world.last().iter().any(|seq| bad_group(world.group(*seq)));
         world.answer(if holds_bad { refused() } else { ok() });
     }
-}
-
-#[test]
-fn a_bad_customer_costs_a_few_requests_and_then_travels_apart() {
-    let mut world = World::new(LatePolicy::Restamp);
-    world.groups = 10;
-    world.append(1_000);
-    run(&mut world, 200, |group| group == 3);
-    assert_eq!((world.settled.len(), world.aside.len()), (900, 100));
-    assert!(world.aside.iter().all(|(seq, _)| world.group(*seq) == 3));
-    assert_eq!(world.aside.iter().filter(|(_, cause)| !cause.by_group).count(), 3);
-    assert!(world.sent.len() < 25, "{}", world.sent.len());
-
-    // From now on it costs the others nothing but its own requests.
-    let before = world.sent.len();
-    world.append(1_000);
-    run(&mut world, 300, |group| group == 3);
-    assert_eq!((world.settled.len(), world.aside.len()), (1_800, 200));
-    assert!(world.sent.len() - before <= 3, "{}", world.sent.len() - before);
-
-    // The customer is made known: its calls are billed again.
-    world.append(1_000);
-    run(&mut world, 400, |_| false);
-    assert_eq!((world.settled.len(), world.aside.len()), (2_800, 200));
-    assert!(!world.delivery.refusals.any_apart());
-}
-
-#[test]
-fn twenty_unknown_customers_among_a_thousand_hardly_slow_the_known() {
-    let seconds_until_settled = |bad: &dyn Fn(u32) -> bool| {
-        let mut world = World::new(LatePolicy::Restamp);
-        world.groups = 1_000;
-        let start = world.now.mono;
-        // Ten minutes at almost half of what the budget allows.
-        for _ in 0..600 {
-            world.append(700);
-            run_for(&mut world, 1_000, bad);
-        }
-        let known = (0..world.appended).filter(|seq| !bad(world.group(*seq))).count();
-        while world.settled.len() < known {
-            run_for(&mut world, 1_000, bad);
-        }
-        (world.now.mono - start) as f64 / 1e3
-    };
-    let without = seconds_until_settled(&|_| false);
-    let with = seconds_until_settled(&|group| group % 50 == 7);
-    println!("the known calls were settled after {with} s; {without} s without unknown ones");
-    assert!(with < without * 1.1, "{with} s against {without} s");
-}
-
-/// Answers requests by the groups they hold, for so long.
-fn run_for(world: &mut World, ms: u64, bad_group: &dyn Fn(u32) -> bool) {
-    let end = world.now.mono + ms;
-    while world.now.mono < end {
-        if world.delivery.under_way.is_some() {
-            let holds_bad = world.last().iter().any(|seq| bad_group(world.group(*seq)));
-            world.answer(if holds_bad { refused() } else { ok() });
-            continue;
-        }
-        let wake_at = world.delivery.wake_at().unwrap_or(end).min(end);
-        world.pass(wake_at.saturating_sub(world.now.mono).max(1));
-    }
-}
-
-#[test]
-fn a_systemic_refusal_sets_eight_calls_aside_and_then_waits() {
-    let mut world = World::new(LatePolicy::Restamp);
-    world.groups = 500;
-    world.append(1_500);
-    run(&mut world, 200, |_| true);
-    assert_eq!((world.settled.len(), world.aside.len()), (0, 8));
-    assert!(world.alarms.contains(&AlarmKind::Systemic));
-    let probes: Vec<_> = world.sent.iter().rev().take(20).map(|(_, seqs)| seqs.clone()).collect();
-    assert!(probes.iter().all(|seqs| seqs.len() == 1));
-    let groups: std::collections::BTreeSet<_> =
-        probes.iter().map(|seqs| world.group(seqs[0])).collect();
-    assert!(groups.len() > 1, "one bad customer cannot stop the probing");
-    run(&mut world, 400, |_| false);
-    assert!(world.alarms.contains(&AlarmKind::Resumed));
-    assert_eq!((world.settled.len(), world.aside.len()), (1_492, 8));
 }
 
 proptest! {
@@ -452,4 +420,28 @@ proptest! {
             prop_assert!(within(60_000) <= 95 && within(1_000) <= 9);
         }
     }
+}
+
+#[test]
+fn an_answer_that_was_read_late_teaches_nothing_of_the_clock_and_sets_nothing_aside() {
+    let mut world = World::new(LatePolicy::Restamp);
+    world.append(1);
+    until_request(&mut world);
+    let refused_at = |wall| {
+        let Answer::Response(mut response) = refused() else { unreachable!("it is one") };
+        let at = std::time::UNIX_EPOCH + std::time::Duration::from_millis(wall as u64);
+        response.headers.date = Some(httpdate::fmt_http_date(at));
+        Answer::Response(response)
+    };
+    // The server's clock is seven minutes behind, and the machine sleeps before it reads the answer.
+    let server = |wall: i64| wall - 7 * 60_000;
+    let said = server(world.now.wall);
+    world.now.wall += 40 * 60_000;
+    world.answer(refused_at(said));
+    assert_eq!(world.sent.len(), 2, "it is sent again");
+    let now = server(world.now.wall);
+    world.answer(refused_at(now));
+    assert_eq!((world.sent.len(), world.aside.len()), (3, 0), "and with what was learnt then");
+    world.answer(ok());
+    assert_eq!(world.settled, [0]);
 }

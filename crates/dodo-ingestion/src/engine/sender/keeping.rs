@@ -1,9 +1,15 @@
-//! What is kept of records that are not billed: dead letters, and damaged bytes in quarantine.
+//! What is kept of records that are not billed: dead letters, outcomes, and damaged bytes in
+//! quarantine.
 
-use super::super::records::write_dead_letter;
+use std::collections::BTreeMap;
+use std::io;
+
+use super::super::records::dead_letter;
 use super::{
-    AlarmKind, Cause, Damage, Fault, Now, RecordRef, Rejection, Sender, SpoolId, is_planted,
+    AlarmKind, Cause, Damage, Fault, Input, Now, RecordRef, Rejection, Sender, SpoolId, Token,
+    is_planted,
 };
+use crate::spool::{MOST_LETTERS_BYTES, Seq};
 
 /// One part in so many of the room is kept for what has to be written in any case.
 const SPARE: u64 = 64;
@@ -53,39 +59,151 @@ impl Sender {
         (max - max / SPARE).saturating_sub(self.used_bytes)
     }
 
-    /// Dead letter first, then the outcome, then the record counts as settled.
-    pub(super) fn set_aside(&mut self, at: RecordRef, cause: &Cause, now: Now) -> bool {
-        let Some(drain) = self.drains.get(&at.spool) else { return true };
-        let Some(record) = drain.record(at.seq) else { return true };
+    /// Dead letters first, then the outcomes, then the records count as settled. What is set aside
+    /// together is written together, for each write takes a sync.
+    pub(super) fn set_aside(&mut self, now: Now) -> Vec<Input> {
+        let mut done = Vec::new();
+        let mut letters = Letters::default();
+        for Aside { token, record: at, cause } in std::mem::take(&mut self.asides) {
+            let drain = self.drains.get(&at.spool);
+            let Some((drain, record)) =
+                drain.and_then(|drain| Some((drain, drain.record(at.seq)?)))
+            else {
+                done.push(Input::Stored { token, ok: true });
+                continue;
+            };
+            if is_planted(Fault::SettleWithoutADeadLetter) {
+                self.settle(at.spool, at.seq);
+                done.push(Input::Stored { token, ok: true });
+                continue;
+            }
+            match dead_letter(drain, record, &cause, now) {
+                Ok(letter) => {
+                    if letters.lines.len() + letter.len() > MOST_LETTERS_BYTES {
+                        done.extend(self.write(std::mem::take(&mut letters), now));
+                    }
+                    letters.add(&letter, token, at, cause);
+                }
+                Err(error) => {
+                    self.alarm_storage("a dead letter cannot be written", &error, now);
+                    done.push(Input::Stored { token, ok: false });
+                }
+            }
+        }
+        done.extend(self.write(letters, now));
+        done
+    }
+
+    fn write(&mut self, mut letters: Letters, now: Now) -> Vec<Input> {
+        if letters.of.is_empty() || !self.may_act() {
+            return Vec::new();
+        }
+        let no_room = letters.cut_to(self.room());
+        if !no_room.is_empty() {
+            let message = "max_spool_bytes is taken: clear the dead letters or raise it";
+            let error = io::Error::new(io::ErrorKind::StorageFull, message);
+            self.alarm_storage("a dead letter cannot be written", &error, now);
+        }
+        let mut ok = !letters.of.is_empty();
+        if ok && let Err(error) = self.namespace.append_dead_letters(&letters.lines) {
+            self.alarm_storage("a dead letter cannot be written", &error, now);
+            ok = false;
+        }
+        let stored = |token, ok| Input::Stored { token, ok };
+        let mut done: Vec<Input> = no_room.into_iter().map(|token| stored(token, false)).collect();
+        done.extend(letters.of.iter().map(|(token, ..)| stored(*token, ok)));
+        if ok {
+            self.used_bytes += letters.lines.len() as u64;
+            let mut outcomes: BTreeMap<SpoolId, Vec<Rejection>> = BTreeMap::new();
+            for (_, spool, rejection) in letters.of {
+                outcomes.entry(spool).or_default().push(rejection);
+            }
+            for (spool, rejections) in outcomes {
+                let seqs: Vec<Seq> = rejections.iter().map(|rejection| rejection.seq).collect();
+                self.note_outcomes(spool, rejections, now);
+                for seq in seqs {
+                    self.settle(spool, seq);
+                }
+            }
+        }
+        done
+    }
+
+    /// Writes down why records are not billed, and tells those who wait in this process.
+    pub(super) fn note_outcomes(&mut self, spool: SpoolId, rejections: Vec<Rejection>, now: Now) {
+        let Some(drain) = self.drains.get(&spool) else { return };
+        let written = drain.record_outcomes(&rejections);
+        if *drain.name() == self.shared.writer.name() {
+            for rejection in &rejections {
+                self.shared.settlement.reject(rejection.clone());
+            }
+        }
+        if let Err(error) = written {
+            self.alarm_storage("outcomes cannot be written yet", &error, now);
+            self.unwritten.push((spool, rejections));
+        }
+    }
+
+    /// Tries again to write what could not be written.
+    pub(super) fn keep_outcomes(&mut self, now: Now) {
+        for (spool, rejections) in std::mem::take(&mut self.unwritten) {
+            let Some(drain) = self.drains.get(&spool) else { continue };
+            match drain.record_outcomes(&rejections) {
+                Ok(()) => _ = self.uncommitted.insert(spool),
+                Err(error) => {
+                    self.alarm_storage("outcomes cannot be written yet", &error, now);
+                    self.unwritten.push((spool, rejections));
+                }
+            }
+        }
+    }
+
+    /// Whether something of a spool could not be kept yet. Until it is, the cursor stands: whoever
+    /// waits for a record that it passed takes it for billed.
+    pub(super) fn owes(&self, spool: SpoolId) -> bool {
+        self.damaged.iter().any(|(owing, _)| *owing == spool)
+            || self.unwritten.iter().any(|(owing, _)| *owing == spool)
+    }
+}
+
+/// A record to be set aside.
+pub(super) struct Aside {
+    pub(super) token: Token,
+    pub(super) record: RecordRef,
+    pub(super) cause: Cause,
+}
+
+/// Dead letters that are written together, and the outcomes that follow from them.
+#[derive(Default)]
+struct Letters {
+    lines: Vec<u8>,
+    of: Vec<(Token, SpoolId, Rejection)>,
+    /// Where each line ends.
+    ends: Vec<usize>,
+}
+
+impl Letters {
+    fn add(&mut self, letter: &[u8], token: Token, at: RecordRef, cause: Cause) {
+        if !self.lines.is_empty() {
+            self.lines.push(b'\n');
+        }
+        self.lines.extend_from_slice(letter);
+        self.ends.push(self.lines.len());
         let rejection = Rejection {
             seq: at.seq,
             records: 1,
             kind: cause.kind.as_str().to_owned(),
             status: cause.status,
-            message: cause.message.clone(),
+            message: cause.message,
             uncertain: cause.uncertain,
         };
-        if is_planted(Fault::SettleWithoutADeadLetter) {
-            self.settle(at.spool, at.seq);
-            return true;
-        }
-        let room = self.room();
-        let written = write_dead_letter(&self.namespace, drain, record, cause, room, now);
-        match written {
-            Ok(bytes) => self.used_bytes += bytes,
-            Err(error) => {
-                self.alarm_storage("a dead letter cannot be written", &error, now);
-                return false;
-            }
-        }
-        // It is set aside now, and not sent again, even if those who wait are not told.
-        if let Err(error) = drain.record_outcomes(std::slice::from_ref(&rejection)) {
-            self.alarm_storage("an outcome cannot be written", &error, now);
-        }
-        if *drain.name() == self.shared.writer.name() {
-            self.shared.settlement.reject(rejection);
-        }
-        self.settle(at.spool, at.seq);
-        true
+        self.of.push((token, at.spool, rejection));
+    }
+
+    /// Leaves out those for which there is no room.
+    fn cut_to(&mut self, room: u64) -> Vec<Token> {
+        let fit = self.ends.iter().take_while(|end| **end as u64 <= room).count();
+        self.lines.truncate(fit.checked_sub(1).map_or(0, |last| self.ends[last]));
+        self.of.split_off(fit).into_iter().map(|(token, ..)| token).collect()
     }
 }

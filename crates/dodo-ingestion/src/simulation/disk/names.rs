@@ -230,6 +230,11 @@ impl Names {
         self.live.reachable().iter().map(|found| found.1).collect()
     }
 
+    /// Everything that has a name, as it is found without making paths.
+    pub(super) fn named(&self) -> impl Iterator<Item = Inode> {
+        self.live.0.values().flatten().map(|entry| *entry.1)
+    }
+
     /// Everything that has a name, or may have one again after a power loss.
     pub(super) fn referenced(&self) -> BTreeSet<Inode> {
         let mut inodes: BTreeSet<Inode> =

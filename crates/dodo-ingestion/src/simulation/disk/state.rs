@@ -1,5 +1,7 @@
 //! The file system's operations, one at a time.
 
+mod files;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
@@ -184,7 +186,9 @@ impl State {
         self.lives.clear();
         self.open.clear();
         let lost = self.names.power_loss(&mut self.rng, self.faults.journalled);
-        *self.fired.entry("names_lost").or_default() += lost;
+        if lost > 0 {
+            *self.fired.entry("names_lost").or_default() += lost;
+        }
         let stale = self.rng.usize(..self.files.len().max(1));
         let stale = self.files.values().nth(stale).map_or(Vec::new(), |file| file.bytes().to_vec());
         for file in self.files.values_mut() {
@@ -225,6 +229,12 @@ impl State {
         let mut inodes = self.names.linked();
         inodes.extend(self.open.values().map(|open| open.inode));
         inodes.iter().filter_map(|inode| self.files.get(inode)).map(|file| file.len() as u64).sum()
+    }
+
+    /// The bytes of all files that have a name.
+    pub(super) fn named_bytes(&self) -> u64 {
+        let named = self.names.named().filter_map(|inode| self.files.get(&inode));
+        named.map(|file| file.len() as u64).sum()
     }
 
     /// Frees what nobody can ever read again.
@@ -373,135 +383,5 @@ impl State {
         let found = self.names.below(self.names.find(dir)?, dir);
         let files = found.iter().filter_map(|found| self.files.get(&found.1));
         Ok(files.map(|file| file.len() as u64).sum())
-    }
-
-    // Open files.
-
-    fn description(&mut self, number: u64) -> io::Result<&mut Description> {
-        self.open.get_mut(&number).ok_or_else(|| io::Error::other("bad file descriptor"))
-    }
-
-    fn file(&mut self, number: u64) -> io::Result<&mut Contents> {
-        let inode = self.description(number)?.inode;
-        self.files.get_mut(&inode).ok_or_else(|| io::Error::other("no such inode"))
-    }
-
-    /// Fails unless the file was opened in one of these ways.
-    fn check_opened(&mut self, number: u64, ways: &[Open]) -> io::Result<()> {
-        let how = self.description(number)?.how;
-        if ways.contains(&how) {
-            Ok(())
-        } else {
-            Err(io::Error::other(format!("not an operation for a file opened with {how:?}")))
-        }
-    }
-
-    pub(super) fn append(&mut self, file: u64, bytes: &[u8]) -> io::Result<usize> {
-        self.check_opened(file, &[Open::Append, Open::CreateToAppend])?;
-        self.reach_to_change()?;
-        let mut room = usize::try_from(self.room()).unwrap_or(usize::MAX);
-        if self.faults.no_space && !self.slack_taken {
-            self.slack_taken = true;
-            room = self.rng.usize(..bytes.len().max(1));
-        }
-        if room == 0 && !bytes.is_empty() {
-            return Err(self.no_space());
-        }
-        let mut taken = bytes.len();
-        if taken > 1 && self.chance(self.faults.short_writes) {
-            self.fire("short_writes");
-            taken = self.rng.usize(1..taken);
-        }
-        if room < taken {
-            self.fire("no_space");
-            taken = room;
-        }
-        self.file(file)?.append(&bytes[..taken]);
-        Ok(taken)
-    }
-
-    pub(super) fn write_all_at(&mut self, file: u64, bytes: &[u8], at: u64) -> io::Result<()> {
-        self.check_opened(file, &[Open::Update])?;
-        self.check_writable()?;
-        let at = usize::try_from(at).map_err(|_| io::ErrorKind::InvalidInput)?;
-        if let Err(error) = self.reach() {
-            // The first of several writes may have succeeded.
-            if bytes.len() > Contents::WHOLE_BYTES {
-                let taken = self.rng.usize(..bytes.len());
-                let within = self.file(file)?.len().saturating_sub(at);
-                self.file(file)?.write_at(&bytes[..taken.min(within)], at);
-            }
-            return Err(error);
-        }
-        let len = self.file(file)?.len();
-        let room = usize::try_from(self.room()).unwrap_or(usize::MAX);
-        if len.saturating_add(room) < at.saturating_add(bytes.len()) {
-            let fits = len.saturating_add(room).saturating_sub(at);
-            if bytes.len() > Contents::WHOLE_BYTES && fits > 0 {
-                self.file(file)?.write_at(&bytes[..fits], at);
-            }
-            return Err(self.no_space());
-        }
-        self.file(file)?.write_at(bytes, at);
-        Ok(())
-    }
-
-    pub(super) fn read_at(&mut self, file: u64, to: &mut [u8], at: u64) -> io::Result<usize> {
-        self.reach()?;
-        let bytes = self.file(file)?.bytes();
-        let rest = bytes.get(at as usize..).unwrap_or_default();
-        let read = rest.len().min(to.len());
-        to[..read].copy_from_slice(&rest[..read]);
-        Ok(read)
-    }
-
-    pub(super) fn len(&mut self, file: u64) -> io::Result<u64> {
-        Ok(self.file(file)?.len() as u64)
-    }
-
-    pub(super) fn truncate(&mut self, file: u64, len: u64) -> io::Result<()> {
-        self.check_opened(file, &[Open::Append, Open::CreateToAppend, Open::Update])?;
-        self.reach_to_change()?;
-        let grows = len.saturating_sub(self.len(file)?);
-        if grows > self.room() {
-            return Err(self.no_space());
-        }
-        self.file(file)?.truncate(len as usize);
-        Ok(())
-    }
-
-    pub(super) fn sync(&mut self, file: u64) -> io::Result<()> {
-        self.reach()?;
-        if self.file(file)?.is_synced() {
-            return Ok(());
-        }
-        self.check_writable()?;
-        if self.chance(self.faults.sync_fails) {
-            self.fire("sync_fails");
-            let mut rng = self.rng.fork();
-            self.file(file)?.fail_sync(&mut rng);
-            return Err(io::Error::other("input/output error"));
-        }
-        if self.faults.journalled {
-            self.names.sync_all();
-        }
-        self.file(file)?.sync();
-        Ok(())
-    }
-
-    pub(super) fn identify_open(&mut self, file: u64) -> io::Result<FileId> {
-        Ok(FileId { device: 1, inode: self.description(file)?.inode })
-    }
-
-    pub(super) fn try_lock(&mut self, file: u64) -> io::Result<bool> {
-        let inode = self.description(file)?.inode;
-        let held = |(number, open): (&u64, &Description)| {
-            *number != file && open.inode == inode && open.locked
-        };
-        let free = !self.open.iter().any(held);
-        if free {
-            self.description(file)?.locked = true;
-        }
-        Ok(free)
     }
 }

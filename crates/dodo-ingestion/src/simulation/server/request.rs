@@ -20,7 +20,7 @@ pub(super) struct Event {
 }
 
 fn malformed(message: impl Into<String>) -> Refusal {
-    (422, "INVALID_REQUEST_BODY", message.into())
+    (422, "INVALID_REQUEST_BODY", message.into(), "invalid request")
 }
 
 pub(super) fn read_request(body: &[u8]) -> Result<Vec<Event>, Refusal> {

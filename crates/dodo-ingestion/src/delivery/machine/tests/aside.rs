@@ -50,7 +50,7 @@ fn what_went_unanswered_a_day_ago_is_looked_up_before_it_is_sent_again() {
         let first = WALL - 23 * 3_600_000;
         let old = Meta { maybe_sent: Some(first), id_hash, ..meta(0, 0) };
         let young = Meta { maybe_sent: Some(first + 60_000), ..meta(1, 0) };
-        world.attempted = 2;
+        world.attempted.insert(0, 2);
         world.handle(Input::Available { spool: 0, metas: vec![old, young] });
         assert_eq!(world.last(), [1]);
         world.answer(ok());

@@ -1,0 +1,91 @@
+//! Look-ups that get no answer.
+
+use super::*;
+
+/// Two records that went unanswered a day ago: they are to be looked up before they are sent again.
+fn a_day_after_silence() -> World {
+    let mut world = World::new(LatePolicy::Restamp);
+    let first = WALL - 24 * 3_600_000;
+    let old = Meta { maybe_sent: Some(first), ..meta(0, 0) };
+    world.attempted.insert(0, 1);
+    world.appended = 1;
+    world.handle(Input::Available { spool: 0, metas: vec![old] });
+    assert_eq!(world.looked_up, [0]);
+    world
+}
+
+/// Appends a call each second, has it acknowledged, and answers look-ups so, for ten minutes.
+fn ten_minutes(world: &mut World, answer: impl Fn() -> Answer) {
+    for _ in 0..600 {
+        world.append(1);
+        if world.delivery.under_way.is_some() {
+            world.answer(if world.last() == [0] { answer() } else { ok() });
+        }
+        world.pass(1_000);
+    }
+}
+
+#[test]
+fn a_relay_that_takes_no_lookups_holds_up_nothing() {
+    let not_allowed = || response(405, "");
+    let forbidden = || response(403, "");
+    let not_here = || response(404, "<html>");
+    let malformed = || response(422, r#"{"code":"INVALID","message":"no id"}"#);
+    let portal = || response(200, "<html>");
+    let broken = || response(500, "");
+    let answers: [&dyn Fn() -> Answer; 6] =
+        [&not_allowed, &forbidden, &not_here, &malformed, &portal, &broken];
+    for answer in answers {
+        let mut world = a_day_after_silence();
+        ten_minutes(&mut world, answer);
+        let (seq, cause) = &world.aside[0];
+        assert_eq!((*seq, cause.uncertain, cause.kind), (0, true, ErrorKind::Rejected));
+        assert!(world.looked_up.len() <= 4, "{:?}", world.looked_up);
+        assert!(world.settled.len() > 500, "{} settled", world.settled.len());
+        // Only the first may be for a wrong key or address: nothing was acknowledged before it.
+        let told = world.alarms.iter().filter(|kind| **kind != AlarmKind::DeadLettered).count();
+        assert!(told <= 1, "{:?}", world.alarms);
+    }
+}
+
+#[test]
+fn a_key_that_is_refused_sets_nothing_aside() {
+    let mut world = a_day_after_silence();
+    for _ in 0..20 {
+        world.answer(response(401, ""));
+        wait_for_request(&mut world);
+    }
+    assert!(world.aside.is_empty());
+    assert_eq!(world.looked_up.len(), 21);
+}
+
+#[test]
+fn an_outage_sets_aside_nothing_that_can_be_sent_again() {
+    let mut world = a_day_after_silence();
+    ten_minutes(&mut world, lost);
+    assert!(world.aside.is_empty() && world.settled.len() > 400, "{}", world.settled.len());
+    until_request(&mut world);
+    while world.last() != [0] {
+        world.answer(ok());
+        until_request(&mut world);
+    }
+    world.answer(unknown());
+    until_request(&mut world);
+    assert_eq!(world.last(), [0]);
+    world.answer(ok());
+    assert!(world.settled.contains(&0), "it is sent again");
+}
+
+#[test]
+fn other_stamps_are_no_reason_to_send_again_what_may_be_forgotten() {
+    let mut world = World::new(LatePolicy::Restamp);
+    let old = Meta { maybe_sent: Some(WALL - 22 * 3_600_000), ..meta(0, 0) };
+    world.attempted.insert(0, 1);
+    world.handle(Input::Available { spool: 0, metas: vec![old] });
+    assert_eq!((world.sent.len(), world.looked_up.len()), (1, 0));
+    // The machine slept before the answer was read: the stamps were too old.
+    world.now.wall += 2 * 3_600_000;
+    world.answer(refused());
+    until_request(&mut world);
+    assert_eq!(world.looked_up, [0]);
+}

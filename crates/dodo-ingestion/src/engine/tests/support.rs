@@ -1,0 +1,253 @@
+//! Processes of one account on a real directory, with a clock, a server and a disk that a test decides.
+
+use std::cell::RefCell;
+use std::io;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use crate::alarm::AlarmKind;
+use crate::clock::Now;
+use crate::config::{ApiKey, Builder, NamespaceConfig};
+use crate::delivery::{Answer, Response, ResponseHeaders};
+use crate::disk::{Disk, DiskFile, FileId, Open, SystemDisk};
+use crate::engine::task::Task;
+use crate::event::ApiCall;
+use crate::id::IdSource;
+use crate::shared::Shared;
+use crate::spool::{Namespace, Seq, SpoolName, Writer, WriterSettings};
+use crate::transport::{AnswerFuture, Connect, Transport};
+
+const WALL: i64 = 1_769_860_800_000;
+
+/// So many milliseconds after the tests' beginning.
+pub(super) fn at(mono: u64) -> Now {
+    Now { wall: WALL + mono as i64, mono }
+}
+
+/// The machine's disk, which fails where it is told to.
+#[derive(Clone, Debug, Default)]
+pub(super) struct TestDisk(Arc<Faults>);
+
+#[derive(Debug, Default)]
+struct Faults {
+    /// What cannot be opened: the name of a file, and how.
+    failing: Mutex<Option<(&'static str, Open)>>,
+    /// How many appended files were synced.
+    syncs: AtomicUsize,
+}
+
+impl TestDisk {
+    pub(super) fn fail(&self, name: &'static str, how: Open) {
+        *self.0.failing.lock().unwrap() = Some((name, how));
+    }
+
+    pub(super) fn mend(&self) {
+        *self.0.failing.lock().unwrap() = None;
+    }
+
+    pub(super) fn syncs(&self) -> usize {
+        self.0.syncs.load(Ordering::Relaxed)
+    }
+}
+
+#[derive(Debug)]
+struct TestFile {
+    file: Arc<dyn DiskFile>,
+    faults: Arc<Faults>,
+}
+
+impl Disk for TestDisk {
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        SystemDisk.create_dir_all(dir)
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        SystemDisk.list(dir)
+    }
+    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let failing = *self.0.failing.lock().unwrap();
+        if failing.is_some_and(|(part, with)| name.starts_with(part) && with == how) {
+            return Err(io::Error::other("told to fail"));
+        }
+        let file = SystemDisk.open(path, how)?;
+        Ok(Arc::new(TestFile { file, faults: self.0.clone() }))
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        SystemDisk.rename(from, to)
+    }
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        SystemDisk.remove_file(path)
+    }
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        SystemDisk.remove_dir(dir)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        SystemDisk.sync_dir(dir)
+    }
+    fn identify(&self, path: &Path) -> io::Result<FileId> {
+        SystemDisk.identify(path)
+    }
+    fn usage(&self, dir: &Path) -> io::Result<u64> {
+        SystemDisk.usage(dir)
+    }
+}
+
+impl DiskFile for TestFile {
+    fn append(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.append(bytes)
+    }
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(buffer, offset)
+    }
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
+    }
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.file.truncate(len)
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.faults.syncs.fetch_add(1, Ordering::Relaxed);
+        self.file.sync()
+    }
+    fn identify(&self) -> io::Result<FileId> {
+        self.file.identify()
+    }
+    fn try_lock(&self) -> io::Result<bool> {
+        self.file.try_lock()
+    }
+}
+
+/// The billing API: what it answers, and the keys that it was sent.
+#[derive(Clone, Default)]
+pub(super) struct Server(Rc<RefCell<Answers>>);
+
+#[derive(Default)]
+struct Answers {
+    /// A key that is not taken.
+    refused_key: Option<&'static str>,
+    /// Nobody answers.
+    away: bool,
+    keys: Vec<String>,
+}
+
+impl Server {
+    pub(super) fn refuse(&self, key: Option<&'static str>) {
+        self.0.borrow_mut().refused_key = key;
+    }
+
+    pub(super) fn go_away(&self, away: bool) {
+        self.0.borrow_mut().away = away;
+    }
+
+    pub(super) fn requests(&self) -> usize {
+        self.0.borrow().keys.len()
+    }
+
+    fn connect(&self) -> Rc<Connect> {
+        let server = self.clone();
+        Rc::new(move |_: &NamespaceConfig, key: &ApiKey| {
+            Ok(Box::new(Connection { server: server.clone(), key: key.expose().to_owned() }))
+        })
+    }
+}
+
+struct Connection {
+    server: Server,
+    key: String,
+}
+
+impl Transport for Connection {
+    fn ingest(&self, body: Vec<u8>) -> AnswerFuture {
+        let mut server = self.server.0.borrow_mut();
+        server.keys.push(self.key.clone());
+        if server.away {
+            let failure = crate::delivery::Failure::Connect("nobody answers".into());
+            return Box::pin(async { Answer::Failed(failure) });
+        }
+        let refused = server.refused_key.is_some_and(|refused| refused == self.key);
+        let events: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        let count = events["events"].as_array().unwrap().len();
+        let (status, body) = if refused {
+            (401, "{\"code\":\"UNAUTHORIZED\",\"message\":\"no\"}".to_owned())
+        } else {
+            (200, format!("{{\"ingested_count\":{count}}}"))
+        };
+        let headers = ResponseHeaders::default();
+        let answer = Answer::Response(Response { status, headers, body: body.into() });
+        Box::pin(async { answer })
+    }
+
+    fn look_up(&self, _: &str) -> AnswerFuture {
+        Box::pin(async { Answer::Failed(crate::delivery::Failure::Lost("no look-ups".into())) })
+    }
+}
+
+pub(super) struct Process {
+    pub(super) shared: Arc<Shared>,
+    pub(super) disk: TestDisk,
+    pub(super) task: Task,
+    namespace: Namespace,
+    told: Arc<Mutex<Vec<AlarmKind>>>,
+}
+
+impl Process {
+    /// A process of the account whose directory this is.
+    pub(super) fn start(dir: &Path, server: &Server, now: Now, set: &[(&str, &str)]) -> Self {
+        let mut builder = Builder::new().api_key("sk_1").event_name("call").account("a");
+        for (name, value) in set {
+            builder.set(name, *value).unwrap();
+        }
+        let config = builder.base_url("http://127.0.0.1:1").config(|_| None).unwrap();
+        let disk = TestDisk::default();
+        let ids = IdSource::new().unwrap();
+        let namespace = Namespace::open(Arc::new(disk.clone()), dir.to_owned()).unwrap();
+        let owned = namespace.create_spool(SpoolName(ids.next(now.wall))).unwrap();
+        let settings = WriterSettings { max_bytes: 64 << 20, sync: false };
+        let writer = Writer::new(namespace.clone(), owned, settings);
+        let shared = Shared::new(config.namespace, writer, ids, config.api_key);
+        let shared = Arc::new(shared);
+        let told: Arc<Mutex<Vec<AlarmKind>>> = Arc::default();
+        let sink = told.clone();
+        shared.alarms.add_callback(0, Arc::new(move |alarm| sink.lock().unwrap().push(alarm.kind)));
+        let task = Task::new(shared.clone(), namespace.clone(), server.connect());
+        Self { shared, disk, task, namespace, told }
+    }
+
+    pub(super) fn track(&self, now: Now) -> Seq {
+        let call = ApiCall::new("cus_1").into();
+        self.shared.accept(call, "call", Duration::ZERO, now).unwrap().1
+    }
+
+    /// Serves until there is no answer to wait for.
+    pub(super) fn serve(&mut self, now: Now) {
+        let mut context = Context::from_waker(Waker::noop());
+        self.task.serve(now);
+        while let Poll::Ready((request, answer)) = self.task.poll_answer(&mut context) {
+            self.task.answered(request, answer, now);
+            self.task.serve(now);
+        }
+    }
+
+    pub(super) fn namespace(&self) -> Namespace {
+        self.namespace.clone()
+    }
+
+    pub(super) fn sends(&self) -> bool {
+        self.task.held().is_some()
+    }
+
+    pub(super) fn was_told_of(&self, kind: AlarmKind) -> bool {
+        self.told.lock().unwrap().contains(&kind)
+    }
+
+    pub(super) fn settled(&self) -> Seq {
+        self.shared.settlement.settled()
+    }
+}

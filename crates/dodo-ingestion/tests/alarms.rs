@@ -1,0 +1,52 @@
+//! Who is told of alarms, and for how long.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use dodo_ingestion::{AlarmKind, Builder, Durability, Event, Ingestion};
+use support::{Server, client};
+use tempfile::tempdir;
+
+type Told = Arc<Mutex<Vec<AlarmKind>>>;
+
+fn listening(builder: Builder) -> (Ingestion, Told) {
+    let told = Told::default();
+    let sink = told.clone();
+    let ingestion = builder.on_alarm(move |alarm| sink.lock().unwrap().push(alarm.kind));
+    (ingestion.build().unwrap(), told)
+}
+
+#[test]
+fn a_client_that_was_closed_hears_of_nothing_more() {
+    let (server, dir) = (Server::start(), tempdir().unwrap());
+    let (stays, told) = listening(client(&server, dir.path()));
+    let (joins, told_too) = listening(client(&server, dir.path()));
+    joins.blocking_close(None).unwrap();
+    let batch = stays.create_batch(dodo_ingestion::BatchConfig::default()).unwrap();
+    batch.add(Event::new("")).unwrap_err();
+    assert!(told.lock().unwrap().contains(&AlarmKind::Invalid));
+    assert!(!told_too.lock().unwrap().contains(&AlarmKind::Invalid));
+    stays.blocking_close(None).unwrap();
+}
+
+#[test]
+fn whoever_is_told_while_a_client_is_built_may_build_another() {
+    let (server, dir) = (Server::start(), tempdir().unwrap());
+    let (built, is_built) = mpsc::channel();
+    let other = client(&server, dir.path());
+    let in_memory = client(&server, dir.path()).account("other").durability(Durability::Memory);
+    std::thread::spawn(move || {
+        let in_memory = in_memory.on_alarm(move |alarm| {
+            if alarm.kind == AlarmKind::MemoryOnly {
+                built.send(other.clone().build().is_ok()).unwrap();
+            }
+        });
+        in_memory.build().unwrap().blocking_close(None)
+    });
+    assert_ne!(is_built.recv_timeout(Duration::from_secs(60)), Err(RecvTimeoutError::Timeout));
+}
