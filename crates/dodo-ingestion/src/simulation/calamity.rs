@@ -180,6 +180,28 @@ impl World {
         self.sleep(ms);
     }
 
+    /// Everybody sleeps.
+    pub(super) fn sleep(&mut self, ms: i64) {
+        self.pass(ms);
+        self.mono_lag += ms;
+    }
+
+    /// Time passes on this machine, and what is on its way to the server arrives.
+    pub(super) fn pass(&mut self, ms: i64) {
+        let end = self.now + ms;
+        let arrives = |(at, event): (&(i64, u64), &Event)| match event {
+            Event::Arrive(flight) if at.0 <= end => Some((*at, *flight)),
+            _ => None,
+        };
+        let arrivals: Vec<_> = self.events.iter().filter_map(arrives).collect();
+        for (at, flight) in arrivals {
+            self.events.remove(&at);
+            self.now = self.now.max(at.0);
+            self.arrive(flight);
+        }
+        self.now = end;
+    }
+
     fn rotate_the_key(&mut self) {
         let old = self.key;
         self.key = 1 - old;

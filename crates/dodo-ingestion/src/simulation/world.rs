@@ -60,7 +60,7 @@ pub(crate) struct World {
     pub(super) now: i64,
     pub(super) wall_offset: i64,
     /// For how long the machine slept.
-    mono_lag: i64,
+    pub(super) mono_lag: i64,
     pub(super) machine: Machine,
     pub(super) server: Server,
     pub(super) oracle: Oracle,
@@ -71,7 +71,7 @@ pub(crate) struct World {
     pub(super) disk_is_bad: bool,
     outbox: Outbox,
     flights: BTreeMap<u64, Flight>,
-    events: BTreeMap<(i64, u64), Event>,
+    pub(super) events: BTreeMap<(i64, u64), Event>,
     next_number: u32,
     next_event: u64,
     pub(super) troubled: bool,
@@ -374,7 +374,7 @@ impl World {
         }
     }
 
-    fn arrive(&mut self, number: u64) {
+    pub(super) fn arrive(&mut self, number: u64) {
         let Some(flight) = self.flights.get_mut(&number) else { return };
         let answer = match &flight.call {
             Call::Ingest(body) => {
@@ -406,28 +406,6 @@ impl World {
         if let Some(process) = self.processes.get_mut(&process) {
             process.next = self.now;
         }
-    }
-
-    /// Everybody sleeps.
-    pub(super) fn sleep(&mut self, ms: i64) {
-        self.pass(ms);
-        self.mono_lag += ms;
-    }
-
-    /// Time passes on this machine, and what is on its way to the server arrives.
-    fn pass(&mut self, ms: i64) {
-        let end = self.now + ms;
-        let arrives = |(at, event): (&(i64, u64), &Event)| match event {
-            Event::Arrive(flight) if at.0 <= end => Some((*at, *flight)),
-            _ => None,
-        };
-        let arrivals: Vec<_> = self.events.iter().filter_map(arrives).collect();
-        for (at, flight) in arrivals {
-            self.events.remove(&at);
-            self.now = self.now.max(at.0);
-            self.arrive(flight);
-        }
-        self.now = end;
     }
 
     /// What was answered last is not heard, and then more than a day passes.
