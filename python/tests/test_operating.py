@@ -44,7 +44,7 @@ def test_dead_letters_are_billed_again(tmp_path: Path) -> None:
     (program,) = re.findall(r"```python\n(.*?)```", OPERATING, re.DOTALL)
     with testing.Meter() as meter:
         environment = {
-            "DODO_PAYMENTS_API_KEY": "a key of operators",
+            "DODO_PAYMENTS_API_KEY": "key_of_operators",
             "DODO_PAYMENTS_BASE_URL": meter.url,
             "DODO_PAYMENTS_ENVIRONMENT": "test_mode",
             "DODO_INGESTION_SPOOL_DIR": str(tmp_path / "spool"),
