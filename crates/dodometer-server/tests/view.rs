@@ -1,8 +1,11 @@
 //! What the page draws, against what a list of all events says.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-use crate::support::{Client, event, event_with, from_now, running};
+mod support;
+
 use dodometer_server::{Data, Meter, Options, Server};
 use serde_json::{Value, json};
+use support::{Client, event, event_with, from_now, running};
 
 async fn view(client: &Client, query: &str) -> Value {
     let answer = client.get(&format!("/_dev/view?{query}")).await;

@@ -1,9 +1,13 @@
 //! `dodometer serve` as a process of its own: what it prints, serves, refuses and leaves behind.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod support;
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use crate::support::{Serving, dodometer, fails};
+use support::{Serving, dodometer, fails};
 
 #[test]
 fn it_serves_and_stops_when_told() {

@@ -1,4 +1,5 @@
 //! The command line as a whole: help, completions, colours, exit statuses.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::process::{Command, Stdio};
 

@@ -1,4 +1,5 @@
 //! `dodometer demo` as a process of its own: the bill is exact, also when the meter goes away.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::process::{Command, Output, Stdio};
 

@@ -1,4 +1,8 @@
 //! `dodometer serve` under load, and stopped under it: what it acknowledged is in its file.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod support;
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -9,8 +13,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::support::{Serving, dodometer};
 use rusqlite::{Connection, OpenFlags};
+use support::{Serving, dodometer};
 
 /// How many events the flood is.
 const FLOOD: usize = 200_000;
