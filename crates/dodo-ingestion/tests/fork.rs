@@ -333,7 +333,8 @@ fn fork_and_exec() {
         panic!("{error}");
     });
     let listing = std::fs::read_to_string(listing).unwrap();
-    assert!(!listing.contains("dodo-ingestion"), "{listing}");
+    let state = dir().join("dodo-ingestion");
+    assert!(!listing.contains(&state.display().to_string()), "{listing}");
     ingestion.blocking_close(PATIENT).unwrap();
 }
 
