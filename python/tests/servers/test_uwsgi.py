@@ -43,7 +43,8 @@ def test_workers_come_and_go(options: list[str], tmp_path: Path) -> None:
             load.check(meter)
     # How long uWSGI takes is its own affair: the package's part of it is told by the app.
     ends = {worker: took for worker, took in server.ends.items() if int(worker) not in load.killed}
-    # The master kills workers that load the app when it ends, also those that are about to.
+    # Of workers that load the app, one was seen to be gone a second into its end; what ended it is
+    # not known. So as many as there are at a time may lack their word that they came to it.
     by_themselves = [took for took in ends.values() if took < WITHIN]
     assert by_themselves
     assert len(ends) - len(by_themselves) <= (WORKERS if "--lazy-apps" in options else 0)

@@ -72,7 +72,8 @@ pub(crate) struct Oracle {
     late: BTreeSet<Number>,
     dead_letters_read: usize,
     cursors: BTreeMap<PathBuf, u64>,
-    /// The sender's lock was removed: two that send write the same cursors, which costs requests.
+    /// The sender's lock was removed, and two may write the same cursors: whether one goes back is not
+    /// checked from then on.
     two_senders: bool,
     starts: VecDeque<i64>,
     /// Until then a new sender may not know of all starts.
