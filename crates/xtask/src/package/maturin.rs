@@ -73,15 +73,24 @@ fn build(packing: &mut Packing<'_>, mut command: Command) -> Result<PathBuf> {
 }
 
 /// What maturin calls in place of cargo for a wheel that is only tried: the build of everything, which the tests have made
-/// already. Maturin's own, of one package in another environment, would compile most dependencies once more.
+/// already. Maturin's own, of one package in another environment, would compile most dependencies once more. Maturin
+/// moves away for a moment what it packs, and tests are running it: what it is told of are copies.
 fn stand_in(packing: &mut Packing<'_>) -> Result<PathBuf> {
-    let script = packing.stage("cargo")?.join("cargo");
-    let cargo = process::describe(&packing.workspace.cargo(BUILD));
+    let copies = packing.stage("built")?;
+    let script = copies.join("cargo");
+    let workspace = packing.workspace;
     let text = format!(
         "#!/bin/sh\n\
          unset PYO3_BUILD_EXTENSION_MODULE PYO3_CONFIG_FILE PYO3_ENVIRONMENT_SIGNATURE PYO3_PYTHON\n\
          unset PYTHON_SYS_EXECUTABLE\n\
-         exec {cargo} --message-format json-render-diagnostics\n"
+         {cargo} --message-format json-render-diagnostics > '{copies}/messages' || exit\n\
+         cp '{program}' '{library}' '{copies}' || exit\n\
+         sed 's|\"{built}/\\([^/\"]*\\)\"|\"{copies}/\\1\"|g' '{copies}/messages'\n",
+        cargo = process::describe(&workspace.cargo(BUILD)),
+        program = workspace.program("debug", "dodometer").display(),
+        library = workspace.library("dodo-ingestion-pyo3").display(),
+        built = workspace.built().display(),
+        copies = copies.display(),
     );
     fs::write(&script, text).with_context(|| script.display().to_string())?;
     executable(&script)?;
