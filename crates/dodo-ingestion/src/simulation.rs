@@ -26,6 +26,7 @@ mod world;
 
 use std::collections::BTreeMap;
 
+pub(crate) use disk::Machine;
 pub(crate) use world::World;
 
 /// What came of one seed.

@@ -233,7 +233,7 @@ impl Sender {
         let own_name = self.shared.writer.name();
         for name in self.next_spools(&spools, now) {
             let own = name == own_name;
-            if is_planted(Fault::LeaveTheDead) && !own {
+            if (is_planted(Fault::LeaveTheDead) && !own) || self.namespace.remove_if_empty(&name) {
                 continue;
             }
             match self.open(&name, own) {

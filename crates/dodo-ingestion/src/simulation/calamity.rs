@@ -219,7 +219,8 @@ impl World {
     fn replace_the_lock(&mut self) {
         let path = std::path::Path::new(NAMESPACE).join("sender.lock");
         self.note("lock removed", || "the sender's lock file is removed".into());
-        self.oracle.lock_was_removed(self.now);
+        // Two may send until the next look at the lock, each within the budget.
+        self.oracle.budget_is_unknown(self.now);
         self.senders_lost_under_refusal += 1;
         _ = self.machine.disk(0).remove_file(&path);
     }

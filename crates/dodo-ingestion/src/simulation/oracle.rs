@@ -72,9 +72,6 @@ pub(crate) struct Oracle {
     late: BTreeSet<Number>,
     dead_letters_read: usize,
     cursors: BTreeMap<PathBuf, u64>,
-    /// The sender's lock was removed, and two may write the same cursors: whether one goes back is not
-    /// checked from then on.
-    two_senders: bool,
     starts: VecDeque<i64>,
     /// Until then a new sender may not know of all starts.
     budget_unknown_until: i64,
@@ -96,7 +93,6 @@ impl Oracle {
             late: BTreeSet::new(),
             dead_letters_read: 0,
             cursors: BTreeMap::new(),
-            two_senders: false,
             starts: VecDeque::new(),
             budget_unknown_until: i64::MIN,
             violations: Vec::new(),
@@ -184,12 +180,6 @@ impl Oracle {
     /// The clocks were set, or the disk failed: what is known of earlier starts may be wrong.
     pub(crate) fn budget_is_unknown(&mut self, now: i64) {
         self.budget_unknown_until = now + MINUTE_MS + SECOND_MS;
-    }
-
-    pub(crate) fn lock_was_removed(&mut self, now: i64) {
-        // Two may send until the next look at the lock, each within the budget.
-        self.budget_is_unknown(now);
-        self.two_senders = true;
     }
 
     /// The server took a request: these are the ids that it held.

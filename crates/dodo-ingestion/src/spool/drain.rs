@@ -197,13 +197,68 @@ impl Drain {
     }
 }
 
-/// Removes a spool in the order that leaves nothing behind which looks alive or unsent.
+/// Removes a spool in the order that leaves nothing behind which looks alive or unsent. The cursor goes
+/// last: whoever comes upon the rest would make it anew, as if nothing had been settled.
 pub(crate) fn remove_spool(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
     for first in segments(disk, dir)? {
         disk.remove_file(&dir.join(segment_name(first)))?;
     }
-    for name in ["outcomes", "cursor", "owner"] {
+    for name in ["outcomes", "owner", "cursor"] {
         disk.remove_file(&dir.join(name))?;
     }
     disk.remove_dir(dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Draft, Writer, WriterSettings};
+    use super::*;
+    use crate::simulation::Machine;
+
+    /// A spool of one call, whose owner and sender are processes of their own.
+    fn settled_spool(machine: &Machine) -> Drain {
+        let namespace = |process| Namespace::open(machine.disk(process), "ns".into()).unwrap();
+        let (owner, name) = (namespace(1), SpoolName("one".into()));
+        let settings = WriterSettings { max_bytes: 4 << 20, sync: false };
+        let writer =
+            Writer::new(owner.clone(), owner.create_spool(name.clone()).unwrap(), settings);
+        let mut call = Draft::event("id");
+        call.json().extend_from_slice(b"{}");
+        writer.append(&mut call, 1).unwrap();
+        machine.kill(1);
+        let mut drain = Drain::open(&namespace(2), name, false).unwrap();
+        while !drain.read(10, usize::MAX).unwrap().exhausted {}
+        drain.settle(0);
+        drain.commit().unwrap();
+        assert!(drain.is_finished());
+        drain
+    }
+
+    #[test]
+    fn a_removal_that_broke_off_is_finished_and_leaves_no_cursor_that_goes_back() {
+        let mut broke_off = 0;
+        for operations in 0.. {
+            let machine = Machine::new(0);
+            let drain = settled_spool(&machine);
+            machine.kill_after(2, operations);
+            let removed = drain.remove().is_ok();
+            let namespace = Namespace::open(machine.disk(3), "ns".into()).unwrap();
+            for name in namespace.spools().unwrap() {
+                broke_off += 1;
+                if namespace.remove_if_empty(&name) {
+                    continue;
+                }
+                let mut drain = Drain::open(&namespace, name, false).unwrap();
+                assert_eq!(drain.cursor().settled, 1, "after {operations} operations");
+                drain.read(10, usize::MAX).unwrap();
+                assert!(drain.is_finished());
+                drain.remove().unwrap();
+            }
+            assert_eq!(namespace.spools().unwrap(), []);
+            if removed {
+                break;
+            }
+        }
+        assert!(broke_off > 4);
+    }
 }

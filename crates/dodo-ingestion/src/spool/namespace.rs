@@ -8,7 +8,6 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::cursor::CursorFile;
-use super::drain::remove_spool;
 use super::format::{SEGMENT_HEADER_BYTES, SegmentHeader, parse_segment_header, u64_at};
 use super::outcomes::Letter;
 use super::reader::{segment_name, segments};
@@ -135,6 +134,11 @@ impl Namespace {
         Ok(names.into_iter().map(SpoolName).collect())
     }
 
+    /// Removes a spool's directory if it is all that is left of it.
+    pub(crate) fn remove_if_empty(&self, name: &SpoolName) -> bool {
+        self.disk.remove_dir(&self.spool_dir(name)).is_ok()
+    }
+
     /// Removes what processes left that died while they made their spool.
     pub(crate) fn remove_unfinished(&self) -> io::Result<()> {
         let spools = self.dir.join("spools");
@@ -150,7 +154,11 @@ impl Namespace {
                 Err(error) => return Err(error),
             };
             if owner.try_lock()? {
-                remove_spool(&*self.disk, &dir)?;
+                // The lock last: where there is none, a maker may be about to make it.
+                for name in ["cursor", "owner"] {
+                    self.disk.remove_file(&dir.join(name))?;
+                }
+                self.disk.remove_dir(&dir)?;
             }
         }
         Ok(())
