@@ -165,8 +165,12 @@ class Server:
     process: "subprocess.Popen[bytes] | None" = None
     ended_after: float = 0.0
     """How long after SIGTERM."""
-    ends: dict[str, float] = field(default_factory=dict)
-    """How long the exit handler of the package took in the processes that ended by themselves."""
+    told: float = 0.0
+    """When SIGTERM was sent."""
+    began: dict[int, float] = field(default_factory=dict)
+    """When processes came to the exit handler of the package."""
+    ended: dict[int, float] = field(default_factory=dict)
+    """When they had run it."""
 
     def settle(self) -> None:
         """Wait until no worker loads the app: then some servers do not hear of their end."""
@@ -209,20 +213,15 @@ def serving_at(
         yield server
     finally:
         process.terminate()
-        told = time.monotonic()
+        server.told = time.monotonic()
         try:
             process.wait(timeout=WITHIN)
-            server.ended_after = time.monotonic() - told
+            server.ended_after = time.monotonic() - server.told
         finally:
             process.kill()
-            for begun in server.loaded.glob("*.ends"):
-                ended = begun.with_suffix(".ended")
-                took = (
-                    float(ended.read_text()) - float(begun.read_text())
-                    if ended.exists()
-                    else WITHIN
-                )
-                server.ends[begun.stem] = took
+            for when, suffix in (server.began, ".ends"), (server.ended, ".ended"):
+                for path in server.loaded.glob(f"*{suffix}"):
+                    when[int(path.stem)] = float(path.read_text())
             loaded.cleanup()
 
 
