@@ -6,36 +6,51 @@ use serde::Serialize;
 
 use crate::shared::Shared;
 
-/// What the clients of one account in this process have done since they were built.
-///
-/// At every moment `accepted = billed + dead_lettered + quarantined + spooled`. `requests`, `retries`
-/// and `restamped` count what this process did as the account's sender, for all its processes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct Stats {
-    /// Calls accepted.
-    pub accepted: u64,
-    /// Calls that the billing API acknowledged.
-    pub billed: u64,
-    /// Calls set aside because the billing API refused them.
-    pub dead_lettered: u64,
-    /// Calls that wait; also those that another process may have delivered, since the host closed the
-    /// files of the spool.
-    pub spooled: u64,
-    /// Calls refused here, because they break a published limit.
-    pub invalid: u64,
-    /// Calls refused here, because the spool was full.
-    pub overflowed: u64,
-    /// Requests started.
-    pub requests: u64,
-    /// Requests that have to be made again.
-    pub retries: u64,
-    /// Calls billed with a later time than their own, because they were too old.
-    pub restamped: u64,
-    /// Calls lost to damage of the disk; what could be read of them lies in quarantine.
-    pub quarantined: u64,
-    /// Alarms raised, repetitions included.
-    pub alarms: u64,
+macro_rules! counts {
+    ($(#[$meta:meta])* { $($(#[doc = $doc:literal])+ $name:ident,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+        #[non_exhaustive]
+        pub struct Stats { $($(#[doc = $doc])+ pub $name: u64,)+ }
+
+        impl Stats {
+            /// The name of each count, and what it counts.
+            #[doc(hidden)]
+            pub const COUNTS: &[(&str, &str)] = &[$((stringify!($name), concat!($($doc),+)),)+];
+        }
+    };
+}
+
+counts! {
+    /// What the clients of one account in this process have done since they were built.
+    ///
+    /// At every moment `accepted = billed + dead_lettered + quarantined + spooled`. `requests`, `retries`
+    /// and `restamped` count what this process did as the account's sender, for all its processes.
+    {
+        /// Calls accepted.
+        accepted,
+        /// Calls that the billing API acknowledged.
+        billed,
+        /// Calls that the billing API refused for good.
+        dead_lettered,
+        /// Calls that wait; also those that another process may have delivered, since the host closed the
+        /// files of the spool.
+        spooled,
+        /// Calls refused here, because they break a limit.
+        invalid,
+        /// Calls refused here, because the spool was full.
+        overflowed,
+        /// Requests started.
+        requests,
+        /// Requests that have to be made again.
+        retries,
+        /// Calls billed with a later time than their own, because they were too old.
+        restamped,
+        /// Calls lost to damage of the disk; what could be read of them lies in quarantine.
+        quarantined,
+        /// Alarms raised, repetitions included.
+        alarms,
+    }
 }
 
 impl Stats {

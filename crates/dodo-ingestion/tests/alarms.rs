@@ -4,12 +4,11 @@
 
 mod support;
 
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use dodo_ingestion::{AlarmKind, Builder, Durability, Event, Ingestion};
-use support::{Server, client};
+use support::{PATIENT, Server, client};
 use tempfile::tempdir;
 
 type Told = Arc<Mutex<Vec<AlarmKind>>>;
@@ -40,7 +39,7 @@ fn whoever_is_told_while_a_client_is_built_may_build_another() {
     let (built, is_built) = mpsc::channel();
     let other = client(&server, dir.path());
     let in_memory = client(&server, dir.path()).account("other").durability(Durability::Memory);
-    std::thread::spawn(move || {
+    let builds = std::thread::spawn(move || {
         let in_memory = in_memory.on_alarm(move |alarm| {
             if alarm.kind == AlarmKind::MemoryOnly {
                 built.send(other.clone().build().is_ok()).unwrap();
@@ -48,5 +47,6 @@ fn whoever_is_told_while_a_client_is_built_may_build_another() {
         });
         in_memory.build().unwrap().blocking_close(None)
     });
-    assert_ne!(is_built.recv_timeout(Duration::from_secs(60)), Err(RecvTimeoutError::Timeout));
+    assert_eq!(is_built.recv_timeout(PATIENT), Ok(true));
+    builds.join().unwrap().unwrap();
 }

@@ -96,7 +96,7 @@ struct Machine {
     server: Server,
     tracker: Pid,
     said: Arc<Mutex<BTreeSet<String>>>,
-    hearing: JoinHandle<Child>,
+    hearing: Option<JoinHandle<Child>>,
     crashes: usize,
 }
 
@@ -127,7 +127,7 @@ impl Machine {
             child
         });
         eventually("calls are accepted", || said.lock().unwrap().len() > 20);
-        Some(Self { dir, image, server, tracker, said, hearing, crashes: 0 })
+        Some(Self { dir, image, server, tracker, said, hearing: Some(hearing), crashes: 0 })
     }
 
     /// Stops the process between two instructions, and copies the disk as it lies there.
@@ -157,7 +157,8 @@ impl Machine {
         let disk = self.dir.join("after");
         let options = ["-o", "loop", crash.image.to_str().unwrap()];
         assert!(mount(&disk, &options).is_some(), "the journal can be replayed");
-        let ingestion = small(client(&server, &disk), &disk).build().unwrap();
+        let patient = client(&server, &disk).request_timeout(PATIENT);
+        let ingestion = small(patient, &disk).build().unwrap();
         let namespaces = disk.join("dodo-ingestion").read_dir().unwrap();
         let namespace = namespaces.map(|entry| entry.unwrap().path()).next().unwrap();
         let spools = || namespace.join("spools").read_dir().unwrap().count();
@@ -195,10 +196,15 @@ impl Machine {
         kill_process(self.tracker, Signal::CONT).unwrap();
         std::thread::sleep(Duration::from_millis(fastrand::u64(10..150)));
     }
+}
 
-    fn end(self) {
-        kill_process(self.tracker, Signal::KILL).unwrap();
-        self.hearing.join().unwrap().kill();
+/// A process that stands still outlives a test that failed, and holds the disk.
+impl Drop for Machine {
+    fn drop(&mut self) {
+        _ = kill_process(self.tracker, Signal::KILL);
+        if let Some(Ok(mut tracker)) = self.hearing.take().map(JoinHandle::join) {
+            tracker.kill();
+        }
     }
 }
 
@@ -243,7 +249,7 @@ fn with_a_sync(mut machine: Machine) {
         found += after.len();
         machine.go_on(round % 3 > 0);
     }
-    machine.end();
+    drop(machine);
     assert!(found > 0, "nothing waited at any crash");
     report(&format!(
         "{ROUNDS} crashes with a sync: of {said} calls accepted none was lost; {found} \
@@ -259,7 +265,7 @@ fn without_a_sync(mut machine: Machine) {
         same_again(&crash, &after);
         let lost = lost(&crash, &after).len();
         if lost > 0 {
-            machine.end();
+            drop(machine);
             report(&format!(
                 "a crash without a sync: of {} calls accepted {lost} were lost",
                 crash.said.len()
@@ -268,7 +274,7 @@ fn without_a_sync(mut machine: Machine) {
         }
         machine.go_on(false);
     }
-    machine.end();
+    drop(machine);
     say("impossible: the kernel had written everything by the time of each crash");
 }
 

@@ -11,10 +11,8 @@ use dodo_ingestion::{
     StreamBytes, TimeRange,
 };
 use serde_json::Value;
-use support::{Script, Server, client, error, eventually};
+use support::{PATIENT, Script, Server, client, error, eventually};
 use tempfile::tempdir;
-
-const PATIENT: Duration = Duration::from_secs(30);
 
 fn track(ingestion: &Ingestion, calls: usize) {
     for i in 0..calls {

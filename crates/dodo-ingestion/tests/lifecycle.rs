@@ -253,6 +253,8 @@ fn a_sender_whose_lock_file_was_replaced_stands_down_and_another_goes_on() {
     let namespace = dir.path().join("dodo-ingestion").read_dir().unwrap().next().unwrap().unwrap();
     let lock = namespace.path().join("sender.lock");
     std::fs::remove_file(&lock).unwrap();
+    eventually("a sender at rest notices it", || lock.exists());
+    std::fs::remove_file(&lock).unwrap();
     for round in 2..5 {
         ingestion.track_api_call(ApiCall::new("c")).unwrap();
         ingestion.blocking_flush(None).unwrap();

@@ -7,10 +7,8 @@ mod support;
 use std::time::Duration;
 
 use dodo_ingestion::{ApiCall, BatchConfig, ErrorKind, Event, Ingestion};
-use support::{Server, client, error, eventually};
+use support::{PATIENT, Server, client, error, eventually};
 use tempfile::tempdir;
-
-const PATIENT: Duration = Duration::from_secs(30);
 
 fn call() -> ApiCall {
     ApiCall::new("cus_1").endpoint("/v1/x")

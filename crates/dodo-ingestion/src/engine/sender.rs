@@ -165,7 +165,7 @@ impl Sender {
 
     pub(crate) fn tick(&mut self, now: Now) {
         self.renew_key(now);
-        if now.mono >= self.next_scan {
+        if now.mono >= self.next_scan && self.may_act() {
             self.next_scan = now.mono + SCAN_MS;
             self.beat(now);
             self.scan(now);

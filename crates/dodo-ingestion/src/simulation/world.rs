@@ -41,6 +41,7 @@ pub(super) enum Event {
     Calamity,
     DiskIsGood,
     KeyIsTaken,
+    RefusalEnds,
     Look,
 }
 
@@ -288,6 +289,7 @@ impl World {
             Event::KeyIsTaken => {
                 self.server.options.keys = [KEYS[self.key].to_owned()].into();
             }
+            Event::RefusalEnds => self.end_refusal(),
             Event::Weather | Event::Calamity | Event::Look => {}
         }
     }
@@ -438,8 +440,12 @@ impl World {
         self.note("", || "calm".into());
         self.troubled = false;
         self.weather = Weather::default();
-        let before = std::mem::take(&mut self.server.options.refuses_all);
-        self.refusal_changed(before);
+        if self.server.options.refuses_all {
+            // It outlasts all else: senders that live have the time to see most customers refused.
+            let ms = self.rng.i64(1..HOUR_MS);
+            self.note("long refusal", || format!("for {ms} ms more"));
+            self.plan(ms, Event::RefusalEnds);
+        }
         self.server.options.keys = [KEYS[self.key].to_owned()].into();
         self.mend_the_disk();
         for process in self.processes.values_mut() {
@@ -450,6 +456,11 @@ impl World {
         if self.processes.is_empty() {
             self.plan(0, Event::Start);
         }
+    }
+
+    fn end_refusal(&mut self) {
+        let before = std::mem::take(&mut self.server.options.refuses_all);
+        self.refusal_changed(before);
     }
 
     fn mend_the_disk(&mut self) {

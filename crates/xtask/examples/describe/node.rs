@@ -1,13 +1,11 @@
 //! `node/src/options.ts`: the options and the counts of a client as TypeScript has them.
 
-use dodo_ingestion::{OptionKind, OptionSpec};
-
-/// Where the counts are defined, with what they mean.
-const STATS: &str = include_str!("../../../dodo-ingestion/src/stats.rs");
+use dodo_ingestion::{OptionKind, OptionSpec, Stats};
 
 pub(crate) fn options(options: &[OptionSpec]) -> String {
     let members: String = options.iter().map(|option| member(option, options)).collect();
     let names: String = options.iter().map(quoted).collect();
+    let counts: String = Stats::COUNTS.iter().map(count).collect();
     format!(
         "/** Written by `cargo xtask gen` from the table of options and the counts in crates/dodo-ingestion. */
 
@@ -17,7 +15,7 @@ export interface Options {{
 
 /** Counts of what has happened so far. */
 export interface Stats {{
-{stats}}}
+{counts}}}
 
 /**
  * The names of the options.
@@ -26,8 +24,7 @@ export interface Stats {{
  */
 export const OPTION_NAMES: readonly string[] = [
 {names}];
-",
-        stats = stats(STATS),
+"
     )
 }
 
@@ -61,24 +58,8 @@ fn member(option: &OptionSpec, all: &[OptionSpec]) -> String {
     format!("  /**\n   * {doc}{limits}\n   */\n  {name}?: {takes} | undefined;\n")
 }
 
-/// The fields of a struct of counts, as it is written in Rust.
-fn stats(source: &str) -> String {
-    let body = source.split_once("pub struct Stats {").map_or("", |(_, rest)| rest);
-    let body = body.split_once("\n}").map_or(body, |(fields, _)| fields);
-    let mut members = Vec::new();
-    let mut doc = Vec::new();
-    for line in body.lines().map(str::trim) {
-        if let Some(words) = line.strip_prefix("///") {
-            doc.push(words.trim());
-        } else if let Some(field) =
-            line.strip_prefix("pub ").and_then(|line| line.strip_suffix(": u64,"))
-        {
-            let words = doc.join(" ");
-            doc.clear();
-            members.push(format!("  /** {words} */\n  readonly {}: number;\n", camel(field)));
-        }
-    }
-    members.concat()
+fn count((name, doc): &(&str, &str)) -> String {
+    format!("  /** {} */\n  readonly {}: number;\n", doc.trim(), camel(name))
 }
 
 fn camel(name: &str) -> String {
