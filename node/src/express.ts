@@ -14,6 +14,7 @@ import type { IncomingMessage } from 'node:http';
 import type { Request } from 'express';
 import type { Ingestion } from './ingestion';
 import { record } from './metering/express';
+import { Meter } from './metering/meter';
 import { type NodeMiddleware, nodeMiddleware } from './metering/middleware';
 import type { MeterOptions } from './metering/options';
 import { tellers } from './metering/told';
@@ -30,5 +31,5 @@ export function meter(
   ingestion: Ingestion,
   options?: MeterOptions<Request>,
 ): NodeMiddleware<Request> {
-  return nodeMiddleware(ingestion, options, record);
+  return nodeMiddleware(new Meter(ingestion, options), record);
 }

@@ -14,26 +14,22 @@ import type { IncomingMessage } from 'node:http';
 import type { FastifyPluginCallback, FastifyRequest } from 'fastify';
 import type { Ingestion } from './ingestion';
 import { Meter, type MeterStats } from './metering/meter';
-import { type Upgrade, upgrades } from './metering/middleware';
 import { watch } from './metering/observe';
 import type { MeterOptions } from './metering/options';
 import { tellers } from './metering/told';
 
 export type { MeterStats } from './metering/meter';
-export type { Upgrade } from './metering/middleware';
 export type { Call, Customer, Metadata, MeterOptions, OnMissingCustomer } from './metering/options';
 
 export const { setCustomer, setUnits, setMetadata, setEndpoint, skipMetering } = tellers<{
   raw: IncomingMessage;
 }>((request) => request.raw);
 
-/** The plugin, for `app.register`. It meters all routes of the instance that it is registered with. */
+/**
+ * The plugin, for `app.register`. It meters all routes of the instance that it is registered with, also those of
+ * `@fastify/websocket`: one call each when they close.
+ */
 export interface MeterPlugin extends FastifyPluginCallback {
-  /**
-   * Meters an upgraded connection as one call, where `app.server` is listened to for it. The callbacks are given
-   * Node's request. Routes of `@fastify/websocket` are metered without it.
-   */
-  upgrade: Upgrade;
   /** What it has done so far. */
   stats(): MeterStats;
 }
@@ -49,7 +45,6 @@ export function meter(ingestion: Ingestion, options?: MeterOptions<FastifyReques
     done();
   };
   return Object.assign(plugin, {
-    upgrade: upgrades(meter),
     stats: () => meter.stats(),
     // The hook is for the instance itself, not for one of the plugin's own.
     [Symbol.for('skip-override')]: true,

@@ -15,13 +15,11 @@ import type { Context, Next } from 'hono';
 import type { Ingestion } from './ingestion';
 import { FetchObservation, pathOf } from './metering/fetch';
 import { Meter, type MeterStats } from './metering/meter';
-import { type Upgrade, upgrades } from './metering/middleware';
-import { watch } from './metering/observe';
+import { leavesHttp, NodeRequest, takeConnection, watch } from './metering/observe';
 import type { MeterOptions } from './metering/options';
-import { share, tellers, toldOf } from './metering/told';
+import { share, tellers } from './metering/told';
 
 export type { MeterStats } from './metering/meter';
-export type { Upgrade } from './metering/middleware';
 export type { Call, Customer, Metadata, MeterOptions, OnMissingCustomer } from './metering/options';
 
 /** A context of any app: its environment is not known here. */
@@ -31,21 +29,16 @@ export type AnyContext = Context<any, any, any>;
 export const { setCustomer, setUnits, setMetadata, setEndpoint, skipMetering } =
   tellers<AnyContext>((context) => context);
 
-/** The middleware, for `app.use`. */
+/** The middleware, for `app.use`. WebSockets of Hono's adapter for Node are metered as one call each. */
 export interface HonoMiddleware {
   (context: AnyContext, next: Next): Promise<void>;
-  /**
-   * Meters an upgraded connection as one call: `server.on('upgrade', metered.upgrade)`. The callbacks are given
-   * Node's request.
-   */
-  upgrade: Upgrade;
   /** What it has done so far. */
   stats(): MeterStats;
 }
 
 /** What Hono's adapter for Node hands over. */
 interface NodeServer {
-  incoming?: IncomingMessage & { upgrade?: boolean };
+  incoming?: IncomingMessage;
   outgoing?: ServerResponse;
 }
 
@@ -59,12 +52,13 @@ export function meter(ingestion: Ingestion, options?: MeterOptions<AnyContext>):
       return next();
     }
     const { raw } = context.req;
-    if (incoming?.upgrade && toldOf(incoming).metered) {
-      // A WebSocket's adapter asks the app whether it takes the connection that `upgrade` has in hand.
-      const told = share(context, incoming);
-      await next();
-      told.endpoint ??= template(context)();
-      return;
+    if (incoming !== undefined && leavesHttp(incoming)) {
+      // The adapter asks the app whether it takes a connection.
+      meter.attempt(() => {
+        share(context, incoming);
+        takeConnection(meter, new NodeRequest(incoming, context, template(context)));
+      });
+      return next();
     }
     if (!meter.begin(raw.method, context)) {
       return next();
@@ -91,7 +85,7 @@ export function meter(ingestion: Ingestion, options?: MeterOptions<AnyContext>):
       context.res = wrapped;
     }
   };
-  return Object.assign(middleware, { upgrade: upgrades(meter), stats: () => meter.stats() });
+  return Object.assign(middleware, { stats: () => meter.stats() });
 }
 
 /** A handler that stands for another, in an app with an error handler of its own. */

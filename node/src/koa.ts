@@ -14,13 +14,11 @@ import type { IncomingMessage } from 'node:http';
 import type { Context, Next } from 'koa';
 import type { Ingestion } from './ingestion';
 import { Meter, type MeterStats } from './metering/meter';
-import { type Upgrade, upgrades } from './metering/middleware';
 import { watch } from './metering/observe';
 import type { MeterOptions } from './metering/options';
 import { tellers } from './metering/told';
 
 export type { MeterStats } from './metering/meter';
-export type { Upgrade } from './metering/middleware';
 export type { Call, Customer, Metadata, MeterOptions, OnMissingCustomer } from './metering/options';
 
 export const { setCustomer, setUnits, setMetadata, setEndpoint, skipMetering } = tellers<{
@@ -30,11 +28,6 @@ export const { setCustomer, setUnits, setMetadata, setEndpoint, skipMetering } =
 /** The middleware, for `app.use`. */
 export interface KoaMiddleware {
   (context: Context, next: Next): Promise<unknown>;
-  /**
-   * Meters an upgraded connection as one call: `server.on('upgrade', metered.upgrade)`. The callbacks are given
-   * Node's request.
-   */
-  upgrade: Upgrade;
   /** What it has done so far. */
   stats(): MeterStats;
 }
@@ -46,7 +39,7 @@ export function meter(ingestion: Ingestion, options?: MeterOptions<Context>): Ko
     watch(meter, context.req, context.res, context, template);
     return next();
   };
-  return Object.assign(middleware, { upgrade: upgrades(meter), stats: () => meter.stats() });
+  return Object.assign(middleware, { stats: () => meter.stats() });
 }
 
 /** What `@koa/router` and `koa-mount` leave behind. */
@@ -61,13 +54,19 @@ function template(context: Context): () => string | undefined {
   const routed = context as Routed;
   const whole = context.path;
   /** What has been taken from the front of the path: the text of mounts, or a part that a client made up. */
-  const taken = () =>
-    whole.endsWith(routed.path) ? whole.slice(0, whole.length - routed.path.length) : '';
+  const taken = () => {
+    const { path } = routed;
+    if (whole.endsWith(path)) {
+      return withoutSlash(whole.slice(0, whole.length - path.length));
+    }
+    // Of what a mount takes whole, `/` is left.
+    return path === '/' ? whole : '';
+  };
   const mounts = new Set(['']);
   let front = '';
   noticed(routed, 'mountPath', (prefix) => {
     if (typeof prefix === 'string' && mounts.has(taken())) {
-      mounts.add(taken() + prefix);
+      mounts.add(withoutSlash(taken() + prefix));
     }
   });
   noticed(routed, '_matchedRoute', () => {
@@ -78,8 +77,15 @@ function template(context: Context): () => string | undefined {
     const routes = matched.filter((layer) => layer.methods.includes(context.method));
     // Of several the one that ran last; while a router's own middleware runs, the one it will come to.
     const route = routes.find((layer) => layer.path === current) ?? routes.at(-1);
-    return route && front + String(route.path);
+    if (route === undefined) {
+      return undefined;
+    }
+    return route.path === '/' && front !== '' ? front : front + String(route.path);
   };
+}
+
+function withoutSlash(path: string): string {
+  return path.endsWith('/') ? path.slice(0, -1) : path;
 }
 
 /** Has it told when a property is set. */

@@ -19,12 +19,11 @@ import { meter as express } from './express';
 import { meter as fastify } from './fastify';
 import type { Ingestion } from './ingestion';
 import type { MeterStats } from './metering/meter';
-import type { NodeMiddleware, Upgrade } from './metering/middleware';
+import type { NodeMiddleware } from './metering/middleware';
 import type { MeterOptions } from './metering/options';
 import { tellers } from './metering/told';
 
 export type { MeterStats } from './metering/meter';
-export type { Upgrade } from './metering/middleware';
 export type { Call, Customer, Metadata, MeterOptions, OnMissingCustomer } from './metering/options';
 
 /** The request of the platform, as a guard or a controller gets it. */
@@ -36,11 +35,6 @@ export const { setCustomer, setUnits, setMetadata, setEndpoint, skipMetering } =
 
 /** What the meter of an app tells. */
 export interface NestMeter {
-  /**
-   * Meters a WebSocket of a gateway as one call: `app.getHttpServer().on('upgrade', metered.upgrade)`. The
-   * callbacks are given Node's request.
-   */
-  upgrade: Upgrade;
   /** What it has done so far. */
   stats(): MeterStats;
 }

@@ -121,7 +121,9 @@ export class Meter<Request> {
     const template =
       told.endpoint ??
       this.#guarded('endpoint', () => options.endpoint?.(request)) ??
-      this.#guarded('the template', () => routeOf(metered.template(), seen.statusCode));
+      this.#guarded('the template', () =>
+        routeOf(metered.template() ?? told.template?.(), seen.statusCode),
+      );
     const endpoint = template === undefined ? undefined : cut(String(template));
     if (options.exclude?.length && this.#excludes(endpoint ?? metered.path())) {
       return;

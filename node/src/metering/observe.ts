@@ -8,7 +8,9 @@
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import type { Meter, Metered } from './meter';
+import { toldOf } from './told';
 import { watchUpgrade } from './upgrade';
 
 /**
@@ -25,16 +27,36 @@ export function watch<Request>(
   key: object = incoming,
 ): void {
   meter.attempt(() => {
-    if (OBSERVATION in outgoing || !meter.begin(incoming.method, key)) {
+    if (OBSERVATION in outgoing) {
       return;
     }
-    const metered = new NodeRequest(incoming, request, begin(request), key);
-    if ((incoming as { upgrade?: boolean }).upgrade) {
-      watchUpgrade(meter, metered, incoming.socket);
-    } else {
-      new Observation(meter, metered, outgoing);
+    if (leavesHttp(incoming)) {
+      takeConnection(meter, new NodeRequest(incoming, request, begin(request), key));
+    } else if (meter.begin(incoming.method, key)) {
+      new Observation(meter, new NodeRequest(incoming, request, begin(request), key), outgoing);
     }
   });
+}
+
+/** Whether its connection is to be upgraded, and somebody listens for that. */
+export function leavesHttp(incoming: IncomingMessage): boolean {
+  return (incoming as { upgrade?: boolean }).upgrade === true;
+}
+
+/**
+ * Has a connection that leaves HTTP metered. One that is in hand already, because Node's own `upgrade` was told of
+ * it first, learns its route here.
+ */
+export function takeConnection<Request>(
+  meter: Meter<Request>,
+  metered: NodeRequest<Request>,
+  connection: Duplex = metered.incoming.socket,
+): void {
+  if (meter.begin(metered.incoming.method, metered.key)) {
+    watchUpgrade(meter, metered, connection);
+  } else {
+    toldOf(metered.key).template ??= metered.template;
+  }
 }
 
 /** A request of Node, with what the framework makes of it. */

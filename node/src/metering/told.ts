@@ -7,6 +7,8 @@ export interface Told {
   units?: number;
   endpoint?: string | undefined;
   metadata?: Metadata;
+  /** Finds the route of a connection that was taken in hand before a framework saw it. */
+  template?: () => string | undefined;
   skip?: boolean;
   /** A middleware has it in hand: a second one lets it through. */
   metered?: boolean;
@@ -24,11 +26,9 @@ export function toldOf(key: object): Told {
   return told;
 }
 
-/** Lets a second object stand for the same request. */
-export function share(key: object, known: object): Told {
-  const told = toldOf(known);
-  calls.set(key, told);
-  return told;
+/** Lets a second object stand for the same request. What was said of it before holds. */
+export function share(key: object, known: object): void {
+  calls.set(key, Object.assign(toldOf(known), calls.get(key)));
 }
 
 /** How handlers speak of a call, with the framework's request in their hands. */

@@ -22,6 +22,10 @@ export function watchUpgrade<Request>(
 
   const { write, end } = socket;
   const begins = (chunk: unknown) => {
+    // Who has wrapped it meanwhile comes by here each time.
+    if (head !== undefined) {
+      return;
+    }
     if (typeof chunk !== 'string' && !(chunk instanceof Uint8Array)) {
       return;
     }
@@ -32,7 +36,6 @@ export function watchUpgrade<Request>(
       after: performance.now() - began,
       bytes: status === undefined ? 0 : headLength(chunk),
     };
-    // Only the first is looked at.
     if (socket.write === firstWrite) {
       socket.write = write;
     }

@@ -3,6 +3,7 @@ import { createServer } from 'node:http';
 import { test } from 'node:test';
 import compression from 'compression';
 import { meter, setCustomer, setUnits } from 'dodo-ingestion/express';
+import { meter as meterNode } from 'dodo-ingestion/http';
 import express5 from 'express';
 import express4 from 'express4';
 import router22 from 'router22';
@@ -48,7 +49,7 @@ for (const [version, express] of [
     app.use('/fallback', (_, res) => res.send('fallback'));
     app.use((_error, _req, res, _next) => res.status(500).send('failed'));
     const server = createServer(app);
-    await echo(server, metered.upgrade);
+    await echo(server, meterNode(ingestion, options).upgrade);
     return { port: await listen(server), arrived, stats: metered.stats };
   };
   suite(version, start, { endpoint: '/v1/users/:user/orders/:order', upgrades: true });

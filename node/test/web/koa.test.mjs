@@ -119,26 +119,37 @@ test('Koa: the prefixes of mounted apps', async () => {
   const inner = new Koa();
   inner.use(mount('/inner', new Koa().use(routed('/:id'))));
   inner.use(routed('/own/:id'));
+  inner.use(mount('/root', routed('/')));
+  inner.use(routed('/'));
   app.use(mount('/outer', inner));
+  app.use(mount('/files/', routed('/')));
   app.use(mount('/outer', routed('/other/:id')));
   // A part of the path that a client makes up is no mount.
   app.use((ctx, next) => {
     ctx.path = ctx.path.replace(/^\/lang-\w+/, '');
     return next();
   });
+  app.use(routed('/'));
   app.use(routed('/outer/plain/:id'));
   app.use(routed('/plain/:id'));
   const port = await listen(createServer(app.callback()));
   const paths = ['inner/1', 'own/1', 'other/1', 'plain/1'].map((path) => `/outer/${path}`);
-  for (const path of [...paths, '/lang-secret/plain/1']) {
+  const roots = ['/', '/outer', '/outer/', '/outer/root', '/files/'];
+  for (const path of [...paths, ...roots, '/lang-secret/plain/1', '/lang-secret/']) {
     assert.equal((await call(port, path)).body.toString(), 'here', path);
   }
-  const found = (await events(ingestion, customer, 5)).map(({ metadata }) => metadata.endpoint);
+  const found = (await events(ingestion, customer, 11)).map(({ metadata }) => metadata.endpoint);
   assert.deepEqual(found.sort(), [
+    '/',
+    '/',
+    '/files',
+    '/outer',
+    '/outer',
     '/outer/inner/:id',
     '/outer/other/:id',
     '/outer/own/:id',
     '/outer/plain/:id',
+    '/outer/root',
     '/plain/:id',
   ]);
 });

@@ -1,10 +1,11 @@
 // WebSockets of the frameworks that have something of their own for them: one call each, when they close.
 
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { after, test } from 'node:test';
 import websocket from '@fastify/websocket';
-import { getRequestListener } from '@hono/node-server';
+import { getRequestListener, serve, upgradeWebSocket } from '@hono/node-server';
 import 'reflect-metadata';
 import { Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
@@ -14,14 +15,15 @@ import { WsAdapter } from '@nestjs/platform-ws';
 import { SubscribeMessage, WebSocketGateway } from '@nestjs/websockets';
 import { meter as meterFastify } from 'dodo-ingestion/fastify';
 import { meter as meterHono, setCustomer } from 'dodo-ingestion/hono';
+import { meter as meterNode } from 'dodo-ingestion/http';
 import { meter as meterKoa } from 'dodo-ingestion/koa';
 import { meter as meterNest } from 'dodo-ingestion/nestjs';
 import fastify from 'fastify';
 import { Hono } from 'hono';
 import Koa from 'koa';
-import { WebSocket } from 'ws';
+import { WebSocket, WebSocketServer } from 'ws';
 import { echo } from './suite.mjs';
-import { client, events, listen, someone } from './support.mjs';
+import { client, events, listen, raw, someone } from './support.mjs';
 
 const OPTIONS = { customer: 'x-customer-id' };
 const ECHO = 'hello';
@@ -54,11 +56,10 @@ for (const upgrades of [false, true]) {
     const ingestion = client();
     const app = fastify();
     after(() => app.close());
-    const plugin = meterFastify(ingestion, OPTIONS);
     if (upgrades) {
-      app.server.on('upgrade', plugin.upgrade);
+      app.server.on('upgrade', meterNode(ingestion, OPTIONS).upgrade);
     }
-    app.register(plugin);
+    app.register(meterFastify(ingestion, OPTIONS));
     app.register(websocket);
     app.register(async (instance) => {
       instance.get('/sockets/:id', { websocket: true }, (socket) => {
@@ -68,7 +69,7 @@ for (const upgrades of [false, true]) {
     await app.listen({ host: '127.0.0.1', port: 0 });
     const customer = someone();
     assert.equal(await talk(app.server.address().port, '/sockets/1', customer), ECHO);
-    await metered(ingestion, customer, upgrades ? undefined : '/sockets/:id');
+    await metered(ingestion, customer, '/sockets/:id');
   });
 }
 
@@ -76,9 +77,9 @@ test('Fastify with a server of WebSockets beside it', async () => {
   const ingestion = client();
   const app = fastify();
   after(() => app.close());
-  const plugin = meterFastify(ingestion, { ...OPTIONS, endpoint: () => '/socket' });
-  app.register(plugin);
-  await echo(app.server, plugin.upgrade);
+  app.register(meterFastify(ingestion, OPTIONS));
+  const { upgrade } = meterNode(ingestion, { ...OPTIONS, endpoint: () => '/socket' });
+  await echo(app.server, upgrade);
   await app.listen({ host: '127.0.0.1', port: 0 });
   const customer = someone();
   assert.equal(await talk(app.server.address().port, '/socket', customer), ECHO);
@@ -87,9 +88,8 @@ test('Fastify with a server of WebSockets beside it', async () => {
 
 test('Koa', async () => {
   const ingestion = client();
-  const middleware = meterKoa(ingestion, OPTIONS);
-  const server = createServer(new Koa().use(middleware).callback());
-  await echo(server, middleware.upgrade);
+  const server = createServer(new Koa().use(meterKoa(ingestion, OPTIONS)).callback());
+  await echo(server, meterNode(ingestion, OPTIONS).upgrade);
   const port = await listen(server);
   const customer = someone();
   assert.equal(await talk(port, '/socket', customer), ECHO);
@@ -98,22 +98,101 @@ test('Koa', async () => {
 
 test('Hono, whose adapter asks the app', async () => {
   const ingestion = client();
-  const middleware = meterHono(ingestion);
+  const app = new Hono();
+  app.use((c, next) => {
+    const told = c.req.query('told');
+    if (told) {
+      setCustomer(c, told);
+    }
+    return next();
+  });
+  app.use(meterHono(ingestion, { customer: (c) => c.req.header('x-customer-id') }));
+  app.get(
+    '/sockets/:id',
+    upgradeWebSocket(() => ({ onMessage: ({ data }, socket) => socket.send(data) })),
+  );
+  app.get('/refused/:id', (c) => c.text('not you', 401));
+  const wss = new WebSocketServer({ noServer: true });
+  const server = serve({
+    fetch: app.fetch,
+    port: 0,
+    hostname: '127.0.0.1',
+    websocket: { server: wss },
+  });
+  after(() => server.close());
+  await once(server, 'listening');
+  const { port } = server.address();
+
+  const customer = someone();
+  assert.equal(await talk(port, '/sockets/1', customer), ECHO);
+  await metered(ingestion, customer, '/sockets/:id');
+  const told = someone();
+  assert.equal(await talk(port, `/sockets/1?told=${told}`), ECHO);
+  await metered(ingestion, told, '/sockets/:id');
+
+  for (const [path, status, endpoint] of [
+    ['/refused/1', 401, '/refused/:id'],
+    ['/nowhere', 404, undefined],
+  ]) {
+    const refused = someone();
+    const head = `GET ${path} HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n`;
+    const answer = await raw(port, `${head}x-customer-id: ${refused}\r\n\r\n`, () => false);
+    assert.match(answer, new RegExp(`^HTTP/1.1 ${status} `));
+    const [{ event_name: name, metadata }] = await events(ingestion, refused);
+    const { status_code: code, aborted } = metadata;
+    assert.deepEqual([name, code, metadata.endpoint], ['api_error', status, endpoint]);
+    assert.equal(aborted, undefined);
+  }
+});
+
+/** An app of Hono's that is asked when `upgrade` has the connection in hand. */
+async function heardBefore(options) {
+  const ingestion = client();
   const customer = someone();
   const app = new Hono();
-  app.use(middleware);
+  app.use(meterHono(ingestion));
   app.get('/sockets/:id', (c) => {
     setCustomer(c, customer);
     return c.body(null);
   });
   const server = createServer(getRequestListener(app.fetch));
-  server.on('upgrade', middleware.upgrade);
+  server.on('upgrade', meterNode(ingestion, { ...OPTIONS, ...options }).upgrade);
   await echo(server, (incoming) => {
-    app.request(incoming.url, { headers: incoming.headers }, { incoming });
+    const { url, headers } = incoming;
+    app.request(url, { headers: new Headers(Object.entries(headers)) }, { incoming });
   });
-  const port = await listen(server);
+  return { ingestion, customer, port: await listen(server) };
+}
+
+test('Hono, of which upgrade has heard before', async () => {
+  const { ingestion, customer, port } = await heardBefore();
   assert.equal(await talk(port, '/sockets/1'), ECHO);
   await metered(ingestion, customer, '/sockets/:id');
+
+  const named = await heardBefore({ endpoint: () => '/named' });
+  assert.equal(await talk(named.port, '/sockets/1'), ECHO);
+  await metered(named.ingestion, named.customer, '/named');
+});
+
+test('an answer that is written in pieces by who has wrapped the connection meanwhile', async () => {
+  const ingestion = client();
+  const server = createServer();
+  server.on('upgrade', meterNode(ingestion, OPTIONS).upgrade);
+  server.on('upgrade', (_, socket) => {
+    for (const name of ['write', 'end']) {
+      const method = socket[name];
+      socket[name] = (...args) => method.apply(socket, args);
+    }
+    socket.write('HTTP/1.1 401 Unauthorized\r\nconnection: close\r\n\r\n');
+    socket.end('denied');
+  });
+  const port = await listen(server);
+  const customer = someone();
+  const head = 'GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n';
+  await raw(port, `${head}x-customer-id: ${customer}\r\n\r\n`, () => false);
+  const [{ event_name: name, metadata }] = await events(ingestion, customer);
+  assert.deepEqual([name, metadata.status_code], ['api_error', 401]);
+  assert.equal(metadata.response_bytes, 'denied'.length);
 });
 
 class Gateway {
@@ -141,7 +220,8 @@ for (const [platform, Adapter] of [
       forceCloseConnections: true,
     });
     after(() => app.close());
-    const { upgrade } = meterNest(app, ingestion, { ...OPTIONS, endpoint: () => '/gateway' });
+    meterNest(app, ingestion, OPTIONS);
+    const { upgrade } = meterNode(ingestion, { ...OPTIONS, endpoint: () => '/gateway' });
     app.getHttpServer().on('upgrade', upgrade);
     app.useWebSocketAdapter(new WsAdapter(app));
     await app.listen(0, '127.0.0.1');
