@@ -2,6 +2,7 @@ import { ConfigurationError, fromNative } from './errors';
 import { native } from './load';
 import type { Handle } from './native';
 import { checkNames } from './nearest';
+import { warn } from './warn';
 
 /** How long to wait. */
 export interface WaitOptions {
@@ -13,23 +14,28 @@ export interface WaitOptions {
 
 const NAMES = ['timeout', 'signal'];
 
-/** A verb that waits. An emitter may call it: what it tells is no options. */
+/** A verb that waits. Whoever calls listeners may call it: what they are told is no options. */
 export interface Verb {
+  (): Promise<void>;
   (options?: WaitOptions): Promise<void>;
-  (signal: string, number: number): Promise<void>;
 }
 
 /**
- * Makes a verb that may be taken out of its owner, and be a listener: `process.on('SIGTERM', batch.cleanup)`.
+ * Makes a verb that may be taken out of its owner, and be a listener: `process.on('SIGTERM', batch.cleanup)`. Who
+ * calls listeners lets go of what they return: its failure is a warning, and not the end of the process.
  *
  * @internal
  */
 export function verb(owner: object, run: (options?: WaitOptions) => Promise<void>): Verb {
-  return async function (this: unknown, ...args: unknown[]): Promise<void> {
+  return function (this: unknown, ...args: unknown[]): Promise<void> {
     const [options] = args;
     const told = args.length > 1 || (this !== undefined && this !== owner);
     const meant = isPlain(options) && NAMES.some((name) => name in options);
-    return run(told && !meant ? undefined : (options as WaitOptions));
+    const waiting = run(told && !meant ? undefined : (options as WaitOptions));
+    if (told) {
+      waiting.catch((error: unknown) => warn('wait', String(error)));
+    }
+    return waiting;
   };
 }
 

@@ -55,6 +55,30 @@ test('an emitter and Fastify call a verb with what they tell', async () => {
   assert.equal((await meter.events('cus_emitters')).length, 7);
 });
 
+test('a listener that cannot get through is a warning and not the end of the process', async () => {
+  const options = JSON.stringify({ baseUrl: 'http://127.0.0.1:9', exitTimeout: 0 });
+  const program = `
+    const { EventEmitter } = require('node:events');
+    const { createBatch } = require('dodo-ingestion');
+    const batch = createBatch(new Ingestion({ ...options, ...${options} }));
+    batch.add({ customerId: 'cus_unreached' });
+    const emitter = new EventEmitter();
+    for (const verb of [batch.flush, batch.cleanup]) emitter.on('end', verb);
+    const timer = setInterval(batch.flush, 1, { timeout: 300 });
+    process.on('warning', ({ code, message }) => {
+      if (code === 'wait') say(message);
+      clearInterval(timer);
+    });
+    emitter.emit('end', { timeout: 300 });
+  `;
+  const { code, lines } = await end(start(['-e', `${prelude('unreached')}${program}`]));
+  assert.equal(code, 0);
+  assert.ok(lines.length >= 3, `${lines}`);
+  for (const line of lines) {
+    assert.match(line, /NetworkError|TimeoutError|ClosedError/);
+  }
+});
+
 test('what is no options is refused where it was meant to be some', async () => {
   const ingestion = connect('no-options');
   const batch = createBatch(ingestion);

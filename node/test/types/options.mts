@@ -1,3 +1,5 @@
+import { EventEmitter } from 'node:events';
+import { createServer } from 'node:http';
 import { createBatch, Ingestion, type IngestionOptions, type Stats } from 'dodo-ingestion';
 
 const options: IngestionOptions = {
@@ -29,6 +31,10 @@ stats.lost;
 const batch = createBatch(ingestion);
 process.on('SIGTERM', batch.cleanup);
 process.on('SIGTERM', ingestion.close);
+process.on('beforeExit', batch.flush);
+new EventEmitter().on('end', batch.flush);
+createServer().close(batch.cleanup).on('close', ingestion.close);
+setInterval(batch.flush, 60_000);
 void batch.flush({ timeout: 5_000 });
 // @ts-expect-error: a number alone
 void batch.flush(5_000);
