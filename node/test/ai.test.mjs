@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import * as ai from 'ai';
-import { MockLanguageModelV3 as MockModel } from 'ai/test';
+import { MockEmbeddingModelV3, MockLanguageModelV3 as MockModel } from 'ai/test';
 import { createLLMTracker } from 'dodo-ingestion';
 import { startMeter } from './meter.mjs';
 
@@ -103,6 +103,49 @@ test('streamText bills all of its steps when somebody has read it', async () => 
   assert.deepEqual(await events('cus_stream'), [TWO]);
 });
 
+test('a listener that the version of the SDK does not know does no harm', async () => {
+  const wrapped = tracker.wrap({ client: { streamText }, customerId: 'cus_end' });
+  const onEnd = () => {
+    throw new Error('planted');
+  };
+  const request = { ...streaming(async () => ({ stream: text('Hello.') })), onEnd };
+  assert.equal(await wrapped.streamText(request).text, 'Hello.');
+  assert.deepEqual(await events('cus_end'), [ONE]);
+});
+
+test('where both listeners are known, the newer one is called, and one call is billed', async () => {
+  const usage = { inputTokens: 1, outputTokens: 2 };
+  const newer = ({ onFinish, onEnd = onFinish }) => onEnd({ usage });
+  const careless = ({ onFinish, onEnd }) => [onFinish({ usage }), onEnd({ usage })];
+  for (const [name, streamText] of Object.entries({ newer, careless })) {
+    const wrapped = tracker.wrap({ client: { streamText }, customerId: `cus_${name}` });
+    const told = [];
+    wrapped.streamText({ onFinish: () => told.push('finish'), onEnd: () => told.push('end') });
+    assert.deepEqual(told, name === 'newer' ? ['end'] : ['finish', 'end']);
+    assert.equal((await events(`cus_${name}`)).length, 1);
+  }
+});
+
+test('embeddings', async () => {
+  const wrapped = tracker.wrap({ client: { ...ai }, customerId: 'cus_embed' });
+  const doEmbed = async ({ values }) => ({
+    embeddings: values.map(() => [0.5]),
+    usage: { tokens: 5 },
+    warnings: [],
+  });
+  const model = new MockEmbeddingModelV3({ doEmbed, maxEmbeddingsPerCall: 2 });
+  assert.deepEqual((await wrapped.embed({ model, value: 'a' })).embedding, [0.5]);
+  await wrapped.embedMany({ model, values: ['a', 'b', 'c'] });
+  const read = (tokens) => ({ inputTokens: tokens, outputTokens: 0, totalTokens: tokens });
+  const named = { model: 'mock-model-id', provider: 'openai' };
+  const found = await events('cus_embed');
+  found.sort((one, other) => one.inputTokens - other.inputTokens);
+  assert.deepEqual(found, [
+    { ...read(5), ...named },
+    { ...read(10), ...named },
+  ]);
+});
+
 test('the whole module can be wrapped', async () => {
   const wrapped = tracker.wrap({ client: { ...ai }, customerId: 'cus_module' });
   const answer = wrapped.streamText(streaming(async () => ({ stream: text('Hello.') })));
@@ -143,10 +186,14 @@ test('what an answer has still to come is not asked for', async () => {
   const client = { streamText: streaming, ask: () => streaming() };
   const wrapped = tracker.wrap({ client, customerId: 'cus_untouched' });
   const warned = new Promise((resolve) => process.once('warning', resolve));
-  for (const answer of [wrapped.streamText({}), wrapped.ask()]) {
+  const warnings = [];
+  process.on('warning', ({ message }) => warnings.push(message));
+  for (const answer of [wrapped.streamText({}), wrapped.ask(), wrapped.ask()]) {
     assert.ok(answer instanceof StreamTextResult);
   }
   assert.match((await warned).message, /streamText/);
+  await turn();
+  assert.equal(warnings.length, 1, 'told once');
   assert.deepEqual(touched, []);
   const [{ totalTokens }, ...more] = await events('cus_untouched');
   assert.deepEqual([totalTokens, more], [3, []]);

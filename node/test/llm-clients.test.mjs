@@ -239,7 +239,10 @@ for (const [name, [client, call, expected]] of Object.entries(CASES)) {
   });
 }
 
-const FETCHING = ['retrieve', 'get', 'list', 'listModels', 'poll', 'cancel', 'countTokens', 'del'];
+const FETCHING = [
+  ...['retrieve', 'get', 'list', 'listModels', 'poll', 'cancel', 'countTokens', 'del'],
+  ...['archive', 'modify', 'update'],
+];
 for (const name of FETCHING) {
   test(`not billed: ${name}`, async () => {
     class Answers {}
@@ -252,12 +255,66 @@ for (const name of FETCHING) {
 }
 
 test('what is kept beside the asking is not looked into', async () => {
-  class Caches {
+  class Kept {
     create = async () => ({ usageMetadata: { totalTokenCount: 7 } });
   }
-  const { events } = await billed('caches', { caches: new Caches() }, (c) => c.caches.create());
-  assert.deepEqual(events, []);
+  for (const name of ['caches', 'sessions']) {
+    const { events } = await billed(name, { [name]: new Kept() }, (c) => c[name].create());
+    assert.deepEqual(events, []);
+  }
 });
+
+/** As those of LangChain's streams are: it is its own iterator, by a reader of its own. */
+class IterableReadableStream extends EventStream {
+  next() {
+    this.reader ??= this.getReader();
+    return this.reader.read();
+  }
+  [Symbol.asyncIterator]() {
+    return this;
+  }
+}
+
+const READING = {
+  async 'by a reader'(stream) {
+    const reader = stream.getReader();
+    while (!(await reader.read()).done) {
+      // What comes is of no interest.
+    }
+  },
+  async 'by a reader that is cancelled'(stream) {
+    const reader = stream.getReader();
+    await reader.read();
+    await reader.read();
+    assert.equal(await reader.cancel(), undefined);
+  },
+  async 'through another stream, into a response'(stream) {
+    const transform = (each, controller) => controller.enqueue(JSON.stringify(each));
+    const text = stream.pipeThrough(new TransformStream({ transform }));
+    const response = new Response(text.pipeThrough(new TextEncoderStream()));
+    assert.match(await response.text(), /^{"data":{"model":"m"}}{/);
+  },
+  async 'into another stream'(stream) {
+    await stream.pipeTo(new WritableStream());
+  },
+  async 'split in two'(stream) {
+    await Promise.all(stream.tee().map(drained));
+  },
+  'by its values': (stream) => drained(stream.values()),
+  'piece by piece': drained,
+};
+for (const Stream of [EventStream, IterableReadableStream]) {
+  for (const [how, read] of Object.entries(READING)) {
+    const name = `${Stream.name}, ${how}`;
+    test(name, async () => {
+      const client = {
+        stream: async () => new Stream({ data: { model: 'm' } }, { data: ANSWER }),
+      };
+      const { events } = await billed(name, client, async (c) => read(await c.stream()));
+      assert.deepEqual(events, of('openai'));
+    });
+  }
+}
 
 test('a client that is wrapped again is billed to the last customer alone', async () => {
   class Client {

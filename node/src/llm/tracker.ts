@@ -54,6 +54,7 @@ export class LLMTracker implements AsyncDisposable {
   readonly #ingestion: Ingestion;
   readonly #eventName: string | undefined;
   readonly #owns: boolean;
+  readonly #told = new Set<string>();
 
   constructor(options: TrackerOptions) {
     // Not `instanceof`: it may be the client of another copy of the package.
@@ -106,10 +107,11 @@ export class LLMTracker implements AsyncDisposable {
 
   /**
    * A client that is used as the given one is, and bills what it answers with a usage, at any depth. Not looked
-   * at is what fetches or counts, by its name: `retrieve`, `get`, `list…`, `poll`, `cancel`, `count…`. A stream
-   * is handed on piece by piece, and billed at its end by what the provider has told until then. OpenAI's chat
-   * tells it only with `stream_options: { include_usage: true }`; a stream without usage is warned of and not
-   * billed. Not billed is what goes by `asResponse()`.
+   * at is what fetches, counts or keeps, by its name: `retrieve`, `get`, `list…`, `poll`, `cancel`, `count…`,
+   * `update`, `archive`, and what is in `sessions`. A stream is handed on piece by piece, and billed at its end by
+   * what the provider has told until then. OpenAI's chat tells it only with
+   * `stream_options: { include_usage: true }`; a stream without usage is not billed, of which the first is warned
+   * of. Not billed is what goes by `asResponse()`.
    *
    * Nothing that goes wrong with the bill reaches the caller: it is a warning of the process.
    */
@@ -124,7 +126,13 @@ export class LLMTracker implements AsyncDisposable {
       });
       return true;
     };
-    return wrapped(client, read, bill);
+    const tell = (message: string) => {
+      if (!this.#told.has(message)) {
+        this.#told.add(message);
+        warn('llm', `${message} (told once)`);
+      }
+    };
+    return wrapped(client, read, bill, tell);
   };
 
   /** Whether the billing API answers and takes the key. */

@@ -89,6 +89,8 @@ export class Reading {
       this.#count(counts, COUNTS);
     }
     this.#count(usage, GENERIC);
+    // Of the AI SDK's embeddings.
+    this.#set('input_tokens', get(usage, 'tokens'));
     for (const [details, name, count] of DETAILS) {
       this.#set(count, pick(pick(usage, details), name));
     }

@@ -20,10 +20,12 @@ export interface Reading {
 export type Read<R> = (model: unknown) => R;
 /** Says whether there was usage. */
 export type Bill<R> = (reading: R) => boolean;
+/** Says why an answer is not billed, for each of them. */
+export type Tell = (message: string) => void;
 
 /** What fetches, counts or keeps things, by the names that clients have for it: no model is asked. */
 const NOT_ASKING =
-  /^(?:batches|cachedContents|caches|cancel|compute\w*|content|count\w*|del|delete|get|list\w*|poll|results|retrieve|search)$/;
+  /^(?:archive|batches|cachedContents|caches|cancel|compute\w*|content|count\w*|del|delete|get|list\w*|modify|poll|results|retrieve|search|sessions|update)$/;
 /** What an object of a library's class has, if a model can be asked by it. */
 const ASKING = [
   'chat',
@@ -47,19 +49,26 @@ const PROMISED = ['totalUsage', 'usage', 'response'];
 const targets = new WeakMap<object, object>();
 
 /** Wraps a client. One that is wrapped already is wrapped for the new customer alone. */
-export function wrapped<T, R extends Reading>(client: T, read: Read<R>, bill: Bill<R>): T {
+export function wrapped<T, R extends Reading>(
+  client: T,
+  read: Read<R>,
+  bill: Bill<R>,
+  tell: Tell,
+): T {
   const target = isObject(client) ? (targets.get(client) as T | undefined) : undefined;
-  return new Wrapper(read, bill).client(target ?? client);
+  return new Wrapper(read, bill, tell).client(target ?? client);
 }
 
 class Wrapper<R extends Reading> {
   readonly #read: Read<R>;
   readonly #bill: Bill<R>;
+  readonly #tell: Tell;
   readonly #parts = new WeakMap<object, unknown>();
 
-  constructor(read: Read<R>, bill: Bill<R>) {
+  constructor(read: Read<R>, bill: Bill<R>, tell: Tell) {
     this.#read = read;
     this.#bill = bill;
+    this.#tell = tell;
   }
 
   /** A client, or a part of one. */
@@ -149,7 +158,7 @@ class Wrapper<R extends Reading> {
       return answer;
     }
     if ('textStream' in holder) {
-      warn('llm', 'a stream of the AI SDK is not billed: wrap what has streamText itself');
+      this.#tell('a stream of the AI SDK is not billed: wrap what has streamText itself');
       return answer;
     }
     const reading = this.#read(model);
@@ -202,15 +211,21 @@ class Wrapper<R extends Reading> {
     if (!isObject(request)) {
       return request;
     }
-    const name = 'onEnd' in request ? 'onEnd' : 'onFinish';
-    const listener = (request as Any)[name] as Method | undefined;
-    const tell = (event: unknown, ...rest: unknown[]) => {
-      const reading = this.#read(modelOf([request]));
-      this.#safely(() => reading.add(event));
-      this.#billed(reading);
-      return listener?.(event, ...rest);
+    let over = false;
+    const telling = (listener?: Method) => {
+      return (event: unknown, ...rest: unknown[]) => {
+        if (!over) {
+          over = true;
+          const reading = this.#read(modelOf([request]));
+          this.#safely(() => reading.add(event));
+          this.#billed(reading);
+        }
+        return listener?.(event, ...rest);
+      };
     };
-    return { ...request, [name]: tell };
+    const { onFinish, onEnd } = request as { onFinish?: Method; onEnd?: Method };
+    // The older name is known to all versions; where both are, only the newer one is called.
+    return { ...request, onFinish: telling(onFinish), ...(onEnd && { onEnd: telling(onEnd) }) };
   }
 
   /** Has a stream looked at while somebody reads it, and billed at its end. */
@@ -221,8 +236,7 @@ class Wrapper<R extends Reading> {
     const see = (piece: unknown) => this.#safely(() => reading.add(piece));
     const end = () => {
       if (!over && !this.#billed(reading) && !billed) {
-        warn(
-          'llm',
+        this.#tell(
           'a stream of a language model has ended without token usage and is not billed; ' +
             'of OpenAI’s chat ask for it with stream_options: { include_usage: true }',
         );
@@ -276,13 +290,17 @@ function own(holder: Any, name: string): unknown {
   return Reflect.getOwnPropertyDescriptor(holder, name)?.value;
 }
 
-/** The model that a request names: its own way has Bedrock, whose requests are objects of a class. */
+/**
+ * The model that a request names. Its own way has Bedrock, whose requests are objects of a class; the AI SDK's
+ * models are objects.
+ */
 function modelOf([request]: unknown[]): unknown {
   if (!isObject(request)) {
     return undefined;
   }
   const { model, modelId, input } = request as Any;
-  return model ?? modelId ?? (isObject(input) ? (input as Any).modelId : undefined);
+  const named = isObject(model) ? (model as Any).modelId : model;
+  return named ?? modelId ?? (isObject(input) ? (input as Any).modelId : undefined);
 }
 
 /** Whether a stream is asked for of an answer that there is already. */
