@@ -142,6 +142,24 @@ def test_a_failed_block_keeps_its_exception(
         track_api_call(ingestion, customer_id="cus_1")
 
 
+def test_a_block_that_is_cancelled_closes_its_client(run: Run, connect: Connect) -> None:
+    ingestion = connect(account="cancelled-block", linger=300, exit_timeout=60)
+
+    async def main() -> None:
+        # anyio works in each of the loops.
+        with anyio.move_on_after(0.05) as scope:
+            async with ingestion:
+                receipt = track_api_call(ingestion, customer_id="cus_cancelled_block")
+                await anyio.sleep(60)
+        assert scope.cancelled_caught
+        # It is closed already, and so billed.
+        await receipt.delivered(timeout=0)
+
+    run(main)
+    with pytest.raises(ClosedError):
+        track_api_call(ingestion, customer_id="cus_cancelled_block")
+
+
 def test_a_block_says_what_it_could_not_bill(connect: Connect, silent: str) -> None:
     batch = create_batch(connect(base_url=silent, account="unbilled"))
     batch.add(customer_id="cus_1")

@@ -1,7 +1,9 @@
 """Awaiting the core under asyncio and trio, and so under anyio."""
 
 import sys
+import time
 from collections.abc import Awaitable, Callable, Generator, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 from dodo_ingestion import _alarm
@@ -42,6 +44,18 @@ def _sleep() -> Callable[[float], Awaitable[object]]:
     return asyncio.sleep
 
 
+def _shield() -> AbstractContextManager[object]:
+    """Make what a scope that is cancelled lets one wait in.
+
+    A task that asyncio itself cancels is told once, and can wait.
+    """
+    scopes: Any = running_trio() or sys.modules.get("anyio")
+    if scopes is None:
+        return nullcontext()
+    shield: AbstractContextManager[object] = scopes.CancelScope(shield=True)
+    return shield
+
+
 async def settled(pending: Pending) -> None:
     """Wait until `pending` is over.
 
@@ -56,6 +70,36 @@ async def settled(pending: Pending) -> None:
         await sleep(pause)
 
 
+async def until(done: Callable[[], bool], limit: float) -> None:
+    """Wait until something is so, for at most so many seconds."""
+    sleep = _sleep()
+    end = time.monotonic() + limit
+    for pause in pauses():
+        if done() or time.monotonic() >= end:
+            return
+        await sleep(pause)
+
+
+async def within(limit: float, awaitable: Awaitable[_T]) -> _T:
+    """Await something for at most so many seconds, in the task that this is.
+
+    Raises:
+        Exception: The time was over, which is of another type with each loop.
+
+    """
+    trio = running_trio()
+    if trio is not None:
+        with trio.fail_after(limit):
+            return await awaitable
+    import asyncio  # noqa: PLC0415, RUF100 - not before a program uses it
+
+    if sys.version_info >= (3, 11):
+        async with asyncio.timeout(limit):
+            return await awaitable
+    # In a task of its own.
+    return await asyncio.wait_for(awaitable, limit)
+
+
 def at_once(value: _T) -> Generator[Any, None, _T]:
     """Give `value` to whoever awaits it, without a wait."""
     return value
@@ -68,9 +112,13 @@ async def entered(value: _T) -> _T:
 
 
 async def left(pending: Pending, failed: bool) -> None:
-    """Leave an `async with`. What a failed block raised goes before what the wait raises."""
+    """Leave an `async with`. What a failed block raised goes before what the wait raises.
+
+    Such a block may have been cancelled, and the wait is not: it is bounded.
+    """
     try:
-        await settled(pending)
+        with _shield() if failed else nullcontext():
+            await settled(pending)
     except IngestionError as error:
         if not failed:
             raise
