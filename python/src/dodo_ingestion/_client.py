@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 from typing import TYPE_CHECKING, Final
@@ -18,14 +19,22 @@ _RETRY_AFTER: Final = 5.0
 _PAUSE: Final = 0.01
 
 
+class _Making:
+    """The attempts of a process to make one."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.at = -math.inf
+
+
 class Client:
     """An `Ingestion`, or what makes one."""
 
     def __init__(self, source: IngestionSource) -> None:
         self._source = source
         self._ingestion = source if isinstance(source, Ingestion) else None
-        self._making = threading.Lock()
-        self._made_at = -math.inf
+        # By process: a child may find its parent in the middle, in a thread that it does not have.
+        self._makings: dict[int, _Making] = {}
         self._unflushed = Notice("calls wait for another process of the account")
 
     def get(self) -> Ingestion:
@@ -37,32 +46,37 @@ class Client:
         """
         return self._ingestion or self._make()
 
-    async def flush_at_shutdown(self) -> None:
-        """Bill what waits, for as long as the end of the program may take."""
+    def exit_timeout(self, unmade: float) -> float:
+        """Tell how long the end of the program may take."""
+        return unmade if self._ingestion is None else self._ingestion.exit_timeout
+
+    async def flush(self, limit: float) -> None:
+        """Bill what waits, within so many seconds."""
         ingestion = self._ingestion
         if ingestion is None:
             return
         try:
-            await ingestion.aflush(timeout=ingestion.exit_timeout)
+            await ingestion.aflush(timeout=limit)
         except ClosedError:
             pass  # the app has closed it, which bills what waits
         except Exception as error:
             self._unflushed.occur(error)
 
     def _make(self) -> Ingestion:
-        # A forked child may find the lock taken by a thread that it does not have. And where gevent
-        # came after the lock was made, another greenlet may have it: a sleep lets that run.
+        # Where gevent came after the lock was made, another greenlet may have it: a sleep lets that
+        # run.
         until = time.monotonic() + _RETRY_AFTER
-        while not self._making.acquire(blocking=False):
+        making = self._makings.setdefault(os.getpid(), _Making())
+        while not making.lock.acquire(blocking=False):
             if time.monotonic() >= until:
                 raise ConfigurationError("ingestion: is not made yet", field="ingestion")
             time.sleep(_PAUSE)
         try:
             if self._ingestion is None:
                 now = time.monotonic()
-                if now - self._made_at < _RETRY_AFTER:
+                if now - making.at < _RETRY_AFTER:
                     raise ConfigurationError("ingestion: could not be made", field="ingestion")
-                self._made_at = now
+                making.at = now
                 made = self._source() if callable(self._source) else self._source
                 if not isinstance(made, Ingestion):
                     kind = type(made).__name__
@@ -71,4 +85,4 @@ class Client:
                 self._ingestion = made
             return self._ingestion
         finally:
-            self._making.release()
+            making.lock.release()

@@ -39,7 +39,12 @@ def add(metadata: dict[str, Any], pairs: object, altered: Notice) -> None:
     if not isinstance(pairs, Mapping):
         altered.occur(f"left out, a {type(pairs).__name__} is not a mapping")
         return
-    for key, value in pairs.items():
+    try:
+        items = list(pairs.items())
+    except Exception as error:
+        altered.occur(f"left out, a {type(pairs).__name__} cannot be read", error)
+        return
+    for key, value in items:
         if value is None:
             continue
         problem = _misfit(key, value)

@@ -14,13 +14,13 @@ import asyncio
 import contextlib
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 from dodo_ingestion import _fitting, _options
-from dodo_ingestion._await import running_trio
+from dodo_ingestion._await import running_trio, until, within
 from dodo_ingestion._client import Client
 from dodo_ingestion._notice import Notice
 from dodo_ingestion.errors import ConfigurationError, ValidationError
@@ -34,7 +34,8 @@ KEY: Final = "dodo_ingestion.exchange"
 KEYS: Final[list[Any]] = [KEY]
 """The same, with the keys of frameworks that want their own."""
 
-_PATIENCE: Final = 5.0
+PATIENCE: Final = 5.0
+"""How long it is waited for a customer that is looked up."""
 _CATCH_ALL: Final = re.compile(
     r"""/?(?:
         \{ \w+ :path \}                        # Starlette, Falcon
@@ -44,8 +45,6 @@ _CATCH_ALL: Final = re.compile(
     )""",
     re.VERBOSE,
 )
-
-_PENDING: Final[set[asyncio.Task[None]]] = set()
 
 _CARRIERS: Final = ("scope", "environ", "env", "META")
 
@@ -66,8 +65,8 @@ class Exchange:
     aborted = False
     route: str | None = None
     extra: dict[str, MetadataValue] | None = None
-    settling = False
-    """Whether a task of its own finishes it."""
+    settling: asyncio.Task[None] | None = None
+    """The task of its own that finishes it."""
 
     # What handlers say.
     customer: str | None = None
@@ -78,7 +77,7 @@ class Exchange:
 
     # What the options' callables have said, which are asked once.
     skip: bool | None = None
-    bills: tuple[int, object] | None = None
+    bills: tuple[int, bool | None] | None = None
 
     def __init__(self, metering: Metering, request: Any, method: str, path: str) -> None:
         self.metering = metering
@@ -131,6 +130,7 @@ class Exchange:
             self._open.pop()
         except IndexError:
             return False
+        self.metering.unfinished.discard(self)
         return True
 
     def finish(self) -> None:
@@ -158,7 +158,7 @@ class Metering:
     ) -> None:
         self.options = _options.check(ingestion, options)
         customer = self.options.customer
-        if not asynchronous and inspect.iscoroutinefunction(customer):
+        if not asynchronous and _options.is_async(customer):
             raise ConfigurationError(
                 "customer: an async callable, and this middleware is not", field="customer"
             )
@@ -167,6 +167,8 @@ class Metering:
         name = self.options.customer_header
         self._header = header(name) if name is not None else None
         self.client = Client(ingestion)
+        self.unfinished: set[Exchange] = set()
+        """The calls that the end of a server has to wait for."""
         self.failed = Notice("the metering failed, and the call is served")
         self._missing = Notice("not metered: nothing names the customer")
         self._refused = Notice("a call was not accepted and will not be billed")
@@ -180,8 +182,8 @@ class Metering:
         if found is None:
             if self.options.customer is not None:
                 found = self._ask("customer", self.options.customer, exchange.request)
-                if inspect.iscoroutine(found):
-                    found.close()
+                if inspect.isawaitable(found):
+                    _discard(found)
                     self.failed.occur("customer: awaitable where nothing can be awaited")
                     return None
             elif self._header is not None:
@@ -201,19 +203,32 @@ class Metering:
             raise
 
     async def _find(self, exchange: Exchange) -> None:
+        with self.guarded("customer"):
+            looked_up = self.ask_customer(exchange)
+            if looked_up is not None:
+                await self.await_customer(exchange, looked_up)
+
+    def ask_customer(self, exchange: Exchange) -> Awaitable[Any] | None:
+        """Ask for the customer, if the call needs one. Returns what has to be awaited for it."""
         customer = self.options.customer
         if customer is None or exchange.customer is not None or exchange.finished:
-            return
+            return None
         if exchange.skipped or not self._is_written(exchange):
-            return
+            return None
         found = self._ask("customer", customer, exchange.request)
         if inspect.isawaitable(found):
-            try:
-                found = await found
-            except Exception as error:
-                self.failed.occur("customer raised", error)
-                found = None
+            return found
         # Empty and not `None`: it was asked for.
+        exchange.customer = self._named(found) or ""
+        return None
+
+    async def await_customer(self, exchange: Exchange, looked_up: Awaitable[Any]) -> None:
+        """Wait for the customer: the end of the response waits for it too, and not for ever."""
+        found = None
+        try:
+            found = await within(PATIENCE, looked_up)
+        except Exception as error:
+            self.failed.occur("customer raised", error)
         exchange.customer = self._named(found) or ""
 
     async def settle_cancelled(self, exchange: Exchange) -> None:
@@ -222,8 +237,11 @@ class Metering:
         if trio is None or self.options.customer is None:
             self.settle_later(exchange)
             return
-        with trio.move_on_after(_PATIENCE, shield=True):
-            await self._settle(exchange)
+        try:
+            with trio.CancelScope(shield=True):
+                await self._find(exchange)
+        finally:
+            exchange.finish()
 
     def settle_later(self, exchange: Exchange) -> None:
         """Finish in a task of its own, under asyncio."""
@@ -235,16 +253,25 @@ class Metering:
             except RuntimeError:  # the loop is gone, and its tasks are thrown away
                 exchange.finish()
                 return
-            exchange.settling = True
-            task = loop.create_task(self._settle(exchange))
-            _PENDING.add(task)
-            task.add_done_callback(_PENDING.discard)
+            self.unfinished.add(exchange)
+            exchange.settling = loop.create_task(self._find(exchange))
+            # Whatever becomes of the task: it may be cancelled before it has begun.
+            exchange.settling.add_done_callback(lambda _task: exchange.finish())
 
-    async def _settle(self, exchange: Exchange) -> None:
-        try:
-            await self._find(exchange)
-        finally:
-            exchange.finish()
+    async def end(self) -> float:
+        """Wait for the calls that the end of a server has cancelled.
+
+        Returns how much is left of the time that the end of the program may take: half at least.
+        """
+        began = perf_counter()
+        limit = self.client.exit_timeout(PATIENCE)
+        with self.guarded("the end of the server"):
+            await until(lambda: not self.unfinished, limit / 2)
+        return max(0.0, limit - (perf_counter() - began))
+
+    async def flush_at_shutdown(self) -> None:
+        """Bill what waits, for as long as the end of the program may take."""
+        await self.client.flush(await self.end())
 
     def require_customer(self, exchange: Exchange) -> None:
         """Raise where it was asked for and the call would be billed to nobody."""
@@ -297,7 +324,7 @@ class Metering:
 
     def _skips(self, exchange: Exchange, skip: Callable[[Any], Any]) -> bool:
         if exchange.skip is None:
-            exchange.skip = bool(self._ask("skip", skip, exchange.request))
+            exchange.skip = bool(self._ask("skip", skip, exchange.request, _decision))
         return exchange.skip
 
     def _bills(self, exchange: Exchange, endpoint: str | None) -> bool:
@@ -306,11 +333,11 @@ class Metering:
             return False
         if self.options.bill_status is not None:
             if exchange.bills is None or exchange.bills[0] != status:
-                chosen = self._ask("bill_status", self.options.bill_status, status)
+                chosen = self._ask("bill_status", self.options.bill_status, status, _decision)
                 exchange.bills = (status, chosen)
             chosen = exchange.bills[1]
             if chosen is not None:
-                return bool(chosen)
+                return chosen
         return status < 500 and status not in (401, 403, 429)
 
     # The event
@@ -386,21 +413,56 @@ class Metering:
     # The rest
 
     @contextlib.contextmanager
-    def guarded(self, what: str) -> Iterator[None]:
-        """Run what may fail: the response is served all the same."""
+    def guarded(self, what: str, exchange: Exchange | None = None) -> Iterator[None]:
+        """Run what may fail: the response is served all the same, and makes its event."""
         try:
             yield
         except MissingCustomer:
             raise
         except Exception as error:
             self.failed.occur(what, error)
+            if exchange is not None:
+                exchange.finish()
 
-    def _ask(self, what: str, function: Callable[[Any], Any], argument: object) -> Any:
+    def _ask(
+        self,
+        what: str,
+        function: Callable[[Any], Any],
+        argument: object,
+        read: Callable[[Any], Any] | None = None,
+    ) -> Any:
         try:
-            return function(argument)
+            found = function(argument)
+            if what != "customer" and inspect.isawaitable(found):
+                _discard(found)
+                self.failed.occur(f"{what}: awaitable, which only `customer` may be")
+                return None
+            return found if read is None else read(found)
         except Exception as error:
             self.failed.occur(f"{what} raised", error)
             return None
+
+
+def sole(values: Sequence[str]) -> str | None:
+    """Give a header's value.
+
+    One that came twice names nobody, nor does one with a comma, which is how some servers write
+    the same: one of the two may be the client's own word.
+    """
+    if len(values) != 1:
+        return None
+    (value,) = values
+    return value if value.isascii() and "," not in value else None
+
+
+def _decision(answer: object) -> bool | None:
+    return None if answer is None else bool(answer)
+
+
+def _discard(awaitable: object) -> None:
+    """Drop what is not awaited, without a warning."""
+    if inspect.iscoroutine(awaitable):
+        awaitable.close()
 
 
 def exchange_of(request: object) -> Exchange | None:

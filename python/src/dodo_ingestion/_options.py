@@ -1,11 +1,13 @@
 """The options of a middleware: what they are called, and what they may be.
 
 They are checked when the middleware is made. A mistake in one is a `ConfigurationError` that names
-it, so that it is found when the app starts and not when calls are missing on a bill.
+it, so that it is found when the app starts and not when calls are missing on a bill. Those of the
+client are found when that is made, which may be at the first call.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -25,7 +27,8 @@ class MeteringOptions(TypedDict, total=False):
 
     customer: str | Callable[[Any], str | Awaitable[str | None] | None] | None
     """Whose call it is: a callable that is given the framework's own request, or a header's name. A
-    header is safe only behind a gateway that sets it and drops what clients send under its name."""
+    header is safe only behind a gateway that sets it and drops what clients send under its name.
+    The end of the response waits for a callable that is async, for at most 5 seconds."""
     event_name: str | None
     """The name of the events that are billed, instead of the client's."""
     error_event_name: str | None
@@ -116,8 +119,17 @@ def _header(name: str) -> str:
 def _callable(name: str, value: Any) -> Callable[..., Any] | None:
     if value is not None and not callable(value):
         raise _wrong(name, "not callable", value)
+    if name != "customer" and is_async(value):
+        raise _wrong(name, "an async callable; only `customer` may be one")
     function: Callable[..., Any] | None = value
     return function
+
+
+def is_async(function: object) -> bool:
+    """Whether what it returns has to be awaited, as far as can be known without a call."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(type(function), "__call__", None)  # noqa: B004 - it is looked into
+    )
 
 
 def _name(name: str, value: object) -> str | None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from dodo_ingestion._metering import KEYS, Exchange, Metering, MissingCustomer, current
+from dodo_ingestion._metering import KEYS, Exchange, Metering, MissingCustomer, current, sole
 from dodo_ingestion.metering import (
     set_customer,
     set_endpoint,
@@ -56,6 +56,11 @@ def setup(
     metering = Metering(ingestion, options, header=_header, asynchronous=True)
     app.middlewares.insert(0, _middleware(metering))
     app.on_response_prepare.append(_prepared)
+
+    async def ended(_app: web.Application) -> None:
+        await metering.end()
+
+    app.on_cleanup.append(ended)
 
 
 def _middleware(metering: Metering) -> Any:
@@ -211,7 +216,6 @@ class _Call(Exchange):
 
 def _header(name: str) -> Callable[[web.Request], str | None]:
     def read(request: web.Request) -> str | None:
-        value = request.headers.get(name)
-        return value if value is not None and value.isascii() else None
+        return sole(request.headers.getall(name, []))
 
     return read

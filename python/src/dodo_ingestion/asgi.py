@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dodo_ingestion import _routes
-from dodo_ingestion._metering import KEY, Exchange, Metering, MissingCustomer, current
+from dodo_ingestion._metering import KEY, Exchange, Metering, MissingCustomer, current, sole
 from dodo_ingestion.metering import (
     set_customer,
     set_endpoint,
@@ -85,6 +85,7 @@ class MeterMiddleware:
         else:
             return await self.app(scope, receive, send)
         scope[KEY] = call
+        self._metering.unfinished.add(call)
         token = current.set(call)
         try:
             await self.app(scope, call.receive, call.send)
@@ -105,7 +106,7 @@ class MeterMiddleware:
     def _flushing(self, send: Send) -> Send:
         async def flushed(message: Message) -> None:
             if message["type"] in _SHUTDOWNS:
-                await self._metering.client.flush_at_shutdown()
+                await self._metering.flush_at_shutdown()
             await send(message)
 
         return flushed
@@ -278,9 +279,6 @@ def _header(name: str) -> Callable[[Scope], str | None]:
     wanted = name.lower().encode()
 
     def read(scope: Scope) -> str | None:
-        for key, value in scope["headers"]:
-            if key == wanted:
-                return value.decode() if value.isascii() else None
-        return None
+        return sole([value.decode("latin-1") for key, value in scope["headers"] if key == wanted])
 
     return read

@@ -4,7 +4,8 @@
 >>> DODO_INGESTION = {"ingestion": make_ingestion, "customer": "x-customer-id"}
 
 `ingestion` is an `Ingestion`, what makes one, or the dotted path of either; without it one is made
-of the environment (`DODO_PAYMENTS_API_KEY`, `DODO_INGESTION_EVENT_NAME`, …). The other entries are
+of the environment (`DODO_PAYMENTS_API_KEY`, `DODO_INGESTION_EVENT_NAME`, …) by the first call: if
+something is missing there, the log says so then, and calls are not billed. The other entries are
 those of `MeteringOptions`. Callables are given the `HttpRequest`; `customer` may be async.
 
 The middleware stands first, so that what others answer is metered as well. A call's event is made
@@ -74,16 +75,23 @@ class MeterMiddleware:
         except BaseException as error:
             call.fail(error)
             call.find_route()
+            if isinstance(error, Exception):
+                self._find_customer(call)
             call.finish()
             raise
         finally:
             current.reset(token)
-        with self._metering.guarded("response"):
+        with self._metering.guarded("response", call):
             call.answered(response)
-            if iscoroutinefunction(self._metering.options.customer):
-                async_to_sync(self._metering.find_customer)(call)
+            self._find_customer(call)
             call.hand_over(response)
         return response
+
+    def _find_customer(self, call: _Call) -> None:
+        with self._metering.guarded("customer"):
+            looked_up = self._metering.ask_customer(call)
+            if looked_up is not None:
+                async_to_sync(self._metering.await_customer)(call, looked_up)
 
     async def _answer(self, request: Any) -> Any:
         if request.method == "OPTIONS" or KEY in request.META:
@@ -105,7 +113,7 @@ class MeterMiddleware:
             raise
         finally:
             current.reset(token)
-        with self._metering.guarded("response"):
+        with self._metering.guarded("response", call):
             call.answered(response)
             await self._metering.find_customer(call)
             call.hand_over(response)

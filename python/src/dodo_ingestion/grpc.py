@@ -24,7 +24,14 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from dodo_ingestion._metering import Exchange, Metering, MissingCustomer, current
+from dodo_ingestion._metering import (
+    PATIENCE,
+    Exchange,
+    Metering,
+    MissingCustomer,
+    current,
+    sole,
+)
 from dodo_ingestion.metering import (
     set_customer,
     set_endpoint,
@@ -52,7 +59,6 @@ __all__ = [
 _UNKNOWN = 2
 _UNIMPLEMENTED = 12
 _INTERNAL = 13
-_PATIENCE = 5.0
 # As google/rpc/code.proto has it; 500 is the rest.
 _HTTP_STATUS = {
     0: 200,
@@ -196,7 +202,7 @@ class _Call(Exchange):
             return
         with self.metering.guarded("customer"):
             finding = asyncio.run_coroutine_threadsafe(self.metering.find_customer(self), self.loop)
-            finding.result(_PATIENCE)
+            finding.result(PATIENCE)
 
     def check_customer(self) -> None:
         """Raise before the first message where it was asked for and nobody would be billed."""
@@ -426,9 +432,7 @@ def _header(name: str) -> Callable[[Any], str | None]:
     def read(request: Any) -> str | None:
         found = request.invocation_metadata
         metadata: Any = found() if callable(found) else found
-        for key, value in metadata or ():
-            if key == wanted:
-                return value if isinstance(value, str) and value.isascii() else None
-        return None
+        values = [value for key, value in metadata or () if key == wanted]
+        return sole(values) if all(isinstance(value, str) for value in values) else None
 
     return read

@@ -75,7 +75,8 @@ def set_metadata(*arguments: Any) -> None:
     if exchange is None:
         return
     if isinstance(metadata, Mapping):
-        exchange.metadata = {**(exchange.metadata or {}), **metadata}
+        with exchange.metering.guarded("set_metadata"):
+            exchange.metadata = {**(exchange.metadata or {}), **metadata}
     else:
         exchange.metering.failed.occur(f"set_metadata: {metadata!r} is not a mapping")
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dodo_ingestion import _routes
-from dodo_ingestion._metering import KEY, Exchange, Metering, MissingCustomer, current
+from dodo_ingestion._metering import KEY, Exchange, Metering, MissingCustomer, current, sole
 from dodo_ingestion.metering import (
     set_customer,
     set_endpoint,
@@ -250,12 +250,12 @@ def header(name: str) -> Callable[[Environ], str | None]:
     """Make what reads a header in an environ.
 
     There a header that came twice is one with a comma, also where the second was written with `_`
-    instead of `-`. It names nobody: one of the two may be the client's own word.
+    instead of `-`.
     """
     wanted = "HTTP_" + name.upper().replace("-", "_")
 
     def read(environ: Environ) -> str | None:
         value = environ.get(wanted)
-        return value if isinstance(value, str) and value.isascii() and "," not in value else None
+        return sole([value]) if isinstance(value, str) else None
 
     return read

@@ -1,9 +1,11 @@
 """Calls whose task is cancelled, in the handler or while it is looked up who is billed for them."""
 
 import asyncio
+import http.client
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import anyio
 import django_site  # noqa: F401 - the settings
 import pytest
 import trio
@@ -14,6 +16,7 @@ from serving import WAITING, Site, aiohttp_server, billed
 
 from conftest import Connect, Meter
 from dodo_ingestion import aiohttp, django
+from dodo_ingestion._metering import Exchange, Metering
 from dodo_ingestion.asgi import MeterMiddleware
 
 
@@ -119,6 +122,104 @@ def test_a_look_up_that_the_end_of_the_loop_cancels(connect: Connect, meter: Met
     assert len(billed(meter, ingestion, "cus_loop_ends")) == 1
 
 
+def test_a_task_that_is_cancelled_before_it_begins(connect: Connect, meter: Meter) -> None:
+    ingestion = connect(account="unbegun")
+    default: Any = {"default": "cus_unbegun"}
+
+    async def customer(_scope: object) -> str:
+        await asyncio.sleep(60)
+        return "cus_never"
+
+    options = {"customer": customer, "on_missing_customer": default}
+    metering = Metering(ingestion, options, header=lambda _: lambda _: None, asynchronous=True)
+
+    async def main() -> None:
+        call = Exchange(metering, scope(), "GET", "/")
+        call.begin(200)
+        metering.settle_later(call)
+        assert call.settling is not None
+        call.settling.cancel()
+
+    asyncio.run(main())
+    assert len(billed(meter, ingestion, "cus_unbegun")) == 1
+
+
+async def endless(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401
+    """Answer for ever, in a task within, as Starlette's `BaseHTTPMiddleware` does."""
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+
+    async def answer() -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        WAITING.set()
+        await anyio.sleep(60)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(answer)
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+def test_the_end_of_a_server_waits_for_the_calls_that_it_cancels(
+    loop: str, connect: Connect, meter: Meter
+) -> None:
+    ingestion = connect(account="server-ends", linger=300)
+    name = f"cus_server_ends_{loop}"
+
+    async def customer(_scope: object) -> str:
+        await anyio.sleep(0.1)
+        return name
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "lifespan.shutdown"}
+
+    metered: Any = MeterMiddleware(endless, ingestion=ingestion, customer=customer)
+
+    async def on_asyncio() -> None:
+        task = asyncio.create_task(metered(scope(), receive, nowhere))
+        await asyncio.sleep(0.05)
+        # As uvicorn does when its graceful time is over.
+        task.cancel()
+        await metered({"type": "lifespan"}, receive, nowhere)
+
+    async def on_trio() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(metered, scope(), receive, nowhere)
+            await trio.sleep(0.05)
+            nursery.cancel_scope.cancel()
+            with trio.CancelScope(shield=True):
+                await metered({"type": "lifespan"}, receive, nowhere)
+
+    if loop == "asyncio":
+        asyncio.run(on_asyncio())
+    else:
+        trio.run(on_trio)
+    (event,) = meter.events(name)
+    assert event["metadata"]["aborted"] is True
+
+
+def test_a_call_that_does_not_end_leaves_time_to_bill_the_others(
+    connect: Connect, meter: Meter
+) -> None:
+    ingestion = connect(account="never-ends", linger=300, exit_timeout=1)
+    ingestion.track(customer_id="cus_never_ends")
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "lifespan.shutdown"}
+
+    metered: Any = MeterMiddleware(endless, ingestion=ingestion)
+
+    async def main() -> None:
+        task = asyncio.create_task(metered(scope(), receive, nowhere))
+        await asyncio.sleep(0.05)
+        await metered({"type": "lifespan"}, receive, nowhere)
+        task.cancel()
+
+    asyncio.run(main())
+    assert len(meter.events("cus_never_ends")) == 1
+
+
 @pytest.mark.parametrize("begun", [False, True])
 def test_a_call_that_trio_cancels(begun: bool, connect: Connect, meter: Meter) -> None:
     ingestion = connect(account="trio")
@@ -204,6 +305,35 @@ def test_a_client_of_aiohttp_that_leaves_during_the_look_up(connect: Connect, me
         event = site.event("cus_aiohttp_look_up")
     assert event["metadata"]["aborted"] is True
     assert customer.asked == 2
+
+
+def test_the_end_of_an_aiohttp_server_waits_for_the_calls_that_it_cancels(
+    connect: Connect, meter: Meter
+) -> None:
+    ingestion = connect(account="aiohttp-ends")
+
+    async def customer(_request: web.Request) -> str:
+        await asyncio.sleep(0.1)
+        return "cus_aiohttp_ends"
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"some")
+        await asyncio.sleep(60)
+        return response
+
+    app = web.Application()
+    app.router.add_get("/", answer)
+    aiohttp.setup(app, ingestion=ingestion, customer=customer)
+    with aiohttp_server(app) as port:
+        client = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        client.request("GET", "/")
+        response = client.getresponse()
+    client.close()
+    response.close()
+    (event,) = billed(meter, ingestion, "cus_aiohttp_ends")
+    assert event["metadata"]["aborted"] is True
 
 
 @pytest.mark.parametrize(("method", "aborted"), [("GET", True), ("HEAD", False)])

@@ -1,21 +1,40 @@
 """What the middlewares share, with apps and servers that do exactly what a test asks for."""
 
 import asyncio
+import functools
 import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
+import trio
 from asgi_served import Asgi
 from serving import CASE_NAMES, CASES, NAMES, WITHIN, billed
 
 from conftest import Connect, Meter
-from dodo_ingestion import ConfigurationError, Ingestion, metering
-from dodo_ingestion.asgi import MeterMiddleware, MissingCustomer, set_customer, set_units
+from dodo_ingestion import ConfigurationError, Ingestion, _metering, metering
+from dodo_ingestion._client import Client
+from dodo_ingestion.asgi import (
+    MeterMiddleware,
+    MissingCustomer,
+    set_customer,
+    set_metadata,
+    set_units,
+)
 from dodo_ingestion.wsgi import MeterMiddleware as WsgiMiddleware
+
+
+async def looked_up(_request: object) -> Any:  # noqa: ANN401
+    return "cus_1"
+
+
+class LookUp:
+    async def __call__(self, _request: object) -> str:
+        return "cus_1"
 
 
 @pytest.mark.parametrize("case", CASES, ids=CASE_NAMES)
@@ -53,6 +72,11 @@ def test_the_defaults_under_asgi(case: dict[str, Any], connect: Connect, meter: 
         ({"on_missing_customer": "rais"}, "on_missing_customer"),
         ({"on_missing_customer": {"default": ""}}, "on_missing_customer"),
         ({"ingestion": "x"}, "ingestion"),
+        ({"bill_status": looked_up}, "bill_status"),
+        ({"skip": looked_up}, "skip"),
+        ({"metadata": looked_up}, "metadata"),
+        ({"units": LookUp()}, "units"),
+        ({"endpoint": functools.partial(looked_up)}, "endpoint"),
     ],
 )
 def test_a_mistake_in_an_option_is_named(
@@ -65,10 +89,8 @@ def test_a_mistake_in_an_option_is_named(
         assert name in str(raised.value)
 
 
-def test_an_async_callable_needs_an_async_middleware(connect: Connect) -> None:
-    async def customer(_environ: object) -> str:
-        return "cus_1"
-
+@pytest.mark.parametrize("customer", [looked_up, LookUp()])
+def test_an_async_callable_needs_an_async_middleware(customer: Any, connect: Connect) -> None:  # noqa: ANN401
     with pytest.raises(ConfigurationError) as raised:
         WsgiMiddleware(lambda *_arguments: [], ingestion=connect(), customer=customer)
     assert raised.value.field == "customer"
@@ -178,6 +200,95 @@ def test_whatever_fails_the_response_is_served(
     assert "list" not in event["metadata"]
     assert len(event["metadata"]) == 49
     assert event["metadata"]["status_code"] == 200
+
+
+class Undecided:
+    """As an array of numpy's, or a clause of SQLAlchemy's, is neither true nor false."""
+
+    def __bool__(self) -> bool:
+        raise ValueError("ambiguous on purpose")
+
+
+@pytest.mark.parametrize("answer", [Undecided(), "awaitable"])
+def test_an_answer_that_is_none(
+    answer: object, connect: Connect, meter: Meter, caplog: pytest.LogCaptureFixture
+) -> None:
+    ingestion = connect(account="odd")
+
+    def odd(_argument: object) -> Any:  # noqa: ANN401
+        # What no look at the function could tell.
+        return looked_up(None) if answer == "awaitable" else answer
+
+    customer = f"cus_odd_{type(answer).__name__}"
+    # Billed and not skipped, as if the options were not there.
+    for name in ("skip", "bill_status", "metadata", "units", "endpoint"):
+        caplog.clear()
+        served = Asgi()
+        options: dict[str, Any] = {name: odd}
+        served.serve(ingestion, customer, customer=lambda _: customer, **options)
+        assert served.sent[-1]["body"] == b" more"
+        told = "endpoint" if isinstance(answer, Undecided) else ""
+        assert name == told or len(caplog.records) == 1
+    Asgi(status=500).serve(ingestion, customer, customer=lambda _: customer, bill_status=odd)
+    names = [event["event_name"] for event in billed(meter, ingestion, customer)]
+    assert sorted(names) == ["api_call"] * 5 + ["api_error"]
+
+
+class Unreadable(Mapping[str, Any]):
+    def __getitem__(self, key: str) -> object:
+        raise RuntimeError("unreadable on purpose")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["key"])
+
+    def __len__(self) -> int:
+        return 1
+
+
+def test_metadata_that_cannot_be_read_costs_only_itself(connect: Connect, meter: Meter) -> None:
+    ingestion = connect(account="unreadable")
+
+    def mark(scope: dict[str, Any]) -> None:
+        set_metadata(scope, {"kept": 1})
+        set_metadata(scope, Unreadable())
+
+    customer = "cus_unreadable"
+    Asgi(before=mark).serve(
+        ingestion, customer, customer="x-customer-id", metadata=lambda _scope: Unreadable()
+    )
+    (event,) = billed(meter, ingestion, customer)
+    assert event["metadata"]["kept"] == 1
+    assert event["metadata"]["status_code"] == 200
+
+
+def test_a_look_up_holds_no_response_for_ever(
+    connect: Connect, meter: Meter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ingestion = connect(account="patience")
+    monkeypatch.setattr(_metering, "PATIENCE", 0.05)
+
+    async def main(sleep: Callable[[float], Awaitable[object]], name: str) -> None:
+        async def customer(_scope: object) -> str:
+            await sleep(WITHIN)
+            return "cus_patience_late"
+
+        served = Asgi()
+        default: Any = {"default": name}
+        app = MeterMiddleware(
+            served.app, ingestion=ingestion, customer=customer, on_missing_customer=default
+        )
+
+        async def send(message: Any) -> None:  # noqa: ANN401
+            served.sent.append(message)
+
+        await app({"type": "http", "method": "GET", "path": "/", "headers": []}, None, send)  # type: ignore[arg-type]
+        assert served.sent[-1]["body"] == b" more"
+
+    asyncio.run(main(asyncio.sleep, "cus_patience_asyncio"))
+    trio.run(main, trio.sleep, "cus_patience_trio")
+    for loop in ("asyncio", "trio"):
+        assert len(billed(meter, ingestion, f"cus_patience_{loop}")) == 1
+    assert meter.events("cus_patience_late") == []
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
@@ -303,6 +414,34 @@ def test_a_call_that_nobody_meters_takes_every_word() -> None:
     set_customer({"type": "http"}, "cus_1")
     set_customer("cus_1")
     set_units(3)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_fork_while_a_client_is_made(connect: Connect) -> None:
+    making, made = threading.Event(), threading.Event()
+
+    def make() -> Ingestion:
+        if os.getpid() == parent:
+            making.set()
+            assert made.wait(WITHIN)
+        return ingestion
+
+    parent = os.getpid()
+    ingestion = connect(account="fork-making")
+    client = Client(make)
+    thread = threading.Thread(target=client.get)
+    thread.start()
+    assert making.wait(WITHIN)
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            status = client.get() is not ingestion
+        finally:
+            os._exit(status)
+    made.set()
+    thread.join(WITHIN)
+    assert os.waitpid(pid, 0)[1] == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
