@@ -20,9 +20,16 @@ export interface BatchOptions {
  */
 export class Batch implements AsyncDisposable, Disposable {
   readonly #handle: Handle<'Batch'>;
+  /**
+   * Kept for as long as the batch is: the end of the program flushes the clients that somebody has.
+   *
+   * @internal
+   */
+  readonly client: Handle<'Ingestion'>;
 
   /** @internal */
-  constructor(handle: Handle<'Batch'>) {
+  constructor(client: Handle<'Ingestion'>, handle: Handle<'Batch'>) {
+    this.client = client;
     this.#handle = handle;
   }
 

@@ -4,6 +4,7 @@
  * Node emits when what kept it alive is over.
  */
 
+import { ClosedError } from './errors';
 import { native } from './load';
 import type { Handle } from './native';
 import { wait } from './wait';
@@ -29,7 +30,7 @@ function atExit(): Set<() => void> {
   return open;
 }
 
-/** Clients that nobody has any more need no end. */
+/** Clients that nobody has any more have no end. What waits in their spool is for whoever opens it next. */
 const dropped = new FinalizationRegistry<() => void>((end) => open.delete(end));
 
 /**
@@ -65,5 +66,8 @@ export function closeAtExit(client: Handle<'Ingestion'>): () => void {
 }
 
 function tell(error: unknown): void {
-  warn('exit', String(error));
+  // A signal may end a `close` when the client is closed already.
+  if (!(error instanceof ClosedError)) {
+    warn('exit', String(error));
+  }
 }

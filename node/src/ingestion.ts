@@ -59,6 +59,7 @@ export class Ingestion implements AsyncDisposable, Disposable {
   readonly #client: Handle<'Ingestion'>;
   readonly #apiKey: string | undefined;
   readonly #leave: () => void;
+  readonly #expected = new Set<Promise<unknown>>();
 
   constructor(options: IngestionOptions = {}) {
     const { onAlarm, ...settings } = options;
@@ -87,11 +88,23 @@ export class Ingestion implements AsyncDisposable, Disposable {
     return receipt;
   }
 
+  /**
+   * Has `flush` and `close` wait for a call that is about to be tracked.
+   *
+   * @internal
+   */
+  expect(tracking: Promise<unknown>): void {
+    const over = () => this.#expected.delete(tracking);
+    this.#expected.add(tracking);
+    tracking.then(over, over);
+  }
+
   /** Opens a batch. */
   createBatch(options: BatchOptions = {}): Batch {
     checkNames(options, ['maxSize', 'flushInterval']);
     try {
-      return new Batch(native.openBatch(this.#client, options.maxSize, options.flushInterval));
+      const batch = native.openBatch(this.#client, options.maxSize, options.flushInterval);
+      return new Batch(this.#client, batch);
     } catch (thrown) {
       throw fromNative(thrown);
     }
@@ -99,10 +112,10 @@ export class Ingestion implements AsyncDisposable, Disposable {
 
   /** Makes everything accepted so far due and waits until it is settled. */
   readonly flush: Verb = verb(this, (options) =>
-    wait((timeout, wake) => native.flush(this.#client, timeout, wake), options),
+    wait((timeout, wake) => native.flush(this.#client, timeout, wake), options, this.#expected),
   );
 
-  /** Flushes and lets go. What is left stays spooled. Where the signal ends it, the client stays open. */
+  /** Flushes and lets go. What is left stays spooled. Where the signal ends it while it flushes, the client stays open. */
   readonly close: Verb = verb(this, async (options) => {
     let began = false;
     const start = (timeout: number | undefined, wake: () => void) => {
@@ -111,7 +124,7 @@ export class Ingestion implements AsyncDisposable, Disposable {
       return closing;
     };
     try {
-      await wait(start, options);
+      await wait(start, options, this.#expected);
     } finally {
       if (began && !options?.signal?.aborted) {
         this.#leave();

@@ -97,17 +97,52 @@ function abortAll(this: AbortSignal): void {
   }
 }
 
+/** As long as the core waits where nobody says how long. */
+const TIMEOUT = 30_000;
+/** The longest that a timer of Node takes. */
+const LONGEST_TIMER = 2 ** 31 - 1;
+
+/** Waits for promises, whatever becomes of them, and no longer than is asked for. Gives what is left of that. */
+async function settled(
+  promises: Iterable<Promise<unknown>>,
+  timeout: number,
+  signal: AbortSignal | undefined,
+): Promise<number> {
+  const began = performance.now();
+  let timer: NodeJS.Timeout | undefined;
+  let leave = () => {};
+  try {
+    await new Promise<void>((resolve, reject) => {
+      timer = setTimeout(resolve, Math.min(timeout, LONGEST_TIMER));
+      if (signal !== undefined) {
+        leave = whenAborted(signal, () => reject(signal.reason));
+      }
+      Promise.allSettled(promises).then(() => resolve());
+    });
+  } finally {
+    clearTimeout(timer);
+    leave();
+  }
+  // One that is out of range is for the core to refuse.
+  return Math.max(Math.min(timeout, 0), timeout - (performance.now() - began));
+}
+
 /**
- * Waits for the core. The process stays alive meanwhile, and no longer.
+ * Waits for the core, and before that for what it is still to be told. The process stays alive meanwhile, and no
+ * longer.
  *
  * @internal
  */
 export async function wait(
   start: (timeout: number | undefined, wake: () => void) => Handle<'Pending'>,
   options?: WaitOptions,
+  before?: ReadonlySet<Promise<unknown>>,
 ): Promise<void> {
-  const { timeout, signal } = checked(options);
+  let { timeout, signal } = checked(options);
   signal?.throwIfAborted();
+  if (before?.size) {
+    timeout = await settled(before, timeout ?? TIMEOUT, signal);
+  }
   let leave = () => {};
   try {
     await new Promise<void>((resolve, reject) => {

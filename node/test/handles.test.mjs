@@ -60,6 +60,28 @@ test(`${CYCLES} clients, created and closed`, async (t) => {
   assert.equal((await meter.events('cus_cycles')).length, 1 + Math.floor(CYCLES / 20));
 });
 
+test('a batch that somebody has is billed at the end of the program, also without its client', async () => {
+  const program = `
+    const { createBatch } = require('dodo-ingestion');
+    const open = () => {
+      const client = new Ingestion({ ...options, account: 'batch-alone' });
+      global.batch = createBatch(client, { flushInterval: 300_000 });
+    };
+    open();
+    (async () => {
+      await ingestion.close();
+      for (let turns = 0; turns < 20; turns += 1) {
+        await new Promise((go) => setTimeout(go, 10));
+        global.gc();
+      }
+      batch.add({ customerId: 'cus_batch_alone' });
+    })();
+  `;
+  const { code } = await end(start(['--expose-gc', '-e', `${prelude('before-batch')}${program}`]));
+  assert.equal(code, 0);
+  assert.equal((await meter.events('cus_batch_alone')).length, 1);
+});
+
 test('clients that nobody closes are let go with their last reference', async () => {
   const program = `
     (async () => {

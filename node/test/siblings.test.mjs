@@ -219,7 +219,8 @@ test('a client whose key is not accepted says so, and keeps the events', async (
   await assert.rejects(ingesting, refused);
 });
 
-test('health is asked for once in a while, whoever asks', async (t) => {
+test('health is asked for once a minute, whoever asks', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
   let requests = 0;
   const server = createServer((_, res) => {
     requests += 1;
@@ -231,8 +232,12 @@ test('health is asked for once in a while, whoever asks', async (t) => {
   const clients = ['one', 'other'].map((account) => meter.connect({ baseUrl, account }));
   const asking = clients.flatMap((client) => [client.healthCheck(), client.healthCheck()]);
   assert.deepEqual(await Promise.all(asking), [true, true, true, true]);
+  t.mock.timers.tick(59_999);
   assert.equal(await clients[0].healthCheck(), true);
   assert.equal(requests, 1);
+  t.mock.timers.tick(1);
+  assert.equal(await clients[0].healthCheck(), true);
+  assert.equal(requests, 2);
 });
 
 test('a tracker closes the client that it has made, and no other', async () => {

@@ -111,6 +111,22 @@ test('a close that never began leaves the end of the program to its own', async 
   await billed('mistaken', [id], false);
 });
 
+test('a close whose signal came when it had closed leaves nothing to warn of', async () => {
+  const program = `
+    process.on('warning', ({ code }) => say(code));
+    (async () => {
+      accept(1);
+      await ingestion.flush();
+      const stop = new AbortController();
+      const closing = ingestion.close({ signal: stop.signal });
+      stop.abort();
+      await closing.catch(() => {});
+    })();
+  `;
+  const { code, lines } = await end(start(['-e', `${prelude('late-signal')}${program}`]));
+  assert.deepEqual([code, lines.slice(1)], [0, []]);
+});
+
 test('what the end of the program has others make is billed', async () => {
   const program = `
     let ends = 0;

@@ -138,22 +138,25 @@ export class Meter<Request> {
     if (eventName === null) {
       return;
     }
-    const track = (customer: Customer) => {
+    const track = (customer: Customer, timestamp?: Date) => {
       const customerId = this.#id(customer) ?? this.#insteadOfCustomer(billed, call);
       if (customerId !== undefined) {
         const metadata = this.#metadata(request, seen, call, told);
-        this.#track({ customerId, eventName, metadata }, billed);
+        this.#track({ customerId, eventName, metadata, timestamp }, billed);
       }
     };
     const customer = this.#id(told.customer) ?? this.#customer(metered, call);
     if (isPromise(customer)) {
-      Promise.resolve(customer)
+      const ended = new Date();
+      const tracking = Promise.resolve(customer)
         .then(undefined, (error: unknown) => {
           this.#fails('customer', error);
           return undefined;
         })
-        .then(track)
+        .then((found) => track(found, ended))
         .catch((error: unknown) => this.#fails('the metering', error));
+      // What has `track` alone may stand for a client in somebody's tests.
+      (this.#ingestion as Partial<Ingestion>).expect?.(tracking);
     } else {
       track(customer);
     }
