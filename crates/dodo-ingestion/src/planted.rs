@@ -55,8 +55,6 @@ faults! {
     IgnoreTheRoom,
     /// A refusal of everything is taken for that of many customers.
     NeverSystemic,
-    /// Whether a refusal of everything is over is asked with calls of one group only.
-    ProbeOneGroup,
     /// Two records with one id go into one request.
     OneIdTwice,
     /// A record is accepted before it is synced.

@@ -71,7 +71,11 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
-    fn remove_dir(&self, _: &Path) -> io::Result<()> {
+    /// A directory is what files are in: there is no empty one.
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        if lock(&self.files).keys().any(|path| path.starts_with(dir)) {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
         Ok(())
     }
 

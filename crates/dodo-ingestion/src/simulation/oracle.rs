@@ -142,9 +142,11 @@ impl Oracle {
         self.late.len() as u64
     }
 
-    /// The customers of whom calls were set aside by themselves that the server takes.
+    /// The customers of whom calls were set aside by themselves that the server takes, and not for their age.
     pub(crate) fn customers_set_aside(&self) -> BTreeSet<String> {
-        let alone = self.dead.keys().filter(|number| !self.by_group.contains(number));
+        let otherwise =
+            |number: &&Number| self.by_group.contains(number) || self.late.contains(number);
+        let alone = self.dead.keys().filter(|number| !otherwise(number));
         let calls = alone.map(|number| &self.calls[*number as usize]);
         let taken = calls.filter(|call| call.end == End::Billed);
         taken.map(|call| call.data["customer_id"].to_string()).collect()

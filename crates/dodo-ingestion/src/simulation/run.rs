@@ -30,7 +30,6 @@ const fn found_by(fault: Fault) -> (u64, &'static str) {
         Fault::SkipTheQuarantine => (2, "its bytes were not kept"),
         Fault::IgnoreTheRoom => (27, "bytes on the disk"),
         Fault::NeverSystemic => (0, "by a refusal of all"),
-        Fault::ProbeOneGroup => (0, "came to no end"),
         Fault::OneIdTwice => (0, "in one request twice"),
         Fault::AcceptUnsynced => (4, "accepted calls are nowhere"),
         Fault::AdoptTheLiving => (0, "was told Err(Storage)"),

@@ -6,7 +6,6 @@
 
 use super::{Delivery, MAX_BYTES_ASIDE, MonoMs, Now, Purpose, Sent, Turn};
 use crate::delivery::queue::Queue;
-use crate::planted::{Fault, is_planted};
 
 impl Delivery {
     pub(super) fn probe_due(&self, now: Now) -> Option<MonoMs> {
@@ -51,9 +50,6 @@ impl Delivery {
     fn next_group(&self) -> Option<u32> {
         let queued = || self.queues.values().flat_map(Queue::groups);
         let all = || queued().chain(self.apart.keys().copied());
-        if is_planted(Fault::ProbeOneGroup) {
-            return all().min();
-        }
         let after = |group: &u32| (*group <= self.probed, *group);
         let fresh = queued().filter(|group| !self.refusals.is_apart(*group)).min_by_key(after);
         fresh.or_else(|| all().min_by_key(after))
