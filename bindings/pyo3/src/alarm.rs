@@ -4,85 +4,172 @@
 //! the core. So it is called where nobody waits for its end:
 //!
 //! - An alarm that a call into the core raises is told by the caller, after the call ([`released`]).
-//! - One of the core's own threads is told by a thread that does nothing else. The core's threads do
-//!   not wait for the interpreter.
+//! - One of the core's own threads is told by a thread of Python's that does nothing else. A notifier,
+//!   which is a thread of ours, starts that: the core's threads do not wait for the interpreter.
 //! - Under gevent it is told after the next call into the core, whichever that is: the locks of
 //!   greenlets, such as those of `logging`, cannot be waited for on another thread.
 //!
-//! It is not told while the interpreter shuts down.
+//! A child that was forked tells its own alarms only, and counts its own threads.
+//!
+//! It is not told while the interpreter shuts down: CPython ends the threads that want it then in the
+//! middle of whatever they do, which is no harm in its own frames, and aborts the process in Rust's. So
+//! the end of the program waits for the notifiers ([`end`]), and the listener is called by none of them.
 //!
 //! A panic, which is a defect of this library, is logged like an alarm.
 
 use std::cell::RefCell;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::process;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use dodo_ingestion::Alarm;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-/// So many alarms can wait to be told at a time. Where a listener does not return, further ones are
-/// only counted.
-const MOST_UNTOLD: usize = 16;
+/// So many alarms can be pending at a time. Where a listener does not return, further ones are only
+/// counted.
+const MOST_PENDING: u32 = 16;
+
+/// How long the end of the program waits for listeners.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 static LOG: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-static TELLERS: AtomicUsize = AtomicUsize::new(0);
+static NOTIFYING: Notifying = Notifying(AtomicU64::new(0));
+static ENDED: AtomicBool = AtomicBool::new(false);
 
 /// Only locked by a thread that holds the interpreter, as one that forks does: a child finds it free.
-static FOR_THE_NEXT_CALL: Mutex<Vec<Untold>> = Mutex::new(Vec::new());
+static FOR_THE_NEXT_CALL: Mutex<Vec<PendingAlarm>> = Mutex::new(Vec::new());
 static NEXT_CALL_TELLS: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
     /// What the call into the core has raised that this thread is in; `None` where it is in none.
     /// It may be gone: uWSGI ends Python from a C exit handler, after the main thread's locals.
-    static RAISED: RefCell<Option<Vec<Untold>>> = const { RefCell::new(None) };
+    static RAISED: RefCell<Option<Vec<PendingAlarm>>> = const { RefCell::new(None) };
 }
 
-struct Untold {
+/// How many alarms are being told by threads, below the number of the process that they are of: a child
+/// inherits the count, and none of the threads.
+struct Notifying(AtomicU64);
+
+impl Notifying {
+    fn count(state: u64) -> u32 {
+        let ours = state >> 32 == u64::from(process::id());
+        // The lower half is the count.
+        if ours { state as u32 } else { 0 }
+    }
+
+    /// Counts one more, if there may be.
+    fn begin(&self) -> bool {
+        let more = |state| {
+            let count = Self::count(state);
+            let process = u64::from(process::id()) << 32;
+            (count < MOST_PENDING).then(|| process | u64::from(count + 1))
+        };
+        self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok()
+    }
+
+    fn end(&self) {
+        let fewer = |state| (Self::count(state) > 0).then(|| state - 1);
+        let _ = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fewer);
+    }
+
+    fn is_none(&self) -> bool {
+        Self::count(self.0.load(Ordering::SeqCst)) == 0
+    }
+}
+
+struct PendingAlarm {
     listener: Arc<Option<Py<PyAny>>>,
     kind: &'static str,
     message: String,
+    process: u32,
 }
 
-impl Untold {
+impl PendingAlarm {
+    fn new(listener: Arc<Option<Py<PyAny>>>, kind: &'static str, message: String) -> Self {
+        Self { listener, kind, message, process: process::id() }
+    }
+
+    fn listener<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        match &*self.listener {
+            Some(listener) => Ok(listener.bind(py).clone()),
+            None => LOG.import(py, "dodo_ingestion._alarm", "log").cloned(),
+        }
+    }
+
     fn tell(&self, py: Python<'_>) {
-        let told = match &*self.listener {
-            Some(listener) => Ok(listener.bind(py)),
-            None => LOG.import(py, "dodo_ingestion._alarm", "log"),
-        };
-        if let Err(error) = told.and_then(|tell| tell.call1((self.kind, &self.message))) {
+        let told = self.listener(py).and_then(|tell| tell.call1((self.kind, &self.message)));
+        if let Err(error) = told {
             error.write_unraisable(py, None);
         }
     }
 
-    /// Tells it on a thread that may take as long as it likes.
-    fn tell_elsewhere(self) {
-        if TELLERS.fetch_add(1, Ordering::Relaxed) >= MOST_UNTOLD {
-            TELLERS.fetch_sub(1, Ordering::Relaxed);
+    /// Has a notifier tell it.
+    fn notify(self) {
+        if !NOTIFYING.begin() {
             return;
         }
-        let tell = move || {
-            Python::try_attach(|py| {
-                if are_greenlets_used(py) { self.tell_later() } else { self.tell(py) }
+        let notify = move || {
+            let begun = Python::try_attach(|py| {
+                if are_greenlets_used(py) {
+                    self.tell_later();
+                    return false;
+                }
+                self.start_telling(py).map_err(|error| error.write_unraisable(py, None)).is_ok()
             });
-            TELLERS.fetch_sub(1, Ordering::Relaxed);
+            if begun != Some(true) {
+                NOTIFYING.end();
+            }
         };
-        if thread::Builder::new().name("dodo-alarm".to_owned()).spawn(tell).is_err() {
-            TELLERS.fetch_sub(1, Ordering::Relaxed);
+        // The end of the program, which has counted by then, waits for whoever was in time.
+        if ENDED.load(Ordering::SeqCst)
+            || thread::Builder::new().name("dodo-alarm".to_owned()).spawn(notify).is_err()
+        {
+            NOTIFYING.end();
         }
+    }
+
+    /// Starts a thread of Python's that may take as long as it likes, and then calls [`told`].
+    fn start_telling(&self, py: Python<'_>) -> PyResult<()> {
+        static START: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let start = START.import(py, "dodo_ingestion._alarm", "start_telling")?;
+        start.call1((self.listener(py)?, self.kind, &self.message)).map(drop)
     }
 
     fn tell_later(self) {
         let mut waiting = FOR_THE_NEXT_CALL.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.len() < MOST_UNTOLD {
+        waiting.retain(PendingAlarm::is_ours);
+        if waiting.len() < MOST_PENDING as usize {
             waiting.push(self);
             NEXT_CALL_TELLS.store(true, Ordering::Release);
         }
     }
+
+    fn is_ours(&self) -> bool {
+        self.process == process::id()
+    }
+}
+
+/// Take note that a thread of Python's has told an alarm.
+#[pyfunction]
+pub(crate) fn told() {
+    NOTIFYING.end();
+}
+
+/// Tells no more alarms from now on, and waits for those that are being told, though not for long.
+pub(crate) fn end(py: Python<'_>) -> PyResult<()> {
+    ENDED.store(true, Ordering::SeqCst);
+    let started = Instant::now();
+    while !NOTIFYING.is_none() && started.elapsed() < PATIENCE {
+        py.detach(|| thread::sleep(Duration::from_millis(5)));
+        py.check_signals()?;
+    }
+    Ok(())
 }
 
 fn are_greenlets_used(py: Python<'_>) -> bool {
@@ -97,18 +184,15 @@ fn are_greenlets_used(py: Python<'_>) -> bool {
 pub(crate) fn callback(listener: Option<Py<PyAny>>) -> impl Fn(&Alarm) + Send + Sync + 'static {
     let listener = Arc::new(listener);
     move |alarm| {
-        let mut untold = Some(Untold {
-            listener: listener.clone(),
-            kind: alarm.kind.as_str(),
-            message: alarm.message.clone(),
-        });
+        let (listener, message) = (listener.clone(), alarm.message.clone());
+        let mut pending = Some(PendingAlarm::new(listener, alarm.kind.as_str(), message));
         let _ = RAISED.try_with(|raised| {
             if let Some(raised) = &mut *raised.borrow_mut() {
-                raised.extend(untold.take());
+                raised.extend(pending.take());
             }
         });
-        if let Some(untold) = untold {
-            untold.tell_elsewhere();
+        if let Some(pending) = pending {
+            pending.notify();
         }
     }
 }
@@ -116,8 +200,7 @@ pub(crate) fn callback(listener: Option<Py<PyAny>>) -> impl Fn(&Alarm) + Send + 
 /// Has the panics of this library, which has a standard library of its own, logged in place of printed.
 pub(crate) fn log_panics() {
     panic::set_hook(Box::new(|panic| {
-        let message = panic.to_string();
-        Untold { listener: Arc::new(None), kind: "defect", message }.tell_elsewhere();
+        PendingAlarm::new(Arc::new(None), "defect", panic.to_string()).notify();
     }));
 }
 
@@ -128,12 +211,12 @@ pub(crate) fn released<T: Send>(py: Python<'_>, call: impl FnOnce() -> T + Send)
         let result = panic::catch_unwind(AssertUnwindSafe(call));
         (result.map_err(drop), RAISED.try_with(RefCell::take))
     });
-    let mut untold = raised.ok().flatten().unwrap_or_default();
+    let mut pending = raised.ok().flatten().unwrap_or_default();
     if NEXT_CALL_TELLS.swap(false, Ordering::Acquire) {
         let mut waiting = FOR_THE_NEXT_CALL.lock().unwrap_or_else(PoisonError::into_inner);
-        untold.append(&mut mem::take(&mut *waiting));
+        pending.append(&mut mem::take(&mut *waiting));
     }
-    for each in untold {
+    for each in pending.iter().filter(|each| each.is_ours()) {
         each.tell(py);
     }
     result.map_err(|()| PyRuntimeError::new_err("a defect of dodo_ingestion: the log says which"))

@@ -252,8 +252,8 @@ pub(crate) fn track_api_call(
     }
 }
 
-/// Close the clients that are still open, all at once, each for as long as its options allow. Returns what
-/// went wrong.
+/// Close the clients that are still open, all at once, each for as long as its options allow, and tell no
+/// alarms after that. Returns what went wrong.
 #[pyfunction]
 pub(crate) fn close_at_exit(py: Python<'_>) -> PyResult<Vec<String>> {
     let close = |core: dodo_ingestion::Ingestion| -> Wait {
@@ -272,5 +272,7 @@ pub(crate) fn close_at_exit(py: Python<'_>) -> PyResult<Vec<String>> {
         });
         if open.is_empty() { Poll::Ready(mem::take(&mut failures)) } else { Poll::Pending }
     });
-    park(py, Box::pin(all))
+    let closed = park(py, Box::pin(all));
+    alarm::end(py)?;
+    closed
 }

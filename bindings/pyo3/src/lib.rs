@@ -11,7 +11,7 @@
 //! - The core's threads do not call into Python: an alarm is told by others (`alarm`).
 //! - Nothing that panics prints: it is logged, and the call raises a `RuntimeError` (`alarm`).
 //!
-//! It holds the GIL to be there: the list of open clients is only locked under it, so that a fork finds
+//! It relies on the GIL: the list of open clients is only locked under it, so that a fork finds
 //! it free. The package refuses to be imported without.
 //!
 //! The documentation of what Python sees is Python's, in its users' form.
@@ -35,6 +35,8 @@ mod _native {
     use pyo3::PyResult;
     use pyo3::types::{PyModule, PyModuleMethods as _};
 
+    #[pymodule_export]
+    use super::alarm::told;
     #[pymodule_export]
     use super::batch::{Batch, create_batch};
     #[pymodule_export]

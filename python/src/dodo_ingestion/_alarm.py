@@ -1,8 +1,10 @@
 """What an operator should hear of where nobody listens: the log, and the end of the program."""
 
 import logging
+import threading
+from collections.abc import Callable
 
-from dodo_ingestion._native import close_at_exit
+from dodo_ingestion._native import close_at_exit, told
 
 LOGGER = logging.getLogger("dodo_ingestion")
 
@@ -10,6 +12,18 @@ LOGGER = logging.getLogger("dodo_ingestion")
 def log(kind: str, message: str) -> None:
     """Log an alarm of the core."""
     LOGGER.warning("%s: %s", kind, message)
+
+
+def start_telling(listener: Callable[[str, str], object], kind: str, message: str) -> None:
+    """Tell an alarm on a thread of its own. The end of the program may kill it: it is Python's."""
+
+    def tell() -> None:
+        try:
+            listener(kind, message)
+        finally:
+            told()
+
+    threading.Thread(target=tell, name="dodo-alarm", daemon=True).start()
 
 
 def unsettled(error: Exception) -> None:
@@ -23,5 +37,7 @@ def close() -> None:
         failures = close_at_exit()
     except (KeyboardInterrupt, SystemExit):
         failures = ["interrupted"]
+    except Exception as error:
+        failures = [str(error)]
     for failure in failures:
         LOGGER.warning("at exit: %s", failure)

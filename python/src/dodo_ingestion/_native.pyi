@@ -17,6 +17,7 @@ __all__ = [
     "Receipt",
     "close_at_exit",
     "create_batch",
+    "told",
     "track_api_call",
 ]
 ERROR_KINDS: Final[tuple[str, ...]]
@@ -228,5 +229,8 @@ def create_batch(
         ConfigurationError: A setting is out of range."""
 
 def close_at_exit() -> list[str]:
-    """Close the clients that are still open, all at once, each for as long as its options allow. Returns what
-    went wrong."""
+    """Close the clients that are still open, all at once, each for as long as its options allow, and tell no
+    alarms after that. Returns what went wrong."""
+
+def told() -> None:
+    """Take note that a thread of Python's has told an alarm."""

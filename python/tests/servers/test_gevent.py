@@ -10,6 +10,9 @@ import pytest
 
 ENDS_WITHIN = 120.0
 
+# Python 3.12 and later warn of a fork in a process with threads, such as the engine is.
+QUIET = ["-W", "ignore:This process:DeprecationWarning"]
+
 # A billing API that is served by a greenlet: while the thread is held, nothing is answered.
 PROLOGUE = """
 import json, logging, os
@@ -44,7 +47,7 @@ ORDERS = {"patched first": f"{PATCH}\n{IMPORT}", "imported first": f"{IMPORT}\n{
 
 def run(imports: str, spool: Path, program: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", PROLOGUE.format(imports=imports) + textwrap.dedent(program)],
+        [sys.executable, *QUIET, "-c", PROLOGUE.format(imports=imports) + textwrap.dedent(program)],
         env={**os.environ, "SPOOL": str(spool)},
         capture_output=True,
         text=True,
@@ -113,3 +116,28 @@ def test_an_alarm_waits_for_no_greenlet(imports: str, tmp_path: Path) -> None:
         print(refused)
     """
     assert run(imports, tmp_path, program) == "dead_lettered\n400\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_child_does_not_tell_the_alarms_of_its_parent(tmp_path: Path) -> None:
+    program = """
+        told = []
+        ingestion = connect(on_alarm=lambda kind, _message: told.append(kind))
+        told.clear()
+        track_api_call(ingestion, customer_id="cus_refused")
+        gevent.sleep(3)  # no call, and so it is told to nobody yet
+        before = len(told)
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                ingestion.stats()
+                status = len(told)
+            finally:
+                os._exit(status)
+        status = os.waitpid(pid, 0)[1]
+        ingestion.stats()
+        print(before, status, told)
+        ingestion.close(timeout=90)
+    """
+    assert run(ORDERS["patched first"], tmp_path, program) == "0 0 ['dead_lettered']\n"

@@ -1,0 +1,98 @@
+"""Alarms of the engine, whose listeners may take for ever, in programs that end and that fork."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from dodo_ingestion import _alarm
+
+ENDS_WITHIN = 120.0
+
+# Nobody answers at port 9. What a call itself raises is told by its own thread.
+PROLOGUE = """
+import os, sys, threading, time
+from dodo_ingestion import Ingestion, track_api_call
+
+TOLD = threading.Semaphore(0)
+
+def listener(kind, message, sleep=time.sleep):
+    if threading.current_thread() is not threading.main_thread():
+        TOLD.release()
+        for _ in range(12_000):
+            sleep(0.01)
+
+def start(account):
+    ingestion = Ingestion(
+        api_key="k", environment="test_mode", event_name="api_call", account=account,
+        base_url="http://127.0.0.1:9", durability="memory", linger=0, exit_timeout=0,
+        on_alarm=listener,
+    )
+    track_api_call(ingestion, customer_id="cus_1")
+    return ingestion
+
+def wait(count=1):
+    for _ in range(count):
+        assert TOLD.acquire(timeout=90)
+"""
+
+
+def run(program: str) -> "subprocess.CompletedProcess[str]":
+    quiet = ["-W", "ignore:This process:DeprecationWarning"]
+    return subprocess.run(
+        [sys.executable, *quiet, "-c", PROLOGUE + textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        timeout=ENDS_WITHIN,
+        check=False,
+    )
+
+
+def test_a_listener_that_runs_while_the_interpreter_ends() -> None:
+    done = run("""
+        import types
+
+        class Slow:
+            def __del__(self, sleep=time.sleep, write=os.write):
+                sleep(0.5)  # the listener's thread wants the interpreter meanwhile
+                write(1, b"ended\\n")
+
+        # Unlike this module, it is not kept alive by the listener.
+        sys.modules["slow"] = types.ModuleType("slow")
+        sys.modules["slow"].slow = Slow()
+        ingestion = start("ends")
+        wait()
+    """)
+    assert (done.returncode, done.stdout) == (0, "ended\n"), done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_child_tells_its_alarms_however_many_its_parent_is_telling() -> None:
+    done = run("""
+        clients = [start(f"parent-{number}") for number in range(16)]
+        wait(16)  # and none of them returns
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                client = start("child")
+                wait()
+                status = 0
+            finally:
+                os._exit(status)
+        print(os.waitpid(pid, 0)[1], flush=True)
+    """)
+    assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
+
+
+def test_what_the_end_of_a_program_cannot_do_is_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> list[str]:
+        raise RuntimeError("a defect on purpose")
+
+    monkeypatch.setattr(_alarm, "close_at_exit", fail)
+    _alarm.close()
+    assert [each.message for each in caplog.records] == ["at exit: a defect on purpose"]
