@@ -1,9 +1,9 @@
 /** Events in the billing API's own names, for programs that have used its client for them. */
 
-import { TimeoutError, ValidationError } from './errors';
+import { ValidationError } from './errors';
 import type { Event, Metadata } from './event';
 import { Ingestion, type IngestionOptions } from './ingestion';
-import type { WaitOptions } from './wait';
+import { checked, type WaitOptions, whenAborted } from './wait';
 
 /** The options of a client that needs no event name: each event has its own. */
 export type DodoConfig = IngestionOptions;
@@ -55,18 +55,22 @@ export class DodoClient implements AsyncDisposable {
         }
       }
     }
-    // The core has the billing API's own names.
-    const receipts = events.map((event) => this.#ingestion.track(event as unknown as Event));
-    await Promise.all(receipts);
-    // The flush makes them due, and knows what holds them up; what became of each, its receipt knows.
-    const heldUp = this.#ingestion.flush(options).then(
-      () => undefined,
-      (error: unknown) => error,
-    );
+    const { timeout, signal } = checked(options);
+    signal?.throwIfAborted();
+    // An answer ends the waits for the rest, which would keep the process alive.
+    const answered = new AbortController();
+    const leave = signal && whenAborted(signal, () => answered.abort(signal.reason));
+    const wait = { timeout, signal: answered.signal };
     try {
-      await Promise.all(receipts.map((receipt) => receipt.delivered(options)));
-    } catch (error) {
-      throw error instanceof TimeoutError ? ((await heldUp) ?? error) : error;
+      // The core has the billing API's own names.
+      const receipts = events.map((event) => this.#ingestion.track(event as unknown as Event));
+      await Promise.all(receipts);
+      // The flush makes them due; what became of each, its receipt knows.
+      this.#ingestion.flush(wait).catch(() => {});
+      await Promise.all(receipts.map((receipt) => receipt.delivered(wait)));
+    } finally {
+      leave?.();
+      answered.abort();
     }
     return { success: true, events_processed: events.length };
   }

@@ -39,8 +39,12 @@ export function verb(owner: object, run: (options?: WaitOptions) => Promise<void
   };
 }
 
-/** Options, or what stands for none. What was surely meant to be options and is none is refused. */
-function checked(options: unknown): WaitOptions {
+/**
+ * Options, or what stands for none. What was surely meant to be options and is none is refused.
+ *
+ * @internal
+ */
+export function checked(options: unknown): WaitOptions {
   if (typeof options === 'number' || options instanceof AbortSignal) {
     const name = typeof options === 'number' ? 'timeout' : 'signal';
     throw new ConfigurationError(`${name}: comes by its name, as in { ${name} }`, { field: name });

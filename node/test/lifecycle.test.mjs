@@ -1,6 +1,8 @@
 // How a process can end, and what is billed then: all that it was told is accepted, once.
 
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
 import { test } from 'node:test';
 import { beside, billed, blackHole, end, meter, optionsOf, prelude, start } from './processes.mjs';
 
@@ -63,6 +65,42 @@ test('the natural end does not wait for a server that does not answer', async (t
   assert.deepEqual(await meter.events('cus_hole'), []);
   hole.open();
   assert.equal((await billed('hole', lines, true, { baseUrl: hole.url })).length, 500);
+});
+
+/** A billing API that refuses a customer, and fails on everything else. */
+async function refusing(t) {
+  const server = createServer(async (req, res) => {
+    const [body] = await req.toArray();
+    const { events } = JSON.parse(body ?? '{"events":[]}');
+    const refused = events.some(({ customer_id: id }) => id === 'cus_unknown');
+    res.writeHead(refused ? 400 : 503, { 'content-type': 'application/json' });
+    res.end('{"code":"INVALID","message":"no such customer"}');
+  }).listen(0, '127.0.0.1');
+  t.after(() => server.closeAllConnections() ?? server.close());
+  await once(server, 'listening');
+  return `http://127.0.0.1:${server.address().port}`;
+}
+
+test('an answer to many events does not keep the process for those that wait', async (t) => {
+  const more = JSON.stringify({ baseUrl: await refusing(t), exitTimeout: 100 });
+  const program = `
+    const { DodoClient } = require('dodo-ingestion');
+    const client = new DodoClient({ ...options, ...${more} });
+    const events = ['unknown', 'waiting'].map((event_id) => ({
+      event_id,
+      customer_id: 'cus_' + event_id,
+      event_name: 'own',
+    }));
+    client.ingestEvents(events, { timeout: 600_000 }).catch((error) => say(error.name));
+  `;
+  const child = start(['-e', `${prelude('answered')}${program}`], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  child.stderr.resume();
+  const killed = setTimeout(() => child.kill('SIGKILL'), 60_000);
+  const { code, by, lines } = await end(child);
+  clearTimeout(killed);
+  assert.deepEqual([code, by, lines], [0, null, ['RejectedError']]);
 });
 
 for (const signal of ['SIGTERM', 'SIGKILL']) {
