@@ -10,10 +10,10 @@ async def work(jobs: "asyncio.Queue[str]", ingestion: Ingestion) -> None:
     """Do jobs until there are none."""
     while not jobs.empty():
         customer_id = jobs.get_nowait()
-        receipt = track_api_call(
-            ingestion, customer_id=customer_id, metadata={"endpoint": "render"}
-        )
         try:
+            receipt = track_api_call(
+                ingestion, customer_id=customer_id, metadata={"endpoint": "render"}
+            )
             await receipt.delivered()
         except IngestionError as error:
             print(customer_id, "is not billed yet:", error)
