@@ -4,11 +4,13 @@
 >>> server = grpc.server(pool, interceptors=[meter])
 
 and `AsyncMeterInterceptor` for `grpc.aio.server`. The options are those of `MeteringOptions`.
-Callables are given the servicer context; a header is a metadata key. A code counts as the HTTP
-status that says the same, and is `grpc_status` in the metadata.
+Callables are given the servicer context, or for a call that no method took, which has none, its
+`HandlerCallDetails`; a header is a metadata key. A code counts as the HTTP status that says the
+same, and is `grpc_status` in the metadata.
 
-A call's event is made when its handler has ended, before the last message is handed to the server;
-or when the client is gone. Messages are measured and never looked into.
+A call's event is made when its handler has ended, or when the client is gone. The message of a
+unary response is handed to the server after that, the last one of a stream before it. Messages are
+measured and never looked into.
 
 An asyncio server runs handlers that are no coroutines in threads; they are metered as well.
 """
@@ -126,7 +128,7 @@ class _Call(Exchange):
     def unimplemented(self) -> None:
         """Make the event of a call that no method took. Its path may be anything."""
         self.code = _UNIMPLEMENTED
-        # There is no context that a callable could be given.
+        # There is no context that could tell a callable who is calling.
         if self.metering.options.customer is None:
             self.over()
 

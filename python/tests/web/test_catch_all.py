@@ -8,11 +8,14 @@ from typing import Any
 import bottle
 import django_site  # noqa: F401 - the settings
 import falcon
+import falcon.asgi
 import flask
 import litestar
 import pytest
+import quart
 from aiohttp import web
 from django.conf import settings
+from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpResponse
 from django.urls import path, re_path
@@ -98,6 +101,26 @@ def falcon_app(ingestion: Ingestion) -> Any:  # noqa: ANN401
     return WsgiMiddleware(app, ingestion=ingestion, customer="x-customer-id")
 
 
+def falcon_asgi_app(ingestion: Ingestion) -> Any:  # noqa: ANN401
+    class Rest:
+        async def on_get(self, _req: object, resp: Any, **_rest: str) -> None:  # noqa: ANN401
+            resp.status = 404
+
+    app: Any = falcon.asgi.App()
+    app.add_route("/{rest:path}", Rest())
+    return MeterMiddleware(app, ingestion=ingestion, customer="x-customer-id")
+
+
+def quart_app(ingestion: Ingestion) -> Any:  # noqa: ANN401
+    app = quart.Quart(__name__)
+
+    @app.get("/<path:rest>")
+    async def rest(rest: str) -> tuple[str, int]:
+        return rest, 404
+
+    return MeterMiddleware(app, ingestion=ingestion, customer="x-customer-id")
+
+
 def pyramid_app(ingestion: Ingestion) -> Any:  # noqa: ANN401
     with pyramid.config.Configurator() as config:
         config.add_route("rest", "/*rest")
@@ -116,13 +139,16 @@ def aiohttp_app(ingestion: Ingestion) -> Any:  # noqa: ANN401
     return app
 
 
-def django_app(pattern: Any) -> Callable[[Ingestion], Any]:  # noqa: ANN401
+def django_app(
+    pattern: Any,  # noqa: ANN401
+    serve: Callable[[], Any] = get_wsgi_application,
+) -> Callable[[Ingestion], Any]:
     def make(ingestion: Ingestion) -> Any:  # noqa: ANN401
         urls: Any = ModuleType("urls")
         urls.urlpatterns = [pattern]
         settings.DODO_INGESTION = {"ingestion": ingestion, "customer": "x-customer-id"}
         settings.ROOT_URLCONF = urls
-        return get_wsgi_application()
+        return serve()
 
     return make
 
@@ -136,6 +162,9 @@ FRAMEWORKS: dict[str, tuple[Any, Callable[[Ingestion], Any]]] = {
     "starlette": (asgi, starlette_app),
     "litestar": (asgi, litestar_app),
     "static": (asgi, static_app),
+    "quart": (asgi, quart_app),
+    "falcon-asgi": (asgi, falcon_asgi_app),
+    "django-asgi": (asgi, django_app(path("<path:rest>", missing), get_asgi_application)),
     "flask": (plain_wsgi, flask_app),
     "bottle": (plain_wsgi, bottle_app),
     "falcon": (plain_wsgi, falcon_app),
