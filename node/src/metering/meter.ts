@@ -47,6 +47,7 @@ export interface Metered<Request> {
   key: object;
   /** The path without its query, of which nothing is written. */
   path(): string;
+  /** A header's value; all of them, with commas between, where it is there more than once. */
   header(name: string): string | null | undefined;
   /** The template of the route that took the request, once the response has ended. */
   template(): string | undefined;
@@ -181,7 +182,9 @@ export class Meter<Request> {
   #customer(metered: Metered<Request>, call: Call): Customer | Promise<Customer> {
     const { customer } = this.#options;
     if (typeof customer === 'string') {
-      return metered.header(customer)?.trim();
+      const value = metered.header(customer);
+      // Of several, the first may be the client's own, to which a gateway has added.
+      return value?.includes(',') ? undefined : value?.trim();
     }
     return this.#guarded('customer', () => customer?.(metered.request, call));
   }

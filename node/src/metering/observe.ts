@@ -80,7 +80,7 @@ export class NodeRequest<Request> implements Metered<Request> {
 
   header(name: string): string | undefined {
     const value = this.incoming.headers[name];
-    return Array.isArray(value) ? value[0] : value;
+    return Array.isArray(value) ? value.join(', ') : value;
   }
 }
 

@@ -37,7 +37,7 @@ export interface MeterOptions<Request> {
    * ended. `setCustomer` wins over it.
    *
    * A header is safe only behind a gateway that sets it and removes the one that a client sent: else
-   * anybody can call at anybody's expense.
+   * anybody can call at anybody's expense. One that is there more than once, or has a comma, names nobody.
    */
   customer?: string | ((request: Request, call: Call) => Customer | Promise<Customer>) | undefined;
   /**
@@ -55,7 +55,8 @@ export interface MeterOptions<Request> {
   errorEventName?: string | null | undefined;
   /**
    * Whether calls of a status are billed; those below 500 without 401, 403 and 429, if absent. Never billed
-   * are a 404 of no route, or of a route like `/api/*` that takes whatever is left, and a call whose client went away before a response was begun.
+   * are a 404 of no route, or of a route like `/api/*` that takes whatever is left, and a call whose client went
+   * away before a response was begun.
    */
   billStatus?: ((status: number) => boolean) | undefined;
   /**
@@ -81,8 +82,16 @@ export interface MeterOptions<Request> {
 
 const isFunction = (value: unknown) => typeof value === 'function';
 const isName = (value: unknown) => typeof value === 'string' && value !== '';
+/** Of these headers Node keeps the first alone, and does not tell that there were more. */
+const KEPT_ONCE: ReadonlySet<string> = new Set([
+  ...['age', 'authorization', 'content-length', 'content-type', 'etag', 'expires', 'from', 'host'],
+  ...['if-modified-since', 'if-unmodified-since', 'last-modified', 'location', 'max-forwards'],
+  ...['proxy-authorization', 'referer', 'retry-after', 'server', 'user-agent'],
+]);
 const isHeader = (value: unknown) =>
-  typeof value === 'string' && /^[\w!#$%&'*+.^`|~-]+$/.test(value);
+  typeof value === 'string' &&
+  /^[\w!#$%&'*+.^`|~-]+$/.test(value) &&
+  !KEPT_ONCE.has(value.toLowerCase());
 const isObject = (value: unknown) => typeof value === 'object' && value !== null;
 
 type Check = [is: (value: unknown) => boolean, what: string];
@@ -91,7 +100,10 @@ const CALLBACK: Check = [isFunction, 'a function'];
 const NAME: Check = [isName, 'a name'];
 
 const CHECKS: Record<keyof MeterOptions<unknown>, Check> = {
-  customer: [(value) => isHeader(value) || isFunction(value), "a header's name or a function"],
+  customer: [
+    (value) => isHeader(value) || isFunction(value),
+    "a header's name or a function (of from, host and the like Node shows the first alone)",
+  ],
   onMissingCustomer: [
     (value) =>
       value === 'skip' ||

@@ -285,6 +285,7 @@ test('options are checked when the middleware is made', () => {
   refused({ bill_status: () => true }, /nearest is billStatus/, 'bill_status');
   refused({ toString: 1 }, /is no option/, 'toString');
   refused({ customer: 'x customer' }, /a header's name/, 'customer');
+  refused({ customer: 'From' }, /Node shows the first alone/, 'customer');
   refused({ customer: 7 }, /a header's name or a function/, 'customer');
   refused({ onMissingCustomer: 'raise' }, /'skip', 'throw'/, 'onMissingCustomer');
   refused({ exclude: '/healthz' }, /array of templates/, 'exclude');

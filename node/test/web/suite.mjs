@@ -162,7 +162,14 @@ export function suite(
     const nobody = await run();
     await call(nobody.port, '/status/200');
     await call(nobody.port, '/status/500');
-    await eventually(() => nobody.stats().missingCustomer === 1);
+    // A gateway that adds its own puts that of the client first.
+    const [chosen, added] = [someone(), someone()];
+    for (const value of [[chosen, added], `${chosen},${added}`, `${chosen},`]) {
+      await call(nobody.port, '/status/200', as(value));
+    }
+    await eventually(() => nobody.stats().missingCustomer === 4);
+    await events(nobody.ingestion, chosen, 0);
+    await events(nobody.ingestion, added, 0);
   });
 
   test(`${name}: what is left out, and what is added`, async () => {
