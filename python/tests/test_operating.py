@@ -5,6 +5,9 @@ import os
 import re
 import subprocess
 import sys
+import threading
+from datetime import datetime, timedelta, timezone
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from dodo_ingestion import Ingestion, testing, track_api_call
@@ -40,15 +43,35 @@ def dead_letter(meter: testing.Meter, ingestion: Ingestion, customer: str, place
     assert len(place.read_text().splitlines()) == letters + 1, receipt.event_id
 
 
+def program() -> str:
+    (found,) = re.findall(r"```python\n(.*?)```", OPERATING, re.DOTALL)
+    assert isinstance(found, str)
+    return found
+
+
+def variables(url: str, spool: Path) -> dict[str, str]:
+    return {
+        "DODO_PAYMENTS_API_KEY": "key_of_operators",
+        "DODO_PAYMENTS_BASE_URL": url,
+        "DODO_PAYMENTS_ENVIRONMENT": "test_mode",
+        "DODO_INGESTION_SPOOL_DIR": str(spool),
+    }
+
+
+def replay(letters: Path, environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-c", program(), str(letters)],
+        check=False,
+        timeout=120,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
 def test_dead_letters_are_billed_again(tmp_path: Path) -> None:
-    (program,) = re.findall(r"```python\n(.*?)```", OPERATING, re.DOTALL)
     with testing.Meter() as meter:
-        environment = {
-            "DODO_PAYMENTS_API_KEY": "key_of_operators",
-            "DODO_PAYMENTS_BASE_URL": meter.url,
-            "DODO_PAYMENTS_ENVIRONMENT": "test_mode",
-            "DODO_INGESTION_SPOOL_DIR": str(tmp_path / "spool"),
-        }
+        environment = variables(meter.url, tmp_path / "spool")
         ingestion = Ingestion(
             api_key=environment["DODO_PAYMENTS_API_KEY"],
             base_url=meter.url,
@@ -61,33 +84,69 @@ def test_dead_letters_are_billed_again(tmp_path: Path) -> None:
         assert set(names(OPERATING, "Where the money is")) == set(ingestion.stats())
         (namespace,) = (tmp_path / "spool" / "dodo-ingestion").iterdir()
         place = namespace / "dead-letters.jsonl"
-        dead_letter(meter, ingestion, "cus_8", place)
-        dead_letter(meter, ingestion, "cus_9", place)
+        for customer in ("cus_8", "cus_9", "cus_10"):
+            dead_letter(meter, ingestion, customer, place)
         meter.reset()
-        late, known = (json.loads(line) for line in place.read_text().splitlines())
+        letters = [json.loads(line) for line in place.read_text().splitlines()]
+        late, fresh, known = letters
         assert names(OPERATING, "Dead letters") == list(late)
 
         moved = place.rename(namespace / "dead-letters-1.jsonl")
         late["occurred_at"] = "2026-01-31T23:59:59.999Z"
-        moved.write_text(f"{json.dumps(late)}\n{json.dumps(known)}\n")
+        happened = datetime.now(timezone.utc).replace(microsecond=0) - timedelta(minutes=30)
+        fresh["occurred_at"] = happened.isoformat().replace("+00:00", "Z")
+        moved.write_text("".join(f"{json.dumps(letter)}\n" for letter in letters))
         dead_letter(meter, ingestion, "cus_7", place)  # in a new file
         meter.reset()
         # The API knows one of the events after all.
         track_api_call(ingestion, **known["event"])
         ingestion.close(timeout=60)
-        for _ in range(2):
-            command = [sys.executable, "-c", program, str(moved)]
-            said = subprocess.run(
-                command,
-                check=True,
-                timeout=120,
-                env={**os.environ, **environment},
-                stdout=subprocess.PIPE,
-                text=True,
-            ).stdout
-            assert f"billed already: {known['event']['event_id']}\n" in said
-        billed = {event.event_id: event for event in meter.events(at_least=2)}
-        assert set(billed) == {letter["event"]["event_id"] for letter in (late, known)}
-        original = {"endpoint": "/v1/users", "original_timestamp": late["occurred_at"]}
-        assert billed[late["event"]["event_id"]].metadata == original
-        assert "'dead_lettered': 0" in said
+        for tracked in ([late, fresh], []):
+            done = replay(moved, environment)
+            assert done.returncode == 0, done.stderr
+            for letter in letters:
+                line = f"billed already: {letter['event']['event_id']}\n"
+                assert (line in done.stdout) == (letter not in tracked)
+            for count in ("accepted", "billed"):
+                assert f"'{count}': {len(tracked)}," in done.stdout
+            assert "'dead_lettered': 0" in done.stdout
+        billed = {event.event_id: event for event in meter.events(at_least=3)}
+        assert set(billed) == {letter["event"]["event_id"] for letter in letters}
+        again = billed[late["event"]["event_id"]]
+        own = {"endpoint": "/v1/users"}
+        assert again.metadata == {**own, "original_timestamp": late["occurred_at"]}
+        assert again.timestamp > happened
+        in_time = billed[fresh["event"]["event_id"]]
+        assert (in_time.metadata, in_time.timestamp) == (own, happened)
+
+
+def test_a_redirect_gets_no_key(tmp_path: Path) -> None:
+    asked: list[tuple[str, str | None]] = []
+
+    class Redirecting(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append((self.headers["Host"], self.headers["Authorization"]))
+            self.send_response(302)
+            self.send_header("Location", f"http://127.0.0.1:{elsewhere.server_port}{self.path}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_arguments: object) -> None:
+            pass
+
+    letters = tmp_path / "dead-letters-1.jsonl"
+    event = {"event_id": "e1", "customer_id": "cus_1", "event_name": "api_call"}
+    letters.write_text(json.dumps({"event": event, "occurred_at": "2026-01-31T23:59:59.999Z"}))
+    with (
+        ThreadingHTTPServer(("127.0.0.1", 0), Redirecting) as first,
+        ThreadingHTTPServer(("127.0.0.1", 0), Redirecting) as elsewhere,
+    ):
+        for server in (first, elsewhere):
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"127.0.0.1:{first.server_port}"
+        done = replay(letters, variables(f"http://{address}", tmp_path / "spool"))
+        for server in (first, elsewhere):
+            server.shutdown()
+    assert asked == [(address, "Bearer key_of_operators")]
+    assert "HTTP Error 302" in done.stderr
+    assert done.returncode == 1
