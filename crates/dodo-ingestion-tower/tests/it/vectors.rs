@@ -1,8 +1,4 @@
 //! The shared table of what a middleware makes of a request: each case over a real connection.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![cfg(feature = "axum")]
-
-mod support;
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -15,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use serde::Deserialize;
 
-use support::{CUSTOMER, Stage, begin, read_until, serve};
+use crate::support::{CUSTOMER, Stage, begin, read_until, serve};
 
 #[derive(Debug, Deserialize)]
 struct Case {
@@ -50,7 +46,7 @@ async fn the_shared_vectors_hold() {
     struct File {
         cases: Vec<Case>,
     }
-    let text = include_str!("../../../tests/vectors/metering.json");
+    let text = include_str!("../../../../tests/vectors/metering.json");
     let File { cases } = serde_json::from_str(text).unwrap();
     assert!(cases.len() >= 25, "{}", cases.len());
     let stage = Stage::new().await;

@@ -1,8 +1,4 @@
 //! The endpoint of an event is the template of the route that took the request, wherever the layer is.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![cfg(feature = "axum")]
-
-mod support;
 
 use axum::Router;
 use axum::extract::Path;
@@ -11,7 +7,7 @@ use axum::routing::{get, post};
 use serde_json::{Value, json};
 use tower::Layer as _;
 
-use support::{Stage, ask, serve};
+use crate::support::{Stage, ask, serve};
 
 async fn id(Path(id): Path<String>) -> String {
     id

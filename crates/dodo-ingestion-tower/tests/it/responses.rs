@@ -1,8 +1,4 @@
 //! A call ends with its response: whole, cut short, or never begun.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![cfg(feature = "axum")]
-
-mod support;
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -22,7 +18,7 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use support::{CUSTOMER, PATIENCE, Stage, ask, begin, read_until, serve};
+use crate::support::{CUSTOMER, PATIENCE, Stage, ask, begin, read_until, serve};
 
 /// Two pieces of three bytes, with a pause before each.
 fn pieces() -> Body {
@@ -34,7 +30,11 @@ fn pieces() -> Body {
     })
 }
 
-async fn asked(stage: &Stage, router: Router, request: &str) -> (support::Event, String, String) {
+async fn asked(
+    stage: &Stage,
+    router: Router,
+    request: &str,
+) -> (crate::support::Event, String, String) {
     let (head, body) = ask(serve(router.layer(stage.layer())).await, request).await;
     (stage.one().await, head, body)
 }
@@ -128,7 +128,7 @@ async fn trailers_end_a_response() {
     let router = Router::new().route("/", get(async move || body())).layer(stage.layer());
     let address = serve(router).await;
     let headers = [CUSTOMER, "te: trailers"];
-    let (_, body) = support::ask_with(address, "GET / HTTP/1.1", &headers).await;
+    let (_, body) = crate::support::ask_with(address, "GET / HTTP/1.1", &headers).await;
     assert!(body.contains("x-checksum: 7"), "{body}");
     stage.one().await.is("api_call", &[("response_bytes", 3.into()), ("aborted", Value::Null)]);
 }

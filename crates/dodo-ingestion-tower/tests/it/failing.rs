@@ -1,8 +1,4 @@
 //! The metering fails in every way, and the response is served.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![cfg(feature = "axum")]
-
-mod support;
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, Once};
@@ -13,7 +9,7 @@ use axum::routing::get;
 use dodo_ingestion_tower::{MeterLayer, OnMissingCustomer};
 use tracing_subscriber::fmt::MakeWriter;
 
-use support::{PATIENCE, Stage, ask, ask_with, serve};
+use crate::support::{PATIENCE, Stage, ask, ask_with, serve};
 
 /// What is logged on this thread.
 #[derive(Clone, Default)]

@@ -1,8 +1,4 @@
 //! Without a framework: services on hyper's connections.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![cfg(feature = "axum")]
-
-mod support;
 
 use std::convert::Infallible;
 use std::io;
@@ -23,7 +19,7 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tower::{Layer, Service, ServiceBuilder, service_fn};
 
-use support::{Stage, ask, serve};
+use crate::support::{Stage, ask, serve};
 
 type Answer = Response<Full<Bytes>>;
 

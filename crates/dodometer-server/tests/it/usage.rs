@@ -1,11 +1,8 @@
 //! Filters, usage of a period and of a customer, over real HTTP.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-mod support;
-
+use crate::support::{Client, event_with, from_now, running};
 use dodometer_server::{Data, Meter, Options};
 use serde_json::{Value, json};
-use support::{Client, event_with, from_now, running};
 
 async fn meter(client: &Client, aggregation: Value, filter: Value) -> String {
     let answer = client

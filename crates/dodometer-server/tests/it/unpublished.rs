@@ -1,13 +1,10 @@
 //! What the billing API does not publish, each way, and its rate limit, over real HTTP.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
-
-mod support;
 
 use std::time::Duration;
 
+use crate::support::{Client, event, event_with, from_now, running};
 use dodometer_server::{Data, Meter, Options, RateLimit, Server, UnknownCustomer};
 use serde_json::json;
-use support::{Client, event, event_with, from_now, running};
 
 #[tokio::test]
 async fn an_unknown_customer_refuses_the_whole_request() {

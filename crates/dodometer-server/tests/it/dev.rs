@@ -1,14 +1,11 @@
 //! The tools under `/_dev` that a user's tests are written with, and who may use them.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
-
-mod support;
 
 use std::time::Duration;
 
+use crate::support::{Answer, Client, event, event_with, from_now, running};
 use dodometer_server::{Options, Server};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use support::{Answer, Client, event, event_with, from_now, running};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 

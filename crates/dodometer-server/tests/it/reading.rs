@@ -1,11 +1,8 @@
 //! Events read back, meters, usage and the bill, over real HTTP.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-mod support;
-
+use crate::support::{Answer, Client, event, event_with, from_now, running};
 use dodometer_server::Options;
 use serde_json::{Value, json};
-use support::{Answer, Client, event, event_with, from_now, running};
 
 fn ids(answer: &Answer) -> Vec<String> {
     assert_eq!(answer.status, 200, "{answer:?}");

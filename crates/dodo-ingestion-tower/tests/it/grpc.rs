@@ -1,8 +1,4 @@
 //! gRPC over tonic: the method is the endpoint, and the code decides what is billed.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![cfg(feature = "axum")]
-
-mod support;
 
 use std::net::SocketAddr;
 
@@ -20,7 +16,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_health::server::HealthReporter;
 
-use support::Stage;
+use crate::support::Stage;
 
 async fn serving(stage: &Stage) -> (SocketAddr, HealthReporter) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

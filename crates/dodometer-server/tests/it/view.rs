@@ -1,11 +1,8 @@
 //! What the page draws, against what a list of all events says.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-mod support;
-
+use crate::support::{Client, event, event_with, from_now, running};
 use dodometer_server::{Data, Meter, Options, Server};
 use serde_json::{Value, json};
-use support::{Client, event, event_with, from_now, running};
 
 async fn view(client: &Client, query: &str) -> Value {
     let answer = client.get(&format!("/_dev/view?{query}")).await;

@@ -1,15 +1,12 @@
 //! What no decent client sends: bodies that are no events, requests that are no HTTP, and clients that
 //! take their time. The server refuses, goes on, and keeps nothing for ever.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
-
-mod support;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::support::{event_with, running};
 use dodometer_server::Options;
 use serde_json::json;
-use support::{event_with, running};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};

@@ -1,13 +1,10 @@
 //! Each fault as a client sees it, over raw sockets.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
-
-mod support;
 
 use std::time::{Duration, Instant};
 
+use crate::support::{Answer, Client, Running, event, event_with, from_now, running};
 use dodometer_server::{Fault, Options};
 use serde_json::{Value, json};
-use support::{Answer, Client, Running, event, event_with, from_now, running};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 async fn with(faults: &[&str]) -> Running {

@@ -1,6 +1,4 @@
 //! A client that says exactly what a test wants said, over a connection of its own.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
-#![allow(dead_code, reason = "each test crate uses a part of it")]
 
 use std::net::SocketAddr;
 

@@ -1,8 +1,4 @@
 //! The example as a process of its own, billed by a meter.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
-#![cfg(feature = "axum")]
-
-mod support;
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -11,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use support::{PATIENCE, Stage, ask_with};
+use crate::support::{PATIENCE, Stage, ask_with};
 
 /// Cargo builds the examples of a package before its tests, and puts them beside the tests' directory.
 fn example() -> PathBuf {

@@ -1,8 +1,4 @@
 //! Whose call it is, whether it is billed, and what is said of it.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![cfg(feature = "axum")]
-
-mod support;
 
 use axum::extract::{Path, Request};
 use axum::http::StatusCode;
@@ -14,7 +10,7 @@ use dodo_ingestion::MetadataValue;
 use dodo_ingestion_tower::{MeterLayer, Metering, OnMissingCustomer};
 use serde_json::{Value, json};
 
-use support::{Stage, ask, ask_with, serve};
+use crate::support::{Stage, ask, ask_with, serve};
 
 #[derive(Clone)]
 struct User(&'static str);
@@ -174,7 +170,7 @@ async fn handlers_and_closures_say_more_of_a_call() {
     ask(address, "GET /plain").await;
     stage.one().await.is("api_call", &[("units", 1.0.into()), ("plan", "by closure".into())]);
     ask(address, "GET /skipped").await;
-    ask_with(address, "GET /plain HTTP/1.1", &[support::CUSTOMER, "x-test: 1"]).await;
+    ask_with(address, "GET /plain HTTP/1.1", &[crate::support::CUSTOMER, "x-test: 1"]).await;
     stage.none().await;
 }
 

@@ -1,11 +1,8 @@
 //! `POST /events/ingest` over real HTTP: every published rule, at its boundary.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-mod support;
-
+use crate::support::{event, event_with, from_now, running};
 use dodometer_server::Options;
 use serde_json::{Value, json};
-use support::{event, event_with, from_now, running};
 
 fn many(count: usize) -> Vec<Value> {
     (0..count).map(|index| event(&format!("e{index}"))).collect()

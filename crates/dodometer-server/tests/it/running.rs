@@ -1,14 +1,11 @@
 //! The page and its stream, and what happens to connections and data when a server or a meter stops.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
-
-mod support;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::support::{Client, event, event_with, running};
 use dodometer_server::{Data, ErrorKind, Meter, Options, Server};
 use serde_json::{Value, json};
-use support::{Client, event, event_with, running};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 

@@ -1,6 +1,4 @@
 //! A local meter, a client of it, services on real sockets, and a client that says exactly what a test wants said.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -17,24 +15,24 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// The header that names the customer in most tests.
-pub const CUSTOMER: &str = "x-customer-id: cus_1";
+pub(crate) const CUSTOMER: &str = "x-customer-id: cus_1";
 /// Longer than anything here takes.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A meter that bills, and a client that is billed there.
-pub struct Stage {
-    pub ingestion: Ingestion,
-    pub spool: TempDir,
-    pub server: Server,
+pub(crate) struct Stage {
+    pub(crate) ingestion: Ingestion,
+    pub(crate) spool: TempDir,
+    pub(crate) server: Server,
     seen: Mutex<HashSet<String>>,
 }
 
 impl Stage {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(|builder| builder).await
     }
 
-    pub async fn with(more: impl FnOnce(Builder) -> Builder) -> Self {
+    pub(crate) async fn with(more: impl FnOnce(Builder) -> Builder) -> Self {
         let meter = Meter::open(Options::default()).unwrap();
         let server = Server::start(&meter, ([127, 0, 0, 1], 0).into()).await.unwrap();
         let spool = tempfile::tempdir().unwrap();
@@ -49,12 +47,12 @@ impl Stage {
     }
 
     /// A layer with the customer in the header [`CUSTOMER`].
-    pub fn layer(&self) -> MeterLayer {
+    pub(crate) fn layer(&self) -> MeterLayer {
         MeterLayer::new(self.ingestion.clone()).customer_header("x-customer-id")
     }
 
     /// What was billed since this was last asked, the oldest first.
-    pub async fn news(&self) -> Vec<Value> {
+    pub(crate) async fn news(&self) -> Vec<Value> {
         self.ingestion.flush(PATIENCE).await.unwrap();
         let (head, body) = ask_with(
             self.server.address(),
@@ -72,7 +70,7 @@ impl Stage {
     }
 
     /// The one event that was billed since this was last asked, once it is there.
-    pub async fn one(&self) -> Event {
+    pub(crate) async fn one(&self) -> Event {
         let start = Instant::now();
         loop {
             let mut news = self.news().await;
@@ -87,7 +85,7 @@ impl Stage {
         }
     }
 
-    pub async fn none(&self) {
+    pub(crate) async fn none(&self) {
         let news = self.news().await;
         assert!(news.is_empty(), "{news:#?}");
     }
@@ -95,29 +93,29 @@ impl Stage {
 
 /// An event as the meter has it.
 #[derive(Debug)]
-pub struct Event(pub Value);
+pub(crate) struct Event(pub Value);
 
 impl Event {
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.0["event_name"].as_str().unwrap()
     }
 
-    pub fn customer(&self) -> &str {
+    pub(crate) fn customer(&self) -> &str {
         self.0["customer_id"].as_str().unwrap()
     }
 
     /// A metadata value; null where there is none.
-    pub fn get(&self, key: &str) -> &Value {
+    pub(crate) fn get(&self, key: &str) -> &Value {
         &self.0["metadata"][key]
     }
 
     /// Of a value in milliseconds.
-    pub fn time(&self, key: &str) -> f64 {
+    pub(crate) fn time(&self, key: &str) -> f64 {
         self.get(key).as_f64().unwrap_or_else(|| panic!("{key} in {self:?}"))
     }
 
     #[track_caller]
-    pub fn is(&self, name: &str, pairs: &[(&str, Value)]) {
+    pub(crate) fn is(&self, name: &str, pairs: &[(&str, Value)]) {
         assert_eq!(self.name(), name, "{self:#?}");
         for (key, value) in pairs {
             assert_eq!(self.get(key), value, "{key}: {self:#?}");
@@ -126,7 +124,7 @@ impl Event {
 }
 
 /// Serves a router on a socket, as a program would.
-pub async fn serve(router: Router) -> SocketAddr {
+pub(crate) async fn serve(router: Router) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
@@ -134,7 +132,7 @@ pub async fn serve(router: Router) -> SocketAddr {
 }
 
 /// Sends a request's head, on a connection of its own.
-pub async fn begin(address: SocketAddr, request_line: &str, headers: &[&str]) -> TcpStream {
+pub(crate) async fn begin(address: SocketAddr, request_line: &str, headers: &[&str]) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let mut head = format!("{request_line}\r\nhost: {address}\r\n");
     for header in headers {
@@ -146,7 +144,11 @@ pub async fn begin(address: SocketAddr, request_line: &str, headers: &[&str]) ->
 }
 
 /// Asks with these headers. The head of the answer, and what came after it until the server closed.
-pub async fn ask_with(address: SocketAddr, line: &str, headers: &[&str]) -> (String, String) {
+pub(crate) async fn ask_with(
+    address: SocketAddr,
+    line: &str,
+    headers: &[&str],
+) -> (String, String) {
     let headers = [headers, &["connection: close"]].concat();
     let mut stream = begin(address, line, &headers).await;
     let mut read = Vec::new();
@@ -158,12 +160,12 @@ pub async fn ask_with(address: SocketAddr, line: &str, headers: &[&str]) -> (Str
 }
 
 /// Asks as `cus_1`.
-pub async fn ask(address: SocketAddr, request: &str) -> (String, String) {
+pub(crate) async fn ask(address: SocketAddr, request: &str) -> (String, String) {
     ask_with(address, &format!("{request} HTTP/1.1"), &[CUSTOMER]).await
 }
 
 /// Reads until this has come.
-pub async fn read_until(stream: &mut TcpStream, words: &str) -> String {
+pub(crate) async fn read_until(stream: &mut TcpStream, words: &str) -> String {
     let mut text = String::new();
     while !text.contains(words) {
         let mut bytes = [0; 1024];
