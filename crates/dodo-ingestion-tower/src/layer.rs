@@ -32,7 +32,7 @@ impl MeterLayer {
     /// The customer is in this request header.
     ///
     /// Only for a service behind a gateway that sets the header, and removes the one that a client sent: else
-    /// anybody can call at anybody's expense.
+    /// anybody can call at anybody's expense. A request with several of it, or several values in it, is of nobody.
     pub fn customer_header(self, name: &str) -> Self {
         let header = HeaderName::try_from(name);
         if header.is_err() {

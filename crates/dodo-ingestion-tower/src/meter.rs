@@ -125,8 +125,11 @@ impl Meter {
     }
 
     pub(crate) fn customer_in_header(&self, headers: &HeaderMap) -> Option<String> {
-        let value = headers.get(self.customer_header.as_ref()?)?;
-        named(Some(value.to_str().ok()?.trim().to_owned()))
+        let mut values = headers.get_all(self.customer_header.as_ref()?).iter();
+        let (value, others) = (values.next()?.to_str().ok()?, values.next());
+        // One of several may be the client's own word.
+        let is_alone = others.is_none() && !value.contains(',');
+        named(is_alone.then(|| value.trim().to_owned()))
     }
 
     pub(crate) fn customer_in_extensions(&self, extensions: &Extensions) -> Option<String> {

@@ -82,12 +82,19 @@ async fn a_call_of_nobody_is_counted_and_served() {
     };
     let layer = MeterLayer::new(stage.ingestion.clone()).customer_header("x-customer-id");
     let address = serve(routes().layer(layer.clone())).await;
-    for headers in [&[][..], &["x-customer-id:"], &["x-customer-id: \u{fc}"]] {
+    let twice = ["x-customer-id: cus_client", "x-customer-id: cus_gateway"];
+    for headers in [
+        &[][..],
+        &["x-customer-id:"],
+        &["x-customer-id: \u{fc}"],
+        &twice,
+        &["x-customer-id: cus_client, cus_gateway"],
+    ] {
         assert_eq!(ask_with(address, "GET / HTTP/1.1", headers).await.1, "served");
     }
     ask_with(address, "GET /denied HTTP/1.1", &[]).await;
     stage.none().await;
-    assert_eq!(layer.stats().missing_customer, 3, "401 has no customer, as it should be");
+    assert_eq!(layer.stats().missing_customer, 5, "401 has no customer, as it should be");
 
     let anybody = OnMissingCustomer::Default("cus_anybody".into());
     let address = serve(routes().layer(layer.clone().on_missing_customer(anybody))).await;
