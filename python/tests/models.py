@@ -170,6 +170,12 @@ def content_chunks() -> Iterator[dict[str, Any]]:
         }
 
 
+def run_events() -> Iterator[dict[str, Any]]:
+    for status, usage in (("queued", None), ("completed", RUN["usage"])):
+        run = {**RUN, "status": status, "usage": usage}
+        yield {"event": f"thread.run.{status}", "data": run}
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -186,7 +192,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif path.endswith("/responses"):
             self._answer(RESPONSE, stream and response_events())
         elif path.endswith("/runs"):
-            self._answer({**RUN, "status": "queued", "usage": None}, False)
+            self._answer({**RUN, "status": "queued", "usage": None}, stream and run_events())
         elif path.endswith("/embeddings"):
             self._answer(EMBEDDINGS, False)
         elif path.endswith("/messages"):
@@ -204,6 +210,8 @@ class _Handler(BaseHTTPRequestHandler):
             body = "".join(
                 (f"event: {event['type']}\n" if "type" in event else "")
                 + f"data: {json.dumps(event)}\n\n"
+                if "event" not in event
+                else f"event: {event['event']}\ndata: {json.dumps(event['data'])}\n\n"
                 for event in events
             )
             body += "data: [DONE]\n\n" if done else ""

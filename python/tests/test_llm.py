@@ -186,6 +186,22 @@ def run_polled(client: openai.OpenAI) -> None:
     assert run.status == "completed"
 
 
+def run_stream(client: openai.OpenAI) -> None:
+    runs = client.beta.threads.runs
+    with pytest.warns(DeprecationWarning, match="Assistants"):
+        stream = runs.create(thread_id="thread_1", assistant_id="a", stream=True)
+    assert [event.event for event in stream][-1] == "thread.run.completed"
+
+
+def run_stream_block(client: openai.OpenAI) -> None:
+    runs = client.beta.threads.runs
+    with (
+        pytest.warns(DeprecationWarning, match="Assistants"),
+        runs.stream(thread_id="thread_1", assistant_id="a") as stream,
+    ):
+        stream.until_done()
+
+
 def copied_client(client: openai.OpenAI) -> None:
     assert isinstance(client, openai.OpenAI)
     chat(client.with_options(timeout=60))
@@ -237,6 +253,8 @@ SYNC: dict[str, tuple[Callable[[str], Any], Callable[[Any], None], dict[str, Any
     "response_stream_events": (openai_client, response_stream_events, OPENAI_RESPONSE),
     "embeddings": (openai_client, embeddings, OPENAI_EMBEDDINGS),
     "run_polled": (openai_client, run_polled, OPENAI_RUN),
+    "run_stream": (openai_client, run_stream, OPENAI_RUN),
+    "run_stream_block": (openai_client, run_stream_block, OPENAI_RUN),
     "copied_client": (openai_client, copied_client, OPENAI_CHAT),
     "message": (anthropic_client, message, ANTHROPIC),
     "message_stream": (anthropic_client, message_stream, ANTHROPIC),

@@ -29,7 +29,7 @@ _ASKING = frozenset(
     }
 )
 _COPYING = frozenset({"copy", "with_options"})
-_SNAPSHOTS = ("current_message_snapshot", "current_completion_snapshot")
+_SNAPSHOTS = ("current_message_snapshot", "current_completion_snapshot", "current_run")
 
 
 class Reading(Protocol):

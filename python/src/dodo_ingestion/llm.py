@@ -107,7 +107,7 @@ class Reading:
     def add(self, piece: object) -> None:
         """Take what a response or an event of a stream tells. A later count replaces an earlier."""
         # An event of a stream has its response within.
-        for name in ("message", "response", "chunk"):
+        for name in ("message", "response", "chunk", "data"):
             within = _get(piece, name)
             if within is not None and not isinstance(within, str):
                 self._add(within)

@@ -108,7 +108,7 @@ class Load:
         return len(self.workers) > WORKERS + KILLED
 
     def check(self, meter: Meter) -> None:
-        """See that what was answered is billed, and nothing twice, by one sender at a time."""
+        """See that what was answered is billed, once, with no more requests than one process."""
 
         def billed() -> list[int]:
             return numbers(meter, self.customer)

@@ -60,7 +60,7 @@ def test_workers_come_and_go(name: str, preload: bool, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("outage", [False, True], ids=["", "outage"])
-@pytest.mark.parametrize("name", ["sync", "gthread", "uvicorn"])
+@pytest.mark.parametrize("name", SERVERS)
 def test_a_server_is_stopped_while_calls_wait(name: str, outage: bool, tmp_path: Path) -> None:
     command = gunicorn(name)
     with testing.Meter() as local:
@@ -80,10 +80,8 @@ def test_a_server_is_stopped_while_calls_wait(name: str, outage: bool, tmp_path:
         assert server.ended_after < allowed
         assert numbers(meter, "cus_stopped") == [] or not outage
         # The end of a worker bills what waits; what it cannot bill is left to the next process.
-        # uvicorn sends itself the signal once more, and so no exit handler runs.
-        if outage or name == "uvicorn":
-            if outage:
-                local.reset()
+        if outage:
+            local.reset()
             with following(variables) as process:
                 track_api_call(process, customer_id="cus_following")
                 process.flush(timeout=WITHIN)
