@@ -166,7 +166,7 @@ def test_a_listener_that_cannot_be_called() -> None:
 
 @pytest.mark.parametrize("value", ["\ud800", 7, b"cus_1"])
 @pytest.mark.parametrize("field", ["customer_id", "event_id", "event_name"])
-def test_a_text_that_is_none(connect: Connect, field: str, value: Any) -> None:  # noqa: ANN401
+def test_a_value_that_is_no_text(connect: Connect, field: str, value: Any) -> None:  # noqa: ANN401
     call = {"customer_id": "cus_1", field: value}
     for accept in (connect().track, create_batch(connect()).add):
         with pytest.raises(ValidationError) as raised:

@@ -19,7 +19,7 @@ def sleep() -> Callable[[float], object] | None:
     if not are_used():
         return None
     gevent: Any = sys.modules["gevent"]
-    # Who is the hub cannot wait for it: a signal handler may be called there.
+    # The hub itself must not wait: a signal handler may be called there.
     if gevent.getcurrent() is gevent.get_hub():
         return None
     found: Callable[[float], object] = gevent.sleep

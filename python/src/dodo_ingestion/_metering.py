@@ -65,7 +65,7 @@ class Exchange:
     aborted = False
     route: str | None = None
     extra: dict[str, MetadataValue] | None = None
-    settling: asyncio.Task[None] | None = None
+    finishing: asyncio.Task[None] | None = None
     """The task of its own that finishes it."""
 
     # What handlers say.
@@ -199,7 +199,7 @@ class Metering:
             await self._find(exchange)
         except BaseException:
             exchange.cancel()
-            await self.settle_cancelled(exchange)
+            await self.finish_cancelled(exchange)
             raise
 
     async def _find(self, exchange: Exchange) -> None:
@@ -231,11 +231,11 @@ class Metering:
             self.failed.occur("customer raised", error)
         exchange.customer = self._named(found) or ""
 
-    async def settle_cancelled(self, exchange: Exchange) -> None:
+    async def finish_cancelled(self, exchange: Exchange) -> None:
         """Finish the call of a task that is being cancelled, in which nothing is awaited."""
         trio = running_trio()
         if trio is None or self.options.customer is None:
-            self.settle_later(exchange)
+            self.finish_later(exchange)
             return
         try:
             with trio.CancelScope(shield=True):
@@ -243,20 +243,20 @@ class Metering:
         finally:
             exchange.finish()
 
-    def settle_later(self, exchange: Exchange) -> None:
+    def finish_later(self, exchange: Exchange) -> None:
         """Finish in a task of its own, under asyncio."""
         if self.options.customer is None:
             exchange.finish()
-        elif not exchange.finished and not exchange.settling:
+        elif not exchange.finished and not exchange.finishing:
             try:
                 loop = asyncio.get_running_loop()
             except RuntimeError:  # the loop is gone, and its tasks are thrown away
                 exchange.finish()
                 return
             self.unfinished.add(exchange)
-            exchange.settling = loop.create_task(self._find(exchange))
+            exchange.finishing = loop.create_task(self._find(exchange))
             # Whatever becomes of the task: it may be cancelled before it has begun.
-            exchange.settling.add_done_callback(lambda _task: exchange.finish())
+            exchange.finishing.add_done_callback(lambda _task: exchange.finish())
 
     async def end(self) -> float:
         """Wait for the calls that the end of a server has cancelled.

@@ -81,15 +81,15 @@ def _middleware(metering: Metering) -> Any:
             raise
         except ConnectionError:
             call.cancel()
-            await call.settle()
+            await call.finish_async()
             raise
         except Exception:
             call.fail()
-            await call.settle()
+            await call.finish_async()
             raise
         except BaseException:
             call.cancel()
-            metering.settle_later(call)
+            metering.finish_later(call)
             raise
         finally:
             current.reset(token)
@@ -97,7 +97,7 @@ def _middleware(metering: Metering) -> Any:
             await call.answer(response)
         else:
             call.fail()
-            await call.settle()
+            await call.finish_async()
         return response
 
     return meter
@@ -121,7 +121,7 @@ class _Call(Exchange):
         """Take the response that the handler made, and perhaps has sent."""
         if isinstance(response, web.WebSocketResponse):
             self.aborted = response.close_code not in _NORMAL_CLOSURES
-            await self.settle()
+            await self.finish_async()
             return
         if not response.prepared:
             self.status = response.status
@@ -131,7 +131,7 @@ class _Call(Exchange):
             self._watch_prepare(response)
         elif self.watched is not response:
             # It was sent without any notice of ours: another response than the first.
-            await self.settle()
+            await self.finish_async()
 
     def watch(self, response: web.StreamResponse) -> None:
         """Count what is sent of a response, and hear of its end."""
@@ -154,7 +154,7 @@ class _Call(Exchange):
             self.sending((size or 0) + len(data))
             if self.bytes is None:
                 self.bytes = response.content_length
-            await self.settle()
+            await self.finish_async()
             await (write_eof(data) if data else write_eof())
 
         response.write = counted  # type: ignore[method-assign]
@@ -169,7 +169,7 @@ class _Call(Exchange):
             except BaseException:
                 # Before anything was sent of it.
                 self.cancel()
-                self.metering.settle_later(self)
+                self.metering.finish_later(self)
                 raise
 
         response.prepare = prepared  # type: ignore[method-assign]
@@ -208,7 +208,7 @@ class _Call(Exchange):
             endpoint = pattern.pattern
         return super().takes_all(endpoint)
 
-    async def settle(self) -> None:
+    async def finish_async(self) -> None:
         """Make the event, with the customer awaited."""
         await self.metering.find_customer(self)
         self.finish()

@@ -91,15 +91,15 @@ class MeterMiddleware:
             await self.app(scope, call.receive, call.send)
         except Exception:
             call.raised()
-            await call.settle()
+            await call.finish_async()
             raise
         except BaseException:  # each event loop has a cancellation of its own
             call.cancel()
-            await call.settle_cancelled()
+            await call.finish_cancelled()
             raise
         else:
             call.returned()
-            await call.settle()
+            await call.finish_async()
         finally:
             current.reset(token)
 
@@ -128,7 +128,7 @@ class _Call(Exchange):
         self._receive = receive
         self._send = send
 
-    async def settle(self) -> None:
+    async def finish_async(self) -> None:
         """Make the event, with the customer awaited."""
         if self.finished:
             return
@@ -137,12 +137,12 @@ class _Call(Exchange):
             await self.metering.find_customer(self)
         self.finish()
 
-    async def settle_cancelled(self) -> None:
+    async def finish_cancelled(self) -> None:
         """Make the event of a call whose task is being cancelled."""
         if self.finished:
             return
         self.find_route()
-        await self.metering.settle_cancelled(self)
+        await self.metering.finish_cancelled(self)
 
     async def check_customer(self) -> None:
         self.find_route()
@@ -198,7 +198,7 @@ class _Http(_Call):
     async def end(self) -> None:
         self.ended = True
         self.aborted = self.disconnected
-        await self.settle()
+        await self.finish_async()
 
     def raised(self) -> None:
         if self.disconnected:

@@ -109,7 +109,7 @@ class MeterMiddleware:
         except BaseException:
             call.cancel()
             call.find_route()
-            self._metering.settle_later(call)
+            self._metering.finish_later(call)
             raise
         finally:
             current.reset(token)

@@ -187,13 +187,13 @@ class _Call(Exchange):
 
     def over(self) -> None:
         """Make the event of the call, which has ended by its handler or before."""
-        if not self.finished and not self.settling:
+        if not self.finished and not self.finishing:
             self._judge()
             self.finish()
 
     def left(self, *, raised: bool) -> None:
         """Note how a handler in a thread ended, and who is to be billed for it."""
-        if self.finished or self.settling:
+        if self.finished or self.finishing:
             return
         self.leave(raised=raised)
         self.find_customer()
@@ -226,7 +226,7 @@ class _Call(Exchange):
             if isinstance(self.request, _Kept) and self.metering.may_await:
                 with self.metering.guarded("what a context knows"):
                     self.request.keep()
-            self.metering.settle_later(self)
+            self.metering.finish_later(self)
 
     def _judge(self) -> None:
         if self.code is None:

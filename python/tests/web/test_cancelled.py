@@ -136,9 +136,9 @@ def test_a_task_that_is_cancelled_before_it_begins(connect: Connect, meter: Mete
     async def main() -> None:
         call = Exchange(metering, scope(), "GET", "/")
         call.begin(200)
-        metering.settle_later(call)
-        assert call.settling is not None
-        call.settling.cancel()
+        metering.finish_later(call)
+        assert call.finishing is not None
+        call.finishing.cancel()
 
     asyncio.run(main())
     assert len(billed(meter, ingestion, "cus_unbegun")) == 1
