@@ -126,11 +126,11 @@ class Exchange:
 
     def claim(self) -> bool:
         """Let no event be made from now on. Of several threads one is told to make it."""
+        self.metering.unfinished.discard(self)
         try:
             self._open.pop()
         except IndexError:
             return False
-        self.metering.unfinished.discard(self)
         return True
 
     def finish(self) -> None:
