@@ -115,7 +115,10 @@ export class Ingestion implements AsyncDisposable, Disposable {
     wait((timeout, wake) => native.flush(this.#client, timeout, wake), options, this.#expected),
   );
 
-  /** Flushes and lets go. What is left stays spooled. Where the signal ends it while it flushes, the client stays open. */
+  /**
+   * Flushes and lets go. What is left stays spooled. Where the signal ends it while it flushes, the client stays
+   * open.
+   */
   readonly close: Verb = verb(this, async (options) => {
     let began = false;
     const start = (timeout: number | undefined, wake: () => void) => {
