@@ -86,11 +86,11 @@ export interface Stats {
   readonly accepted: number;
   /** Calls that the billing API acknowledged. */
   readonly billed: number;
-  /** Calls set aside because the billing API refused them. */
+  /** Calls that the billing API refused for good. */
   readonly deadLettered: number;
   /** Calls that wait; also those that another process may have delivered, since the host closed the files of the spool. */
   readonly spooled: number;
-  /** Calls refused here, because they break a published limit. */
+  /** Calls refused here, because they break a limit. */
   readonly invalid: number;
   /** Calls refused here, because the spool was full. */
   readonly overflowed: number;
