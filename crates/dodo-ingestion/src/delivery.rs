@@ -31,7 +31,7 @@ pub(crate) use machine::{Delivery, Settings};
 pub(crate) use stamp::{Stamp, StampBase};
 #[cfg(any(test, fuzzing))]
 pub(crate) use {
-    answer::{HoldReason, LookupVerdict, Verdict, judge, judge_lookup},
+    answer::{Failing, HoldReason, LookupVerdict, Verdict, judge, judge_lookup},
     stamp::Skew,
 };
 

@@ -15,7 +15,7 @@ use failing::{FailingSet, Parking};
 use lookups::Lookup;
 use turns::{Turn, Turns};
 
-use super::answer::{Answer, HoldReason, Verdict, judge};
+use super::answer::{Answer, Failing, HoldReason, Verdict, judge};
 use super::budget::Budget;
 use super::queue::{Amount, FULL, Item, Queue};
 use super::refusal::{Refusals, Sent, split};

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::lookups::may_be_forgotten;
 use super::{
     Action, AlarmKind, Answer, BACKOFF_BASE_MS, BACKOFF_MAX_MS, Cause, Delivery, ErrorKind,
-    FAILURES_TO_TELL, HOLD_MS, HoldReason, Item, Now, Purpose, Request, Sent, SpoolId, Trouble,
-    Verdict, cost, judge, split,
+    FAILURES_TO_TELL, Failing, HOLD_MS, HoldReason, Item, Now, Purpose, Request, Sent, SpoolId,
+    Trouble, Verdict, cost, judge, split,
 };
 use crate::clock::rfc3339;
 use crate::delivery::queue::Unanswered;
@@ -91,15 +91,11 @@ impl Delivery {
                     }
                 }
                 // That the server fails on what it fails on always is no reason for others to wait.
-                let alone_at_fault = match &request.purpose {
-                    Purpose::Parked(_) => failing,
-                    Purpose::Failing(set) => failing && self.others_passed_since(*set),
-                    _ => false,
-                };
-                if !alone_at_fault {
+                let at_fault = self.is_at_fault(&request.purpose, failing);
+                if !at_fault {
                     self.back_off(after_ms as u64, limited, &words, now, actions);
                 }
-                self.failed(request, failing, now, actions);
+                self.failed(request, failing, at_fault, now, actions);
             }
             Verdict::Hold { why, words } => {
                 self.hold(why, &words, now, actions);
@@ -135,17 +131,24 @@ impl Delivery {
     }
 
     /// A request was not taken, and is to be made again.
-    fn failed(&mut self, mut request: Request, failing: bool, now: Now, actions: &mut Vec<Action>) {
+    fn failed(
+        &mut self,
+        mut request: Request,
+        failing: Failing,
+        at_fault: bool,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
         match request.purpose {
+            _ if failing == Failing::No => self.put_back(request, now),
             Purpose::Deliver | Purpose::TellApart | Purpose::Apart
-                if failing && self.fails_again(&mut request.records) =>
+                if self.fails_again(&mut request.records) =>
             {
-                self.tell_apart_failing(request.records, now, actions);
+                let sure = failing == Failing::Answered;
+                self.tell_apart_failing(request.records, sure, now, actions);
             }
-            Purpose::Failing(set) if failing => {
-                self.failed_set(set, request.records, now, actions);
-            }
-            Purpose::Parked(parking) if failing => {
+            Purpose::Failing(set) => self.failed_set(set, failing, request.records, now, actions),
+            Purpose::Parked(parking) if at_fault => {
                 for sent in request.records {
                     self.park(sent, Some(parking), now, actions);
                 }

@@ -165,6 +165,13 @@ fn response(status: u16, body: &str) -> Answer {
     Answer::Response(Response { status, headers: ResponseHeaders::default(), body })
 }
 
+/// A response with no body and one header more.
+fn with_header(status: u16, set: impl FnOnce(&mut ResponseHeaders)) -> Answer {
+    let mut headers = ResponseHeaders::default();
+    set(&mut headers);
+    Answer::Response(Response { status, headers, body: Vec::new() })
+}
+
 pub(super) fn ok() -> Answer {
     response(200, r#"{"ingested_count":0}"#)
 }
