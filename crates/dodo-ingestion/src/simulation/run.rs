@@ -83,6 +83,7 @@ const EVERY_EVENT: &[&str] = &[
     "skewed server",
     "forgotten id",
     "refusal of everything",
+    "413 of everything",
     "poisoned event",
     "event answered 500",
     "unknown customer 400",

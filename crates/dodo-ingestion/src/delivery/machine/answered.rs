@@ -10,10 +10,13 @@ use super::{
 };
 use crate::clock::rfc3339;
 use crate::delivery::queue::Unanswered;
+use crate::delivery::size::LEAST;
 use crate::planted::{Fault, is_planted};
 
 /// Stamps keep a distance of some minutes from what the API refuses: less than this is no reason.
 const STAMPS_MOVED_MS: i64 = 5_000;
+/// Next to any server takes a record of so many bytes: one that does not may refuse everything.
+const CERTAINLY_TAKEN: usize = 64 << 10;
 /// An answer that is read so long after its request, as by a machine that slept, says nothing of the
 /// server's clock now; and what it refused may be right by now.
 const OLD_ANSWER_MS: u64 = 60_000;
@@ -112,20 +115,11 @@ impl Delivery {
                 self.resend(request, now, actions);
             }
             Verdict::Refused { status, words } => {
-                self.refused(request, status, &words, now, actions);
+                let cause = Cause::new(ErrorKind::Rejected, Some(status), &words);
+                self.refused(request, cause, now, actions);
             }
             Verdict::TooLarge { words } => {
-                let bytes: usize = request.records.iter().map(|sent| cost(&sent.item.meta)).sum();
-                if let [alone] = request.records[..] {
-                    let cause = Cause::new(ErrorKind::TooLarge, Some(413), &words);
-                    self.set_aside(alone, cause, now, actions);
-                } else if matches!(request.purpose, Purpose::Deliver)
-                    && self.size.too_large(bytes, now.mono)
-                {
-                    self.put_back(request, now);
-                } else {
-                    self.suspects.extend(split(request.records));
-                }
+                self.too_large(request, &words, now, actions);
             }
         }
     }
@@ -235,16 +229,24 @@ impl Delivery {
         }
     }
 
+    /// Makes requests smaller, and sets aside what is too large alone.
+    fn too_large(&mut self, request: Request, words: &str, now: Now, actions: &mut Vec<Action>) {
+        let bytes: usize = request.records.iter().map(|sent| cost(&sent.item.meta)).sum();
+        let kind = if bytes < LEAST { ErrorKind::Rejected } else { ErrorKind::TooLarge };
+        let cause = Cause::new(kind, Some(413), words);
+        match (&request.purpose, &request.records[..]) {
+            (Purpose::Probe, _) => self.refused(request, cause, now, actions),
+            (_, [alone]) if bytes > CERTAINLY_TAKEN => self.set_aside(*alone, cause, now, actions),
+            (_, [_]) => self.refused(request, cause, now, actions),
+            (Purpose::Deliver, _) if self.size.too_large(bytes, now.mono) => {
+                self.put_back(request, now);
+            }
+            _ => self.tell_apart(request),
+        }
+    }
+
     /// Finds out who is to blame, and sets that aside.
-    fn refused(
-        &mut self,
-        request: Request,
-        status: u16,
-        words: &str,
-        now: Now,
-        actions: &mut Vec<Action>,
-    ) {
-        let cause = Cause::new(ErrorKind::Rejected, Some(status), words);
+    fn refused(&mut self, request: Request, cause: Cause, now: Now, actions: &mut Vec<Action>) {
         match (&request.purpose, &request.records[..]) {
             (Purpose::Probe, [alone]) => {
                 self.not_before = now.mono + HOLD_MS;
@@ -257,9 +259,9 @@ impl Delivery {
                 }
             }
             (_, [alone]) => {
-                self.set_aside(*alone, cause, now, actions);
+                self.set_aside(*alone, cause.clone(), now, actions);
                 if self.refusals.refused_alone(alone.group()) {
-                    self.stop(words, now, actions);
+                    self.stop(&cause.message, now, actions);
                 } else if self.refusals.is_apart(alone.group()) {
                     let mut suspects = std::mem::take(&mut self.suspects);
                     for records in &mut suspects {
@@ -274,14 +276,19 @@ impl Delivery {
                 self.suspects.push_front(vec![*first]);
                 self.apart.entry(first.group()).or_default().extend(rest);
             }
-            (Purpose::Deliver | Purpose::Failing(_), _) => {
-                self.suspects.extend(split(request.records));
-            }
-            _ => {
-                let [first, second] = split(request.records);
-                self.suspects.push_front(second);
-                self.suspects.push_front(first);
-            }
+            _ => self.tell_apart(request),
+        }
+    }
+
+    /// What was refused together is tried in parts: after those that are being told apart, or in the
+    /// place of the one that it is part of.
+    fn tell_apart(&mut self, request: Request) {
+        let [first, second] = split(request.records);
+        if matches!(request.purpose, Purpose::Deliver | Purpose::Failing(_)) {
+            self.suspects.extend([first, second]);
+        } else {
+            self.suspects.push_front(second);
+            self.suspects.push_front(first);
         }
     }
 
