@@ -235,6 +235,10 @@ impl Delivery {
         self.failing.retain(|(_, records)| !records.is_empty());
         self.parked.retain(|(_, sent)| stays(sent));
         self.lookups.retain(|(_, sent)| stays(sent));
+        self.preparing.take_if(|request| {
+            request.records.retain(stays);
+            request.records.is_empty()
+        });
     }
 
     /// Reads on, starts the next request if there is one, or sets when to look again. Whatever is due

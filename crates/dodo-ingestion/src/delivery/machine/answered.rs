@@ -25,6 +25,7 @@ impl Delivery {
     /// Returns records to where they came from.
     pub(super) fn put_back(&mut self, request: Request, now: Now) {
         match (request.purpose, &request.records[..]) {
+            (_, []) => {}
             (Purpose::TellApart, _) => self.suspects.push_front(request.records),
             (Purpose::Apart, _) => {
                 for sent in request.records {
@@ -58,10 +59,17 @@ impl Delivery {
         now: Now,
         actions: &mut Vec<Action>,
     ) {
-        if let (Purpose::Lookup(lookup), [sent]) = (&request.purpose, &request.records[..]) {
-            return self.looked_up(lookup.clone(), *sent, answer, now, actions);
-        }
         let judged = judge(answer, request.records.len());
+        // Of some the spool may be gone: there is nothing left to send, and who was to blame is not known.
+        let sent = request.records.len();
+        request.records.retain(|sent| self.queues.contains_key(&sent.spool));
+        let is_whole = request.records.len() == sent;
+        if let Purpose::Lookup(lookup) = &request.purpose {
+            if let [sent] = request.records[..] {
+                self.looked_up(lookup.clone(), sent, answer, now, actions);
+            }
+            return;
+        }
         let is_old = request.under_way_ms(now) > OLD_ANSWER_MS;
         if let Some(server) = judged.server_time.filter(|_| !is_old) {
             self.skew.learn(server, now.wall);
@@ -98,7 +106,11 @@ impl Delivery {
                 if !at_fault {
                     self.back_off(after_ms as u64, limited, &words, now, actions);
                 }
+                let failing = if is_whole { failing } else { Failing::No };
                 self.failed(request, failing, at_fault, now, actions);
+            }
+            Verdict::Refused { .. } | Verdict::TooLarge { .. } if !is_whole => {
+                self.put_back(request, now);
             }
             Verdict::Hold { why, words } => {
                 self.hold(why, &words, now, actions);
