@@ -89,6 +89,8 @@ struct Request {
     /// It was refused by an answer that said nothing of now, and goes once more as it is.
     asked_again: bool,
     stamps: Option<StampBase>,
+    /// The key that it was sent with: the first, the second, …
+    key: u64,
     started: Now,
 }
 
@@ -128,6 +130,8 @@ pub(crate) struct Delivery {
     /// The last thing that went wrong with all requests, until one is answered as it should.
     trouble: Option<Trouble>,
     not_before: MonoMs,
+    /// The key that requests are made with.
+    key: u64,
     next_token: Token,
     random: fastrand::Rng,
     counts: Counts,
@@ -172,6 +176,7 @@ impl Delivery {
             failures: 0,
             trouble: None,
             not_before: 0,
+            key: 0,
             next_token: 0,
             random: fastrand::Rng::with_seed(settings.seed),
             counts: Counts::default(),
@@ -211,6 +216,7 @@ impl Delivery {
                 }
             }
             Input::KeyChanged => {
+                self.key += 1;
                 if let Some(Trouble::KeyRefused { .. } | Trouble::WrongAddress) = self.trouble() {
                     self.trouble = None;
                     self.not_before = 0;
@@ -352,6 +358,7 @@ impl Delivery {
             restamped: false,
             asked_again: false,
             stamps: None,
+            key: self.key,
             started: now,
         })
     }
@@ -410,7 +417,7 @@ impl Delivery {
     fn send(&mut self, mut request: Request, now: Now, actions: &mut Vec<Action>) {
         let stamps = self.skew.base(now.wall);
         request.stamps = Some(stamps);
-        request.started = now;
+        (request.key, request.started) = (self.key, now);
         for sent in &mut request.records {
             sent.item.attempts += 1;
         }

@@ -64,6 +64,10 @@ impl Delivery {
         let sent = request.records.len();
         request.records.retain(|sent| self.queues.contains_key(&sent.spool));
         let is_whole = request.records.len() == sent;
+        // An earlier key was refused. That says nothing of the one that is tried next.
+        if request.key != self.key && matches!(judged.verdict, Verdict::Hold { .. }) {
+            return self.put_back(request, now);
+        }
         if let Purpose::Lookup(lookup) = &request.purpose {
             if let [sent] = request.records[..] {
                 self.looked_up(lookup.clone(), sent, answer, now, actions);

@@ -359,6 +359,22 @@ fn trouble_is_told_until_calls_are_taken_again() {
     assert_eq!((world.settled.len(), world.delivery.trouble()), (1, None));
 }
 
+#[test]
+fn a_new_key_is_tried_at_once_also_if_the_old_one_is_refused_after_it_came() {
+    let mut world = World::new(LatePolicy::Restamp);
+    world.append(1);
+    until_request(&mut world);
+    world.handle(Input::KeyChanged);
+    world.answer(response(401, ""));
+    assert_eq!((world.sent.len(), world.delivery.trouble()), (2, None));
+    assert!(!world.alarms.contains(&AlarmKind::Authentication));
+    world.answer(response(401, ""));
+    assert_eq!(world.delivery.trouble(), Some(Trouble::KeyRefused { status: 401 }));
+    let refused_at = world.now.mono;
+    wait_for_request(&mut world);
+    assert_eq!(world.now.mono, refused_at + HOLD_MS);
+}
+
 /// Answers every request by the groups it holds, until all is done or so many requests were made.
 fn run(world: &mut World, requests: usize, bad_group: impl Fn(u32) -> bool) {
     let mut answered = world.sent.len() - usize::from(world.delivery.under_way.is_some());
