@@ -237,6 +237,16 @@ fn words(response: &Response, api_error: Option<&ApiError>) -> String {
     format!("HTTP {}: {}", response.status, line.trim())
 }
 
+impl Answer {
+    /// How long the server asks us to wait; zero when it does not say.
+    pub(crate) fn asks_to_wait_ms(&self) -> u64 {
+        match self {
+            Self::Response(response) => response.headers.retry_after_ms() as u64,
+            Self::Failed(_) => 0,
+        }
+    }
+}
+
 impl ResponseHeaders {
     fn server_time(&self) -> Option<WallMs> {
         let date = httpdate::parse_http_date(self.date.as_deref()?).ok()?;

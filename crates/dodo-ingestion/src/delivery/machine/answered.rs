@@ -105,9 +105,12 @@ impl Delivery {
                             now.mono;
                     }
                 }
-                // That the server fails on what it fails on always is no reason for others to wait.
+                // That the server fails on what it fails on always is no reason for others to wait,
+                // unless it asks for that.
                 let at_fault = self.is_at_fault(&request.purpose, failing);
-                if !at_fault {
+                if at_fault {
+                    self.not_before = now.mono + answer.asks_to_wait_ms();
+                } else {
                     self.back_off(after_ms as u64, limited, &words, now, actions);
                 }
                 let failing = if is_whole { failing } else { Failing::No };

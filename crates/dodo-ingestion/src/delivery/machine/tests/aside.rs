@@ -151,6 +151,31 @@ fn what_never_gets_a_right_answer_is_parked_and_the_others_pass() {
 }
 
 #[test]
+fn a_server_that_fails_on_one_call_and_asks_to_wait_is_left_alone() {
+    let busy = || with_header(503, |headers| headers.retry_after = Some("30".into()));
+    let never = || with_header(500, |headers| headers.should_retry = Some("false".into()));
+    let answers: [(&dyn Fn() -> Answer, u64); 2] = [(&busy, 30_000), (&never, 0)];
+    for (answer, waits) in answers {
+        let mut world = World::new(LatePolicy::Restamp);
+        world.append(10);
+        while !world.alarms.contains(&AlarmKind::Parked) || world.settled.len() < 9 {
+            until_request(&mut world);
+            let poisoned = world.last().contains(&7);
+            world.answer(if poisoned { failing() } else { ok() });
+        }
+        until_request(&mut world);
+        assert_eq!(world.last(), [7]);
+        let (told, tried_at) = (world.alarms.len(), world.now.mono);
+        world.answer(answer());
+        world.append(1_000);
+        until_request(&mut world);
+        assert_eq!((world.last().len(), world.now.mono - tried_at), (1_000, waits));
+        assert_eq!(world.alarms[told..], [AlarmKind::Parked]);
+        world.answer(ok());
+    }
+}
+
+#[test]
 fn an_outage_of_the_server_is_nobodys_fault() {
     for answer in [failing, lost] {
         let mut world = World::new(LatePolicy::Restamp);
