@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::lookups::may_be_forgotten;
 use super::{
     Action, AlarmKind, Answer, BACKOFF_BASE_MS, BACKOFF_MAX_MS, Cause, Delivery, ErrorKind,
-    FAILURES_TO_TELL, Failing, HOLD_MS, HoldReason, Item, Now, Purpose, Request, Sent, SpoolId,
-    Trouble, Verdict, cost, judge, split,
+    FAILURES_TO_TELL, Failing, HOLD_MS, HoldReason, Item, LatePolicy, Now, Purpose, Request, Sent,
+    SpoolId, Trouble, Verdict, cost, judge, split,
 };
 use crate::clock::rfc3339;
 use crate::delivery::queue::Unanswered;
@@ -210,11 +210,17 @@ impl Delivery {
         request.records.iter().any(|sent| moved(sent.item.meta.occurred_at))
     }
 
-    /// The same records at once, with other stamps, if the budget allows and the answer did not take a
-    /// day; else as if new.
+    /// The same records at once, with other stamps, if the budget allows and the answer did not take so
+    /// long that some may not be sent any more; else as if new.
     fn resend(&mut self, request: Request, now: Now, actions: &mut Vec<Action>) {
-        let is_late = request.records.iter().any(|sent| may_be_forgotten(sent, now));
-        if !is_late && self.budget.next_start(now.mono, true) <= now.mono {
+        let base = self.skew.base(now.wall);
+        let sets_aside = self.settings.late == LatePolicy::DeadLetter;
+        let is_late = |sent: &Sent| {
+            may_be_forgotten(sent, now) || sets_aside && base.is_late(sent.item.meta.occurred_at)
+        };
+        if !request.records.iter().any(is_late)
+            && self.budget.next_start(now.mono, true) <= now.mono
+        {
             self.send(request, now, actions);
         } else {
             self.put_back(request, now);

@@ -447,6 +447,19 @@ proptest! {
 }
 
 #[test]
+fn what_became_too_late_while_its_answer_waited_is_set_aside_if_that_was_chosen() {
+    for (late, requests, aside) in [(LatePolicy::Restamp, 2, 0), (LatePolicy::DeadLetter, 1, 1)] {
+        let mut world = World::new(late);
+        world.append(1);
+        until_request(&mut world);
+        // The machine sleeps before it reads the answer.
+        world.now.wall += 2 * 3_600_000;
+        world.answer(refused());
+        assert_eq!((world.sent.len(), world.aside.len()), (requests, aside));
+    }
+}
+
+#[test]
 fn an_answer_that_was_read_late_teaches_nothing_of_the_clock_and_sets_nothing_aside() {
     let mut world = World::new(LatePolicy::Restamp);
     world.append(1);
