@@ -7,6 +7,7 @@ mod filling;
 mod lookups;
 mod probing;
 mod reading;
+mod setting_aside;
 mod turns;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -122,7 +123,10 @@ pub(crate) struct Delivery {
     /// Waiting for its attempt to be written down.
     preparing: Option<Request>,
     under_way: Option<Request>,
-    setting_aside: BTreeMap<Token, Sent>,
+    setting_aside: BTreeMap<Token, (Cause, Sent)>,
+    /// What is to be set aside and could not be written.
+    unwritten: Vec<(Cause, Sent)>,
+    unwritten_not_before: MonoMs,
     budget: Budget,
     skew: Skew,
     size: RequestSize,
@@ -170,6 +174,8 @@ impl Delivery {
             preparing: None,
             under_way: None,
             setting_aside: BTreeMap::new(),
+            unwritten: Vec::new(),
+            unwritten_not_before: 0,
             budget,
             skew: Skew::default(),
             size: RequestSize::default(),
@@ -241,6 +247,7 @@ impl Delivery {
         self.failing.retain(|(_, records)| !records.is_empty());
         self.parked.retain(|(_, sent)| stays(sent));
         self.lookups.retain(|(_, sent)| stays(sent));
+        self.unwritten.retain(|(_, sent)| stays(sent));
         self.preparing.take_if(|request| {
             request.records.retain(stays);
             request.records.is_empty()
@@ -251,13 +258,17 @@ impl Delivery {
     /// takes along all that waits: so this comes after the reading, and until it asks for nothing more.
     pub(crate) fn decide(&mut self, now: Now, actions: &mut Vec<Action>) {
         self.wake_at = None;
+        self.write_again(now, actions);
+        if !actions.is_empty() {
+            return;
+        }
         while !self.read_on(actions) && self.preparing.is_none() && self.under_way.is_none() {
             let Some(at) = self.next_due(now) else { return };
             let urgent = self.queues.values().any(Queue::is_urgent);
             let start = self.budget.next_start(now.mono, urgent);
             let at = at.max(self.not_before).max(start);
             if at > now.mono {
-                self.wake_at = Some(at);
+                self.wake_at = self.wake_at.into_iter().chain([at]).min();
                 return;
             }
             if let Some(request) = self.next_request(now, actions) {
@@ -363,22 +374,6 @@ impl Delivery {
         })
     }
 
-    fn set_aside_what_is_late(
-        &mut self,
-        records: &mut Vec<Sent>,
-        now: Now,
-        actions: &mut Vec<Action>,
-    ) {
-        let base = self.skew.base(now.wall);
-        let late: Vec<Sent> =
-            records.extract_if(.., |sent| base.is_late(sent.item.meta.occurred_at)).collect();
-        for sent in late {
-            let message = "older than the hour that the billing API takes, and late = \
-                           \"dead_letter\" was chosen";
-            self.set_aside(sent, Cause::new(ErrorKind::Rejected, None, message), now, actions);
-        }
-    }
-
     fn token(&mut self) -> Token {
         self.next_token += 1;
         self.next_token
@@ -443,11 +438,8 @@ impl Delivery {
                 }
                 self.put_back(request, now);
             }
-        } else if let Some(sent) = self.setting_aside.remove(&token)
-            && !ok
-        {
-            // It will be refused once more, and then perhaps there is room for the dead letter.
-            self.keep_for_later(sent, now);
+        } else {
+            self.written(token, ok, now, actions);
         }
     }
 }

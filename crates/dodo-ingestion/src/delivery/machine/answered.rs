@@ -11,7 +11,6 @@ use super::{
 use crate::clock::rfc3339;
 use crate::delivery::queue::Unanswered;
 use crate::delivery::size::LEAST;
-use crate::planted::{Fault, is_planted};
 
 /// Stamps keep a distance of some minutes from what the API refuses: less than this is no reason.
 const STAMPS_MOVED_MS: i64 = 5_000;
@@ -329,40 +328,8 @@ impl Delivery {
         let failing = std::mem::take(&mut self.failing).into_iter().map(|(_, records)| records);
         let mut records: Vec<Sent> = suspects.into_iter().chain(failing).flatten().collect();
         records.extend(self.give_up_setting_aside());
+        records.extend(self.unwritten.drain(..).map(|(_, sent)| sent));
         self.return_to_queues(records, now);
-    }
-
-    /// Sets a record aside; after a look-up, if it may be billed.
-    pub(super) fn set_aside(
-        &mut self,
-        sent: Sent,
-        cause: Cause,
-        now: Now,
-        actions: &mut Vec<Action>,
-    ) {
-        if is_planted(Fault::SetAsideWithoutALookup) {
-            let item = Item { unanswered: None, ..sent.item };
-            self.set_aside_now(Sent { item, ..sent }, cause, actions);
-        } else if sent.item.unanswered.is_some() {
-            self.look_up_before_setting_aside(sent, cause, now);
-        } else {
-            self.set_aside_now(sent, cause, actions);
-        }
-    }
-
-    pub(super) fn set_aside_now(
-        &mut self,
-        sent: Sent,
-        mut cause: Cause,
-        actions: &mut Vec<Action>,
-    ) {
-        let token = self.token();
-        cause.attempts = sent.item.attempts;
-        cause.uncertain = sent.item.unanswered.is_some();
-        let message = format!("a call was set aside among the dead letters: {}", cause.message);
-        actions.push(Action::SetAside { token, record: sent.at(), cause });
-        actions.push(Action::Alarm { kind: AlarmKind::DeadLettered, message });
-        self.setting_aside.insert(token, sent);
     }
 
     fn count_restamped(&mut self, request: &Request, actions: &mut Vec<Action>) {

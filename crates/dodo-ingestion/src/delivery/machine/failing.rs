@@ -7,8 +7,7 @@
 //! culprit is *parked*: tried alone, ever more rarely, and kept.
 
 use super::{
-    Action, AlarmKind, Delivery, EVENTS_PER_REQUEST, Failing, MonoMs, Now, Purpose,
-    STORAGE_RETRY_MS, Sent, split,
+    Action, AlarmKind, Delivery, EVENTS_PER_REQUEST, Failing, MonoMs, Now, Purpose, Sent, split,
 };
 
 /// So often the server fails on a batch before others are let pass.
@@ -128,12 +127,6 @@ impl Delivery {
         for (parking, _) in &mut self.parked {
             *parking = Parking { not_before: now.mono, wait: PARKED_MIN_MS, ..*parking };
         }
-    }
-
-    /// Tries a record again that was to be set aside and could not be. Others do not wait for it.
-    pub(super) fn keep_for_later(&mut self, sent: Sent, now: Now) {
-        let (not_before, acknowledged) = (now.mono + STORAGE_RETRY_MS, self.acknowledged);
-        self.parked.push((Parking { not_before, wait: PARKED_MIN_MS, acknowledged }, sent));
     }
 
     /// A parked record was tried, and no answer says that it is at fault.

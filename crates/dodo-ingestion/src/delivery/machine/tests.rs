@@ -290,14 +290,37 @@ fn a_dead_letter_that_cannot_be_written_is_not_forgotten() {
     world.disk_full = true;
     world.answer(refused());
     assert_eq!((world.aside.len(), world.settled.len()), (0, 0));
+    for _ in 0..3 {
+        assert_eq!(world.delivery.wake_at(), Some(world.now.mono + STORAGE_RETRY_MS));
+        world.pass(STORAGE_RETRY_MS);
+    }
+    assert!(world.alarms.is_empty(), "it is not set aside yet: {:?}", world.alarms);
+    assert_eq!(world.sent.len(), 1, "nor asked for again");
     world.disk_full = false;
     world.append(1);
     world.pass(1_000);
     world.answer(ok());
     assert_eq!(world.settled, [1], "others do not wait for room");
-    wait_for_request(&mut world);
-    world.answer(refused());
-    assert_eq!(world.aside.len(), 1);
+    world.pass(4_000);
+    assert_eq!((world.sent.len(), world.aside.len()), (2, 1));
+    let (seq, cause) = &world.aside[0];
+    assert_eq!((*seq, cause.status, cause.attempts), (0, Some(400), 1), "as it was refused");
+    assert_eq!(world.alarms, [AlarmKind::DeadLettered]);
+}
+
+#[test]
+fn what_is_too_late_and_cannot_be_set_aside_is_tried_once_for_all() {
+    let mut world = World::new(LatePolicy::DeadLetter);
+    world.disk_full = true;
+    world.now.wall += 2 * 3_600_000;
+    world.append(5_000);
+    for _ in 0..10 {
+        world.pass(STORAGE_RETRY_MS);
+    }
+    assert!(world.sent.is_empty() && world.alarms.is_empty(), "{:?}", world.alarms);
+    world.disk_full = false;
+    world.pass(STORAGE_RETRY_MS);
+    assert_eq!((world.sent.len(), world.aside.len()), (0, 5_000));
 }
 
 fn lost() -> Answer {
