@@ -8,7 +8,7 @@
 //!
 //! * At most one request is under way.
 //! * A record is in exactly one place: waiting in its spool's queue, among the suspects, apart, to be
-//!   looked up, parked, or in the request. It leaves by [`Action::Settle`] or [`Action::SetAside`] only.
+//!   looked up, parked, to be written among the dead letters, or in the request. It leaves by [`Action::Settle`] or [`Action::SetAside`] only.
 //! * Before a record is first sent, [`Action::RecordAttempt`] was carried out for it.
 //! * No request carries one event id twice.
 //!
@@ -31,7 +31,7 @@ pub(crate) use machine::{Delivery, Settings};
 pub(crate) use stamp::{Stamp, StampBase};
 #[cfg(any(test, fuzzing))]
 pub(crate) use {
-    answer::{HoldReason, LookupVerdict, Verdict, judge, judge_lookup},
+    answer::{Failing, HoldReason, LookupVerdict, Verdict, judge, judge_lookup},
     stamp::Skew,
 };
 

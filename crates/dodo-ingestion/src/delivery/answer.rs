@@ -60,8 +60,7 @@ pub(crate) enum Verdict {
         limited: bool,
         /// The server may have taken them.
         unanswered: bool,
-        /// The server answered that it failed.
-        failing: bool,
+        failing: Failing,
         words: String,
     },
     /// Nothing can be sent until something changes.
@@ -70,6 +69,17 @@ pub(crate) enum Verdict {
     Refused { status: u16, words: String },
     /// The request is larger than the server takes.
     TooLarge { words: String },
+}
+
+/// Whether a request may not have been taken because of what it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failing {
+    /// The server has seen nothing of it, or asks for fewer requests.
+    No,
+    /// The server gave no answer, or something else answered.
+    Silent,
+    /// The server answered that it failed, or that this may work later.
+    Answered,
 }
 
 /// What has to change before anything can be sent.
@@ -172,16 +182,16 @@ fn object<T: serde::de::DeserializeOwned>(body: &[u8]) -> Option<T> {
 }
 
 fn failed(failure: &Failure) -> Verdict {
-    let retry = |unanswered, words: &String| Verdict::Retry {
+    let retry = |unanswered, failing, words: &String| Verdict::Retry {
         after_ms: 0,
         limited: false,
         unanswered,
-        failing: false,
+        failing,
         words: words.clone(),
     };
     match failure {
-        Failure::Connect(words) => retry(false, words),
-        Failure::Lost(words) => retry(true, words),
+        Failure::Connect(words) => retry(false, Failing::No, words),
+        Failure::Lost(words) => retry(true, Failing::Silent, words),
         Failure::Tls(words) => Verdict::Hold { why: HoldReason::Address, words: words.clone() },
     }
 }
@@ -190,11 +200,16 @@ fn refused(response: &Response, api_error: Option<&ApiError>) -> Verdict {
     let status = response.status;
     let words = words(response, api_error);
     let should_retry = response.headers.should_retry.as_deref().map(str::trim);
+    let failing = match status {
+        429 => Failing::No,
+        ..=299 => Failing::Silent,
+        _ => Failing::Answered,
+    };
     let retry = |at_least_ms: i64, unanswered| Verdict::Retry {
         after_ms: response.headers.retry_after_ms().max(at_least_ms),
         limited: status == 429,
         unanswered,
-        failing: status >= 500,
+        failing,
         words: words.clone(),
     };
     match (status, should_retry) {
@@ -220,6 +235,16 @@ fn words(response: &Response, api_error: Option<&ApiError>) -> String {
     let line: String =
         said.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_WORDS).collect();
     format!("HTTP {}: {}", response.status, line.trim())
+}
+
+impl Answer {
+    /// How long the server asks us to wait; zero when it does not say.
+    pub(crate) fn asks_to_wait_ms(&self) -> u64 {
+        match self {
+            Self::Response(response) => response.headers.retry_after_ms() as u64,
+            Self::Failed(_) => 0,
+        }
+    }
 }
 
 impl ResponseHeaders {

@@ -7,6 +7,7 @@ mod filling;
 mod lookups;
 mod probing;
 mod reading;
+mod setting_aside;
 mod turns;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -15,7 +16,7 @@ use failing::{FailingSet, Parking};
 use lookups::Lookup;
 use turns::{Turn, Turns};
 
-use super::answer::{Answer, HoldReason, Verdict, judge};
+use super::answer::{Answer, Failing, HoldReason, Verdict, judge};
 use super::budget::Budget;
 use super::queue::{Amount, FULL, Item, Queue};
 use super::refusal::{Refusals, Sent, split};
@@ -89,6 +90,8 @@ struct Request {
     /// It was refused by an answer that said nothing of now, and goes once more as it is.
     asked_again: bool,
     stamps: Option<StampBase>,
+    /// The key that it was sent with: the first, the second, …
+    key: u64,
     started: Now,
 }
 
@@ -120,7 +123,10 @@ pub(crate) struct Delivery {
     /// Waiting for its attempt to be written down.
     preparing: Option<Request>,
     under_way: Option<Request>,
-    setting_aside: BTreeMap<Token, Sent>,
+    setting_aside: BTreeMap<Token, (Cause, Sent)>,
+    /// What is to be set aside and could not be written.
+    unwritten: Vec<(Cause, Sent)>,
+    unwritten_not_before: MonoMs,
     budget: Budget,
     skew: Skew,
     size: RequestSize,
@@ -128,6 +134,8 @@ pub(crate) struct Delivery {
     /// The last thing that went wrong with all requests, until one is answered as it should.
     trouble: Option<Trouble>,
     not_before: MonoMs,
+    /// The key that requests are made with.
+    key: u64,
     next_token: Token,
     random: fastrand::Rng,
     counts: Counts,
@@ -166,12 +174,15 @@ impl Delivery {
             preparing: None,
             under_way: None,
             setting_aside: BTreeMap::new(),
+            unwritten: Vec::new(),
+            unwritten_not_before: 0,
             budget,
             skew: Skew::default(),
             size: RequestSize::default(),
             failures: 0,
             trouble: None,
             not_before: 0,
+            key: 0,
             next_token: 0,
             random: fastrand::Rng::with_seed(settings.seed),
             counts: Counts::default(),
@@ -211,6 +222,7 @@ impl Delivery {
                 }
             }
             Input::KeyChanged => {
+                self.key += 1;
                 if let Some(Trouble::KeyRefused { .. } | Trouble::WrongAddress) = self.trouble() {
                     self.trouble = None;
                     self.not_before = 0;
@@ -235,19 +247,28 @@ impl Delivery {
         self.failing.retain(|(_, records)| !records.is_empty());
         self.parked.retain(|(_, sent)| stays(sent));
         self.lookups.retain(|(_, sent)| stays(sent));
+        self.unwritten.retain(|(_, sent)| stays(sent));
+        self.preparing.take_if(|request| {
+            request.records.retain(stays);
+            request.records.is_empty()
+        });
     }
 
     /// Reads on, starts the next request if there is one, or sets when to look again. Whatever is due
     /// takes along all that waits: so this comes after the reading, and until it asks for nothing more.
     pub(crate) fn decide(&mut self, now: Now, actions: &mut Vec<Action>) {
         self.wake_at = None;
+        self.write_again(now, actions);
+        if !actions.is_empty() {
+            return;
+        }
         while !self.read_on(actions) && self.preparing.is_none() && self.under_way.is_none() {
             let Some(at) = self.next_due(now) else { return };
             let urgent = self.queues.values().any(Queue::is_urgent);
             let start = self.budget.next_start(now.mono, urgent);
             let at = at.max(self.not_before).max(start);
             if at > now.mono {
-                self.wake_at = Some(at);
+                self.wake_at = self.wake_at.into_iter().chain([at]).min();
                 return;
             }
             if let Some(request) = self.next_request(now, actions) {
@@ -348,24 +369,9 @@ impl Delivery {
             restamped: false,
             asked_again: false,
             stamps: None,
+            key: self.key,
             started: now,
         })
-    }
-
-    fn set_aside_what_is_late(
-        &mut self,
-        records: &mut Vec<Sent>,
-        now: Now,
-        actions: &mut Vec<Action>,
-    ) {
-        let base = self.skew.base(now.wall);
-        let late: Vec<Sent> =
-            records.extract_if(.., |sent| base.is_late(sent.item.meta.occurred_at)).collect();
-        for sent in late {
-            let message = "older than the hour that the billing API takes, and late = \
-                           \"dead_letter\" was chosen";
-            self.set_aside(sent, Cause::new(ErrorKind::Rejected, None, message), now, actions);
-        }
     }
 
     fn token(&mut self) -> Token {
@@ -406,7 +412,7 @@ impl Delivery {
     fn send(&mut self, mut request: Request, now: Now, actions: &mut Vec<Action>) {
         let stamps = self.skew.base(now.wall);
         request.stamps = Some(stamps);
-        request.started = now;
+        (request.key, request.started) = (self.key, now);
         for sent in &mut request.records {
             sent.item.attempts += 1;
         }
@@ -432,11 +438,8 @@ impl Delivery {
                 }
                 self.put_back(request, now);
             }
-        } else if let Some(sent) = self.setting_aside.remove(&token)
-            && !ok
-        {
-            // It will be refused once more, and then perhaps there is room for the dead letter.
-            self.keep_for_later(sent, now);
+        } else {
+            self.written(token, ok, now, actions);
         }
     }
 }

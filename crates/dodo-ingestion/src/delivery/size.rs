@@ -6,7 +6,7 @@ use crate::clock::MonoMs;
 /// A request is never larger.
 const MOST: usize = FULL.bytes;
 /// What is learnt goes no lower; below it, the records of that one request are told apart.
-const LEAST: usize = 4_096;
+pub(super) const LEAST: usize = 4_096;
 /// After so long without a 413, whatever stood between may be gone, and twice as much is tried.
 const CLEAN_MS: MonoMs = 10 * 60_000;
 

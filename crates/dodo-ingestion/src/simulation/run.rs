@@ -13,11 +13,11 @@ use crate::planted::{Fault, plant};
 const fn found_by(fault: Fault) -> (u64, &'static str) {
     match fault {
         Fault::AcknowledgeWithoutAnAnswer => (1, "accepted calls are nowhere"),
-        Fault::AnyBodyAcknowledges => (1, "was told Ok"),
-        Fault::AnotherIdOnRetry => (1, "was billed as"),
+        Fault::AnyBodyAcknowledges => (4, "was told Ok"),
+        Fault::AnotherIdOnRetry => (0, "was billed as"),
         Fault::SkipTheChecksum => (2, "not the API's form"),
         Fault::CursorGoesBackward => (0, "knows of"),
-        Fault::ForkKeepsDescriptors => (1, "came to no end"),
+        Fault::ForkKeepsDescriptors => (4, "came to no end"),
         Fault::ForgetAttempts => (68, "was billed 2 times"),
         Fault::UnlinkTooEarly => (1, "accepted calls are nowhere"),
         Fault::TwoSenders => (0, "in a second"),
@@ -82,6 +82,7 @@ const EVERY_EVENT: &[&str] = &[
     "skewed server",
     "forgotten id",
     "refusal of everything",
+    "413 of everything",
     "poisoned event",
     "event answered 500",
     "unknown customer 400",

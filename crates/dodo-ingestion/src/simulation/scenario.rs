@@ -118,6 +118,11 @@ impl Scenario {
                 max_body: *rng.choice(&[1 << 20, 256 << 10, 16 << 10]).unwrap_or(&(1 << 20)),
                 keys: [KEYS[0].to_owned()].into(),
                 unknown_customers: [UNKNOWN.to_owned()].into(),
+                refusal_status: if unknown_customers == 0 && trouble_ms % 3 == 0 {
+                    413
+                } else {
+                    400
+                },
                 skew_ms: [0, 0, 2_000, -400_000, 5_000_000][rng.usize(..5)],
                 ..ServerOptions::default()
             },

@@ -42,8 +42,10 @@ pub(crate) struct ServerOptions {
     pub(crate) poisoned: BTreeSet<String>,
     /// Ids of events with which any request is answered 500, and nothing of it taken.
     pub(crate) poisoned_500: BTreeSet<String>,
-    /// Everything is refused with 400.
+    /// Everything is refused, with `refusal_status`.
     pub(crate) refuses_all: bool,
+    /// 400, or 413 whatever the size.
+    pub(crate) refusal_status: u16,
     /// How far the server's clock is ahead of the true time.
     pub(crate) skew_ms: i64,
 }
@@ -63,6 +65,7 @@ impl Default for ServerOptions {
             poisoned: BTreeSet::new(),
             poisoned_500: BTreeSet::new(),
             refuses_all: false,
+            refusal_status: 400,
             skew_ms: 0,
         }
     }
@@ -253,6 +256,10 @@ impl Server {
         if has(&options.poisoned_500) {
             let words = "try again later".to_owned();
             return Err((500, "INTERNAL_SERVER_ERROR", words, "event answered 500"));
+        }
+        if options.refuses_all && options.refusal_status == 413 {
+            let words = "any request is too large".to_owned();
+            return Err((413, "PAYLOAD_TOO_LARGE", words, "413 of everything"));
         }
         if options.refuses_all || has(&options.poisoned) {
             let (status, code, words, _) = invalid("an event is invalid");

@@ -5,15 +5,17 @@ use std::collections::BTreeMap;
 use super::lookups::may_be_forgotten;
 use super::{
     Action, AlarmKind, Answer, BACKOFF_BASE_MS, BACKOFF_MAX_MS, Cause, Delivery, ErrorKind,
-    FAILURES_TO_TELL, HOLD_MS, HoldReason, Item, Now, Purpose, Request, Sent, SpoolId, Trouble,
-    Verdict, cost, judge, split,
+    FAILURES_TO_TELL, Failing, HOLD_MS, HoldReason, Item, LatePolicy, Now, Purpose, Request, Sent,
+    SpoolId, Trouble, Verdict, cost, judge, split,
 };
 use crate::clock::rfc3339;
 use crate::delivery::queue::Unanswered;
-use crate::planted::{Fault, is_planted};
+use crate::delivery::size::LEAST;
 
 /// Stamps keep a distance of some minutes from what the API refuses: less than this is no reason.
 const STAMPS_MOVED_MS: i64 = 5_000;
+/// Next to any server takes a record of so many bytes: one that does not may refuse everything.
+const CERTAINLY_TAKEN: usize = 64 << 10;
 /// An answer that is read so long after its request, as by a machine that slept, says nothing of the
 /// server's clock now; and what it refused may be right by now.
 const OLD_ANSWER_MS: u64 = 60_000;
@@ -22,6 +24,7 @@ impl Delivery {
     /// Returns records to where they came from.
     pub(super) fn put_back(&mut self, request: Request, now: Now) {
         match (request.purpose, &request.records[..]) {
+            (_, []) => {}
             (Purpose::TellApart, _) => self.suspects.push_front(request.records),
             (Purpose::Apart, _) => {
                 for sent in request.records {
@@ -55,10 +58,21 @@ impl Delivery {
         now: Now,
         actions: &mut Vec<Action>,
     ) {
-        if let (Purpose::Lookup(lookup), [sent]) = (&request.purpose, &request.records[..]) {
-            return self.looked_up(lookup.clone(), *sent, answer, now, actions);
-        }
         let judged = judge(answer, request.records.len());
+        // Of some the spool may be gone: there is nothing left to send, and who was to blame is not known.
+        let sent = request.records.len();
+        request.records.retain(|sent| self.queues.contains_key(&sent.spool));
+        let is_whole = request.records.len() == sent;
+        // An earlier key was refused. That says nothing of the one that is tried next.
+        if request.key != self.key && matches!(judged.verdict, Verdict::Hold { .. }) {
+            return self.put_back(request, now);
+        }
+        if let Purpose::Lookup(lookup) = &request.purpose {
+            if let [sent] = request.records[..] {
+                self.looked_up(lookup.clone(), sent, answer, now, actions);
+            }
+            return;
+        }
         let is_old = request.under_way_ms(now) > OLD_ANSWER_MS;
         if let Some(server) = judged.server_time.filter(|_| !is_old) {
             self.skew.learn(server, now.wall);
@@ -90,16 +104,19 @@ impl Delivery {
                             now.mono;
                     }
                 }
-                // That the server fails on what it fails on always is no reason for others to wait.
-                let alone_at_fault = match &request.purpose {
-                    Purpose::Parked(_) => failing,
-                    Purpose::Failing(set) => failing && self.others_passed_since(*set),
-                    _ => false,
-                };
-                if !alone_at_fault {
+                // That the server fails on what it fails on always is no reason for others to wait,
+                // unless it asks for that.
+                let at_fault = self.is_at_fault(&request.purpose, failing);
+                if at_fault {
+                    self.not_before = now.mono + answer.asks_to_wait_ms();
+                } else {
                     self.back_off(after_ms as u64, limited, &words, now, actions);
                 }
-                self.failed(request, failing, now, actions);
+                let failing = if is_whole { failing } else { Failing::No };
+                self.failed(request, failing, at_fault, now, actions);
+            }
+            Verdict::Refused { .. } | Verdict::TooLarge { .. } if !is_whole => {
+                self.put_back(request, now);
             }
             Verdict::Hold { why, words } => {
                 self.hold(why, &words, now, actions);
@@ -116,36 +133,34 @@ impl Delivery {
                 self.resend(request, now, actions);
             }
             Verdict::Refused { status, words } => {
-                self.refused(request, status, &words, now, actions);
+                let cause = Cause::new(ErrorKind::Rejected, Some(status), &words);
+                self.refused(request, cause, now, actions);
             }
             Verdict::TooLarge { words } => {
-                let bytes: usize = request.records.iter().map(|sent| cost(&sent.item.meta)).sum();
-                if let [alone] = request.records[..] {
-                    let cause = Cause::new(ErrorKind::TooLarge, Some(413), &words);
-                    self.set_aside(alone, cause, now, actions);
-                } else if matches!(request.purpose, Purpose::Deliver)
-                    && self.size.too_large(bytes, now.mono)
-                {
-                    self.put_back(request, now);
-                } else {
-                    self.suspects.extend(split(request.records));
-                }
+                self.too_large(request, &words, now, actions);
             }
         }
     }
 
     /// A request was not taken, and is to be made again.
-    fn failed(&mut self, mut request: Request, failing: bool, now: Now, actions: &mut Vec<Action>) {
+    fn failed(
+        &mut self,
+        mut request: Request,
+        failing: Failing,
+        at_fault: bool,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
         match request.purpose {
+            _ if failing == Failing::No => self.put_back(request, now),
             Purpose::Deliver | Purpose::TellApart | Purpose::Apart
-                if failing && self.fails_again(&mut request.records) =>
+                if self.fails_again(&mut request.records) =>
             {
-                self.tell_apart_failing(request.records, now, actions);
+                let sure = failing == Failing::Answered;
+                self.tell_apart_failing(request.records, sure, now, actions);
             }
-            Purpose::Failing(set) if failing => {
-                self.failed_set(set, request.records, now, actions);
-            }
-            Purpose::Parked(parking) if failing => {
+            Purpose::Failing(set) => self.failed_set(set, failing, request.records, now, actions),
+            Purpose::Parked(parking) if at_fault => {
                 for sent in request.records {
                     self.park(sent, Some(parking), now, actions);
                 }
@@ -194,11 +209,17 @@ impl Delivery {
         request.records.iter().any(|sent| moved(sent.item.meta.occurred_at))
     }
 
-    /// The same records at once, with other stamps, if the budget allows and the answer did not take a
-    /// day; else as if new.
+    /// The same records at once, with other stamps, if the budget allows and the answer did not take so
+    /// long that some may not be sent any more; else as if new.
     fn resend(&mut self, request: Request, now: Now, actions: &mut Vec<Action>) {
-        let is_late = request.records.iter().any(|sent| may_be_forgotten(sent, now));
-        if !is_late && self.budget.next_start(now.mono, true) <= now.mono {
+        let base = self.skew.base(now.wall);
+        let sets_aside = self.settings.late == LatePolicy::DeadLetter;
+        let is_late = |sent: &Sent| {
+            may_be_forgotten(sent, now) || sets_aside && base.is_late(sent.item.meta.occurred_at)
+        };
+        if !request.records.iter().any(is_late)
+            && self.budget.next_start(now.mono, true) <= now.mono
+        {
             self.send(request, now, actions);
         } else {
             self.put_back(request, now);
@@ -232,16 +253,24 @@ impl Delivery {
         }
     }
 
+    /// Makes requests smaller, and sets aside what is too large alone.
+    fn too_large(&mut self, request: Request, words: &str, now: Now, actions: &mut Vec<Action>) {
+        let bytes: usize = request.records.iter().map(|sent| cost(&sent.item.meta)).sum();
+        let kind = if bytes < LEAST { ErrorKind::Rejected } else { ErrorKind::TooLarge };
+        let cause = Cause::new(kind, Some(413), words);
+        match (&request.purpose, &request.records[..]) {
+            (Purpose::Probe, _) => self.refused(request, cause, now, actions),
+            (_, [alone]) if bytes > CERTAINLY_TAKEN => self.set_aside(*alone, cause, now, actions),
+            (_, [_]) => self.refused(request, cause, now, actions),
+            (Purpose::Deliver, _) if self.size.too_large(bytes, now.mono) => {
+                self.put_back(request, now);
+            }
+            _ => self.tell_apart(request),
+        }
+    }
+
     /// Finds out who is to blame, and sets that aside.
-    fn refused(
-        &mut self,
-        request: Request,
-        status: u16,
-        words: &str,
-        now: Now,
-        actions: &mut Vec<Action>,
-    ) {
-        let cause = Cause::new(ErrorKind::Rejected, Some(status), words);
+    fn refused(&mut self, request: Request, cause: Cause, now: Now, actions: &mut Vec<Action>) {
         match (&request.purpose, &request.records[..]) {
             (Purpose::Probe, [alone]) => {
                 self.not_before = now.mono + HOLD_MS;
@@ -254,9 +283,9 @@ impl Delivery {
                 }
             }
             (_, [alone]) => {
-                self.set_aside(*alone, cause, now, actions);
+                self.set_aside(*alone, cause.clone(), now, actions);
                 if self.refusals.refused_alone(alone.group()) {
-                    self.stop(words, now, actions);
+                    self.stop(&cause.message, now, actions);
                 } else if self.refusals.is_apart(alone.group()) {
                     let mut suspects = std::mem::take(&mut self.suspects);
                     for records in &mut suspects {
@@ -271,14 +300,19 @@ impl Delivery {
                 self.suspects.push_front(vec![*first]);
                 self.apart.entry(first.group()).or_default().extend(rest);
             }
-            (Purpose::Deliver | Purpose::Failing(_), _) => {
-                self.suspects.extend(split(request.records));
-            }
-            _ => {
-                let [first, second] = split(request.records);
-                self.suspects.push_front(second);
-                self.suspects.push_front(first);
-            }
+            _ => self.tell_apart(request),
+        }
+    }
+
+    /// What was refused together is tried in parts: after those that are being told apart, or in the
+    /// place of the one that it is part of.
+    fn tell_apart(&mut self, request: Request) {
+        let [first, second] = split(request.records);
+        if matches!(request.purpose, Purpose::Deliver | Purpose::Failing(_)) {
+            self.suspects.extend([first, second]);
+        } else {
+            self.suspects.push_front(second);
+            self.suspects.push_front(first);
         }
     }
 
@@ -294,40 +328,8 @@ impl Delivery {
         let failing = std::mem::take(&mut self.failing).into_iter().map(|(_, records)| records);
         let mut records: Vec<Sent> = suspects.into_iter().chain(failing).flatten().collect();
         records.extend(self.give_up_setting_aside());
+        records.extend(self.unwritten.drain(..).map(|(_, sent)| sent));
         self.return_to_queues(records, now);
-    }
-
-    /// Sets a record aside; after a look-up, if it may be billed.
-    pub(super) fn set_aside(
-        &mut self,
-        sent: Sent,
-        cause: Cause,
-        now: Now,
-        actions: &mut Vec<Action>,
-    ) {
-        if is_planted(Fault::SetAsideWithoutALookup) {
-            let item = Item { unanswered: None, ..sent.item };
-            self.set_aside_now(Sent { item, ..sent }, cause, actions);
-        } else if sent.item.unanswered.is_some() {
-            self.look_up_before_setting_aside(sent, cause, now);
-        } else {
-            self.set_aside_now(sent, cause, actions);
-        }
-    }
-
-    pub(super) fn set_aside_now(
-        &mut self,
-        sent: Sent,
-        mut cause: Cause,
-        actions: &mut Vec<Action>,
-    ) {
-        let token = self.token();
-        cause.attempts = sent.item.attempts;
-        cause.uncertain = sent.item.unanswered.is_some();
-        let message = format!("a call was set aside among the dead letters: {}", cause.message);
-        actions.push(Action::SetAside { token, record: sent.at(), cause });
-        actions.push(Action::Alarm { kind: AlarmKind::DeadLettered, message });
-        self.setting_aside.insert(token, sent);
     }
 
     fn count_restamped(&mut self, request: &Request, actions: &mut Vec<Action>) {

@@ -2,25 +2,27 @@
 //!
 //! A batch on which the server fails again and again, while it takes others, holds an event that it
 //! cannot digest. It is told apart by halves: at each failure if others passed since, for then the
-//! batch is at fault; seldom if nothing passes, for an outage of the server is nobody's fault. The
+//! batch is at fault; seldom if nothing passes, for an outage of the server is nobody's fault. That
+//! nobody answers may also be chance, or the network's fault: it has to happen several times. The
 //! culprit is *parked*: tried alone, ever more rarely, and kept.
 
 use super::{
-    Action, AlarmKind, Delivery, EVENTS_PER_REQUEST, MonoMs, Now, Purpose, STORAGE_RETRY_MS, Sent,
-    split,
+    Action, AlarmKind, Delivery, EVENTS_PER_REQUEST, Failing, MonoMs, Now, Purpose, Sent, split,
 };
 
 /// So often the server fails on a batch before others are let pass.
 const FAILURES_TO_SPLIT: u32 = 5;
+/// So often there is no answer to a set, while others pass, before it is told apart.
+const SILENCES_TO_SPLIT: u32 = 3;
 const PARKED_MIN_MS: MonoMs = 60_000;
 const PARKED_MAX_MS: MonoMs = 60 * 60_000;
 
 /// Records on which the server fails together.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FailingSet {
-    /// How many requests had been acknowledged when it failed on them last.
+    /// How many requests had been acknowledged when the set was made.
     acknowledged: u64,
-    /// How often it failed on them since, while nothing passed.
+    /// How often it has failed on them.
     failures: u32,
 }
 
@@ -29,6 +31,8 @@ pub(super) struct FailingSet {
 pub(super) struct Parking {
     pub(super) not_before: MonoMs,
     wait: MonoMs,
+    /// How many requests had been acknowledged when it failed on it last.
+    acknowledged: u64,
 }
 
 impl Delivery {
@@ -51,42 +55,67 @@ impl Delivery {
         }
         let worst = records.iter().map(|sent| sent.item.failures).max().unwrap_or(0);
         // One batch under suspicion is enough while nothing passes.
-        let passes = self.failing.iter().all(|(set, _)| self.others_passed_since(*set));
+        let passes = self.failing.iter().all(|(set, _)| self.others_passed_since(set.acknowledged));
         worst >= FAILURES_TO_SPLIT && passes
     }
 
-    /// The server failed on a set: it is told apart if others passed since it failed last.
+    /// The server failed on a set: it is told apart if others passed since it was made.
     pub(super) fn failed_set(
         &mut self,
         set: FailingSet,
+        failing: Failing,
         records: Vec<Sent>,
         now: Now,
         actions: &mut Vec<Action>,
     ) {
         let failures = set.failures + 1;
-        if self.others_passed_since(set) || failures >= FAILURES_TO_SPLIT {
-            self.tell_apart_failing(records, now, actions);
+        let others_pass = self.others_passed_since(set.acknowledged);
+        let enough = match failing {
+            Failing::Answered if others_pass => 1,
+            Failing::Silent if others_pass => SILENCES_TO_SPLIT,
+            _ => FAILURES_TO_SPLIT,
+        };
+        if failures >= enough {
+            let sure = others_pass || failing == Failing::Answered;
+            self.tell_apart_failing(records, sure, now, actions);
         } else {
             self.keep_failing(FailingSet { failures, ..set }, records);
         }
     }
 
-    pub(super) fn others_passed_since(&self, set: FailingSet) -> bool {
-        set.acknowledged < self.acknowledged
+    fn others_passed_since(&self, acknowledged: u64) -> bool {
+        acknowledged < self.acknowledged
     }
 
+    /// Whether the server fails on what was sent, and not on everything.
+    pub(super) fn is_at_fault(&self, purpose: &Purpose, failing: Failing) -> bool {
+        match (purpose, failing) {
+            (_, Failing::No) => false,
+            (Purpose::Parked(_), Failing::Answered) => true,
+            (Purpose::Parked(parking), _) => self.others_passed_since(parking.acknowledged),
+            (Purpose::Failing(set), _) => self.others_passed_since(set.acknowledged),
+            _ => false,
+        }
+    }
+
+    /// Unless it is `sure` that a record alone is at fault, it is put by and nobody is told.
     pub(super) fn tell_apart_failing(
         &mut self,
         records: Vec<Sent>,
+        sure: bool,
         now: Now,
         actions: &mut Vec<Action>,
     ) {
-        if let [alone] = records[..] {
-            self.park(alone, None, now, actions);
-            return;
-        }
         let set = FailingSet { acknowledged: self.acknowledged, failures: 0 };
-        self.failing.extend(split(records).map(|records| (set, records)));
+        match records[..] {
+            [alone] if sure => self.park(alone, None, now, actions),
+            [alone] => {
+                let (not_before, acknowledged) = (now.mono, self.acknowledged);
+                let parking = Parking { not_before, wait: PARKED_MIN_MS, acknowledged };
+                self.park_again(alone, parking, now);
+            }
+            _ => self.failing.extend(split(records).map(|records| (set, records))),
+        }
     }
 
     pub(super) fn keep_failing(&mut self, set: FailingSet, records: Vec<Sent>) {
@@ -96,14 +125,8 @@ impl Delivery {
     /// The server works again: what it failed on while it failed on everything is tried at once.
     pub(super) fn unpark(&mut self, now: Now) {
         for (parking, _) in &mut self.parked {
-            *parking = Parking { not_before: now.mono, wait: PARKED_MIN_MS };
+            *parking = Parking { not_before: now.mono, wait: PARKED_MIN_MS, ..*parking };
         }
-    }
-
-    /// Tries a record again that was to be set aside and could not be. Others do not wait for it.
-    pub(super) fn keep_for_later(&mut self, sent: Sent, now: Now) {
-        let parking = Parking { not_before: now.mono + STORAGE_RETRY_MS, wait: PARKED_MIN_MS };
-        self.parked.push((parking, sent));
     }
 
     /// A parked record was tried, and no answer says that it is at fault.
@@ -122,11 +145,12 @@ impl Delivery {
     ) {
         let wait = before.map_or(PARKED_MIN_MS, |parking| (parking.wait * 2).min(PARKED_MAX_MS));
         let message = format!(
-            "the billing API fails on a call whenever it is sent; the call is kept, and tried again \
-             in {} minutes",
+            "the billing API fails on a call, or does not answer, whenever it is sent; the call is \
+             kept, and tried again in {} minutes",
             wait / 60_000
         );
         actions.push(Action::Alarm { kind: AlarmKind::Parked, message });
-        self.parked.push((Parking { not_before: now.mono + wait, wait }, sent));
+        let (not_before, acknowledged) = (now.mono + wait, self.acknowledged);
+        self.parked.push((Parking { not_before, wait, acknowledged }, sent));
     }
 }

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::tests::{World, ok, refused};
+use super::tests::{World, ok, refused, response};
 use crate::config::LatePolicy;
+use crate::delivery::Cause;
+use crate::delivery::answer::{Answer, Failure};
 use crate::validate::limits::EVENTS_PER_REQUEST;
 
 /// Answers every request by the records that it holds, until each is settled or set aside.
@@ -65,4 +67,77 @@ proptest! {
         let bound = full * (1 + bad_groups.len()) + 2 * searches * 14;
         prop_assert!(world.sent.len() <= bound, "{} requests, at most {bound}", world.sent.len());
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    /// Whatever the server answers, each record is settled or set aside once, the bad ones and no
+    /// others are set aside, and the budget holds.
+    #[test]
+    fn every_record_ends_where_it_belongs(
+        records in 1_u64..3_000,
+        // A few of any groups, or so many of one that it is condemned.
+        bad in prop_oneof![
+            proptest::collection::btree_set(0_u64..3_000, 0..8),
+            proptest::collection::btree_set((0_u64..300).prop_map(|n| 10 * n + 3), 4..11),
+        ],
+        answers in proptest::collection::vec(0_u8..8, 0..60),
+    ) {
+        let mut world = World::new(LatePolicy::Restamp);
+        world.append(records);
+        let mut answers = answers.into_iter();
+        let mut starts = Vec::new();
+        let mut answered = 0;
+        while world.settled.len() + world.aside.len() < records as usize {
+            prop_assert!(starts.len() < 2_000, "no progress");
+            if world.sent.len() == answered {
+                let wake_at = world.delivery.wake_at().expect("something to wait for");
+                world.pass(wake_at.saturating_sub(world.now.mono).max(1));
+                continue;
+            }
+            answered = world.sent.len();
+            starts.push(world.now.mono);
+            let holds_bad = world.last().iter().any(|seq| bad.contains(seq));
+            let answer = match answers.next().unwrap_or(0) {
+                1 => Answer::Failed(Failure::Lost("timeout".into())),
+                2 => Answer::Failed(Failure::Connect("refused".into())),
+                3 => response(503, ""),
+                4 => response(429, ""),
+                5 => response(200, "<html>"),
+                6 => response(401, ""),
+                7 if world.last().len() > 1 => response(413, ""),
+                _ if holds_bad => refused(),
+                _ => ok(),
+            };
+            world.answer(answer);
+        }
+        let mut done: Vec<u64> = world.settled.clone();
+        done.extend(world.aside.iter().map(|(seq, _)| *seq));
+        done.sort_unstable();
+        prop_assert_eq!(done, (0..records).collect::<Vec<_>>());
+        let by_itself = |(seq, cause): &(u64, Cause)| bad.contains(seq) || cause.by_group;
+        prop_assert!(world.aside.iter().all(by_itself));
+        prop_assert!(bad.iter().filter(|seq| **seq < records).all(|seq| !world.settled.contains(seq)));
+        for (seq, _) in world.aside.iter().filter(|(seq, _)| !bad.contains(seq)) {
+            let of_group = bad.iter().filter(|bad| *bad % 10 == seq % 10).count();
+            prop_assert!(of_group > 3, "{} was set aside with its group", seq);
+        }
+        for (i, start) in starts.iter().enumerate() {
+            let within = |ms| starts[..=i].iter().filter(|s| **s + ms > *start).count();
+            prop_assert!(within(60_000) <= 95 && within(1_000) <= 9);
+        }
+    }
+}
+
+#[test]
+fn good_calls_of_a_condemned_group_may_go_with_its_bad_ones() {
+    let mut world = World::new(LatePolicy::Restamp);
+    let bad: BTreeSet<u64> = (0..10).map(|n| 10 * n + 3).collect();
+    deliver(&mut world, 1_000, &bad);
+    let (by_group, alone): (Vec<_>, Vec<_>) =
+        world.aside.iter().partition(|(_, cause)| cause.by_group);
+    assert_eq!(alone.len(), 3);
+    assert!(alone.iter().all(|(seq, _)| bad.contains(seq)));
+    assert!(by_group.iter().all(|(seq, _)| world.group(*seq) == 3));
+    assert!(by_group.iter().any(|(seq, _)| !bad.contains(seq)), "{by_group:?}");
 }

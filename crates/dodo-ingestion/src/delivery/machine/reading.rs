@@ -70,7 +70,9 @@ impl Delivery {
         let failing = self.failing.iter().map(|(_, records)| records);
         let alone = self.parked.iter().map(|(_, sent)| sent);
         let lookups = self.lookups.iter().map(|(_, sent)| sent);
-        let aside = sets.chain(failing).flatten().chain(alone).chain(lookups);
-        aside.map(|sent: &Sent| sent.item.meta.json_bytes).sum()
+        let unwritten = self.unwritten.iter().map(|(_, sent)| sent);
+        let words: usize = self.unwritten.iter().map(|(cause, _)| cause.message.len()).sum();
+        let aside = sets.chain(failing).flatten().chain(alone).chain(lookups).chain(unwritten);
+        aside.map(|sent: &Sent| sent.item.meta.json_bytes).sum::<usize>() + words
     }
 }

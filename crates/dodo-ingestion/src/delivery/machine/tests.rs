@@ -2,12 +2,12 @@
 
 mod aside;
 mod bad_customers;
+mod gone;
 mod lookups;
 mod reading;
 
 use super::*;
 use crate::delivery::answer::{Failure, Response, ResponseHeaders};
-use proptest::prelude::*;
 
 const WALL: WallMs = 1_767_323_045_000;
 
@@ -160,9 +160,16 @@ fn meta(seq: u64, delay_ms: u32) -> Meta {
     }
 }
 
-fn response(status: u16, body: &str) -> Answer {
+pub(super) fn response(status: u16, body: &str) -> Answer {
     let body = body.as_bytes().to_vec();
     Answer::Response(Response { status, headers: ResponseHeaders::default(), body })
+}
+
+/// A response with no body and one header more.
+fn with_header(status: u16, set: impl FnOnce(&mut ResponseHeaders)) -> Answer {
+    let mut headers = ResponseHeaders::default();
+    set(&mut headers);
+    Answer::Response(Response { status, headers, body: Vec::new() })
 }
 
 pub(super) fn ok() -> Answer {
@@ -282,14 +289,37 @@ fn a_dead_letter_that_cannot_be_written_is_not_forgotten() {
     world.disk_full = true;
     world.answer(refused());
     assert_eq!((world.aside.len(), world.settled.len()), (0, 0));
+    for _ in 0..3 {
+        assert_eq!(world.delivery.wake_at(), Some(world.now.mono + STORAGE_RETRY_MS));
+        world.pass(STORAGE_RETRY_MS);
+    }
+    assert!(world.alarms.is_empty(), "it is not set aside yet: {:?}", world.alarms);
+    assert_eq!(world.sent.len(), 1, "nor asked for again");
     world.disk_full = false;
     world.append(1);
     world.pass(1_000);
     world.answer(ok());
     assert_eq!(world.settled, [1], "others do not wait for room");
-    wait_for_request(&mut world);
-    world.answer(refused());
-    assert_eq!(world.aside.len(), 1);
+    world.pass(4_000);
+    assert_eq!((world.sent.len(), world.aside.len()), (2, 1));
+    let (seq, cause) = &world.aside[0];
+    assert_eq!((*seq, cause.status, cause.attempts), (0, Some(400), 1), "as it was refused");
+    assert_eq!(world.alarms, [AlarmKind::DeadLettered]);
+}
+
+#[test]
+fn what_is_too_late_and_cannot_be_set_aside_is_tried_once_for_all() {
+    let mut world = World::new(LatePolicy::DeadLetter);
+    world.disk_full = true;
+    world.now.wall += 2 * 3_600_000;
+    world.append(5_000);
+    for _ in 0..10 {
+        world.pass(STORAGE_RETRY_MS);
+    }
+    assert!(world.sent.is_empty() && world.alarms.is_empty(), "{:?}", world.alarms);
+    world.disk_full = false;
+    world.pass(STORAGE_RETRY_MS);
+    assert_eq!((world.sent.len(), world.aside.len()), (0, 5_000));
 }
 
 fn lost() -> Answer {
@@ -351,6 +381,22 @@ fn trouble_is_told_until_calls_are_taken_again() {
     assert_eq!((world.settled.len(), world.delivery.trouble()), (1, None));
 }
 
+#[test]
+fn a_new_key_is_tried_at_once_also_if_the_old_one_is_refused_after_it_came() {
+    let mut world = World::new(LatePolicy::Restamp);
+    world.append(1);
+    until_request(&mut world);
+    world.handle(Input::KeyChanged);
+    world.answer(response(401, ""));
+    assert_eq!((world.sent.len(), world.delivery.trouble()), (2, None));
+    assert!(!world.alarms.contains(&AlarmKind::Authentication));
+    world.answer(response(401, ""));
+    assert_eq!(world.delivery.trouble(), Some(Trouble::KeyRefused { status: 401 }));
+    let refused_at = world.now.mono;
+    wait_for_request(&mut world);
+    assert_eq!(world.now.mono, refused_at + HOLD_MS);
+}
+
 /// Answers every request by the groups it holds, until all is done or so many requests were made.
 fn run(world: &mut World, requests: usize, bad_group: impl Fn(u32) -> bool) {
     let mut answered = world.sent.len() - usize::from(world.delivery.under_way.is_some());
@@ -366,59 +412,16 @@ fn run(world: &mut World, requests: usize, bad_group: impl Fn(u32) -> bool) {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
-    /// Whatever the server answers, each record is settled or set aside once, the bad ones and no
-    /// others are set aside, and the budget holds.
-    #[test]
-    fn every_record_ends_where_it_belongs(
-        records in 1_u64..3_000,
-        bad in proptest::collection::btree_set(0_u64..3_000, 0..4),
-        answers in proptest::collection::vec(0_u8..8, 0..60),
-    ) {
-        let mut world = World::new(LatePolicy::Restamp);
-        world.append(records);
-        let mut answers = answers.into_iter();
-        let mut starts = Vec::new();
-        let mut answered = 0;
-        while world.settled.len() + world.aside.len() < records as usize {
-            prop_assert!(starts.len() < 2_000, "no progress");
-            if world.sent.len() == answered {
-                let wake_at = world.delivery.wake_at().expect("something to wait for");
-                world.pass(wake_at.saturating_sub(world.now.mono).max(1));
-                continue;
-            }
-            answered = world.sent.len();
-            starts.push(world.now.mono);
-            let holds_bad = world.last().iter().any(|seq| bad.contains(seq));
-            let answer = match answers.next().unwrap_or(0) {
-                1 => Answer::Failed(Failure::Lost("timeout".into())),
-                2 => Answer::Failed(Failure::Connect("refused".into())),
-                3 => response(503, ""),
-                4 => response(429, ""),
-                5 => response(200, "<html>"),
-                6 => response(401, ""),
-                7 if world.last().len() > 1 => response(413, ""),
-                _ if holds_bad => refused(),
-                _ => ok(),
-            };
-            world.answer(answer);
-        }
-        let mut done: Vec<u64> = world.settled.clone();
-        done.extend(world.aside.iter().map(|(seq, _)| *seq));
-        done.sort_unstable();
-        prop_assert_eq!(done, (0..records).collect::<Vec<_>>());
-        let by_itself = |(seq, cause): &(u64, Cause)| bad.contains(seq) || cause.by_group;
-        prop_assert!(world.aside.iter().all(by_itself));
-        prop_assert!(bad.iter().filter(|seq| **seq < records).all(|seq| !world.settled.contains(seq)));
-        for (seq, _) in world.aside.iter().filter(|(seq, _)| !bad.contains(seq)) {
-            let of_group = bad.iter().filter(|bad| *bad % 10 == seq % 10).count();
-            prop_assert!(of_group > 3, "{} was set aside with its group", seq);
-        }
-        for (i, start) in starts.iter().enumerate() {
-            let within = |ms| starts[..=i].iter().filter(|s| **s + ms > *start).count();
-            prop_assert!(within(60_000) <= 95 && within(1_000) <= 9);
-        }
+#[test]
+fn what_became_too_late_while_its_answer_waited_is_set_aside_if_that_was_chosen() {
+    for (late, requests, aside) in [(LatePolicy::Restamp, 2, 0), (LatePolicy::DeadLetter, 1, 1)] {
+        let mut world = World::new(late);
+        world.append(1);
+        until_request(&mut world);
+        // The machine sleeps before it reads the answer.
+        world.now.wall += 2 * 3_600_000;
+        world.answer(refused());
+        assert_eq!((world.sent.len(), world.aside.len()), (requests, aside));
     }
 }
 

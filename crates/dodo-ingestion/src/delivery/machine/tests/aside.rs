@@ -110,22 +110,131 @@ fn what_the_server_fails_on_is_parked_and_the_others_pass() {
 }
 
 #[test]
-fn an_outage_of_the_server_is_nobodys_fault() {
-    let mut world = World::new(LatePolicy::Restamp);
-    world.append(3_000);
-    for _ in 0..60 {
-        world.answer(failing());
-        wait_for_request(&mut world);
+fn what_never_gets_a_right_answer_is_parked_and_the_others_pass() {
+    let again = || with_header(400, |headers| headers.should_retry = Some("true".into()));
+    let conflict = || response(409, "");
+    let slow = || response(408, "");
+    let portal = || response(200, "<html>");
+    let answers: [&dyn Fn() -> Answer; 5] = [&lost, &conflict, &slow, &again, &portal];
+    for answer in answers {
+        let mut world = World::new(LatePolicy::Restamp);
+        world.append(500);
+        let is_parked = |world: &World| world.alarms.contains(&AlarmKind::Parked);
+        while !is_parked(&world) || world.settled.len() + 1 < world.appended as usize {
+            assert!(world.sent.len() < 150, "{} settled", world.settled.len());
+            // Others come and pass.
+            if !is_parked(&world) {
+                world.append(1);
+            }
+            until_request(&mut world);
+            let poisoned = world.last().contains(&77);
+            world.answer(if poisoned { answer() } else { ok() });
+        }
+        assert!(world.aside.is_empty() && !world.settled.contains(&77));
+        // Others pass, so it is at fault whenever it is tried: it waits longer, and nobody else does.
+        let mut waited = Vec::new();
+        for _ in 0..3 {
+            world.append(1);
+            until_request(&mut world);
+            world.answer(ok());
+            let passed_at = world.now.mono;
+            wait_for_request(&mut world);
+            assert_eq!(world.last(), [77]);
+            waited.push(world.now.mono - passed_at);
+            world.answer(answer());
+            world.append(1_000);
+            assert_eq!(world.last().len(), 1_000, "at once");
+            world.answer(ok());
+        }
+        assert!(waited[2] > waited[1] && waited[1] > waited[0], "{waited:?}");
     }
-    assert!(!world.alarms.contains(&AlarmKind::Parked));
-    let before = world.sent.len();
-    while world.settled.len() < 3_000 {
+}
+
+#[test]
+fn a_server_that_fails_on_one_call_and_asks_to_wait_is_left_alone() {
+    let busy = || with_header(503, |headers| headers.retry_after = Some("30".into()));
+    let never = || with_header(500, |headers| headers.should_retry = Some("false".into()));
+    let answers: [(&dyn Fn() -> Answer, u64); 2] = [(&busy, 30_000), (&never, 0)];
+    for (answer, waits) in answers {
+        let mut world = World::new(LatePolicy::Restamp);
+        world.append(10);
+        while !world.alarms.contains(&AlarmKind::Parked) || world.settled.len() < 9 {
+            until_request(&mut world);
+            let poisoned = world.last().contains(&7);
+            world.answer(if poisoned { failing() } else { ok() });
+        }
+        until_request(&mut world);
+        assert_eq!(world.last(), [7]);
+        let (told, tried_at) = (world.alarms.len(), world.now.mono);
+        world.answer(answer());
+        world.append(1_000);
+        until_request(&mut world);
+        assert_eq!((world.last().len(), world.now.mono - tried_at), (1_000, waits));
+        assert_eq!(world.alarms[told..], [AlarmKind::Parked]);
         world.answer(ok());
-        if world.delivery.under_way.is_none() && world.settled.len() < 3_000 {
+    }
+}
+
+#[test]
+fn an_outage_of_the_server_is_nobodys_fault() {
+    for answer in [failing, lost] {
+        let mut world = World::new(LatePolicy::Restamp);
+        world.append(3_000);
+        for _ in 0..60 {
+            world.answer(answer());
             wait_for_request(&mut world);
         }
+        assert!(!world.alarms.contains(&AlarmKind::Parked));
+        let before = world.sent.len();
+        while world.settled.len() < 3_000 {
+            world.answer(ok());
+            if world.delivery.under_way.is_none() && world.settled.len() < 3_000 {
+                wait_for_request(&mut world);
+            }
+        }
+        assert!(world.sent.len() - before <= 16, "{}", world.sent.len() - before);
     }
-    assert!(world.sent.len() - before <= 16, "{}", world.sent.len() - before);
+}
+
+#[test]
+fn a_call_alone_is_not_parked_because_nobody_answers() {
+    let mut world = World::new(LatePolicy::Restamp);
+    world.append(1);
+    for _ in 0..40 {
+        let before = world.now.mono;
+        wait_for_request(&mut world);
+        assert!(world.now.mono - before <= 60_000, "it is tried as often as ever");
+        world.answer(lost());
+    }
+    assert!(!world.alarms.contains(&AlarmKind::Parked));
+    wait_for_request(&mut world);
+    world.answer(ok());
+    assert_eq!(world.settled, [0]);
+}
+
+#[test]
+fn batches_that_each_hold_a_call_without_an_answer_do_not_hold_each_other_up() {
+    let mut world = World::new(LatePolicy::Restamp);
+    world.append(3_000);
+    while world.settled.len() < 2_997 {
+        assert!(world.sent.len() < 1_500, "{} settled", world.settled.len());
+        until_request(&mut world);
+        let poisoned = world.last().iter().any(|seq| seq % 1_000 == 77);
+        world.answer(if poisoned { lost() } else { ok() });
+    }
+}
+
+#[test]
+fn a_network_that_loses_most_requests_does_not_scatter_batches() {
+    let mut world = World::new(LatePolicy::Restamp);
+    let mut random = fastrand::Rng::with_seed(1);
+    world.append(100_000);
+    while world.settled.len() < 100_000 {
+        assert!(world.sent.len() < 600, "{} settled", world.settled.len());
+        until_request(&mut world);
+        world.answer(if random.u8(..10) < 6 { lost() } else { ok() });
+    }
+    assert!(!world.alarms.contains(&AlarmKind::Parked));
 }
 
 #[test]

@@ -85,6 +85,32 @@ fn a_systemic_refusal_sets_eight_calls_aside_and_then_waits() {
     assert_eq!((world.settled.len(), world.aside.len()), (1_492, 8));
 }
 
+#[test]
+fn whoever_says_of_every_call_that_it_is_too_large_refuses_everything() {
+    let too_large = || response(413, "<html>");
+    let mut world = World::new(LatePolicy::Restamp);
+    world.groups = 500;
+    world.append(1_500);
+    for _ in 0..300 {
+        until_request(&mut world);
+        world.answer(too_large());
+    }
+    assert_eq!((world.settled.len(), world.aside.len()), (0, 8));
+    assert!(world.aside.iter().all(|(_, cause)| cause.kind == ErrorKind::Rejected));
+    assert_eq!(world.delivery.trouble(), Some(Trouble::Systemic));
+    // A call that may really be too large says nothing of the others.
+    let mut world = World::new(LatePolicy::Restamp);
+    let large = |seq: u64| Meta { json_bytes: 100_000, group: seq as u32, ..meta(seq, 0) };
+    world.unread.entry(0).or_default().extend((0..12).map(large));
+    world.handle(Input::Tick);
+    while world.aside.len() < 12 {
+        until_request(&mut world);
+        world.answer(too_large());
+    }
+    assert!(world.aside.iter().all(|(_, cause)| cause.kind == ErrorKind::TooLarge));
+    assert_eq!(world.delivery.trouble(), None);
+}
+
 /// Brings about a stop by customers who stay unknown: group 0 and those up to `bad`.
 fn stopped_by(world: &mut World, bad: u32) {
     for seq in 0..u64::from(bad) * 250 {

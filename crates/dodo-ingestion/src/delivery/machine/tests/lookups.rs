@@ -60,6 +60,14 @@ fn a_key_that_is_refused_sets_nothing_aside() {
 }
 
 #[test]
+fn a_new_key_is_tried_at_once_for_a_look_up_too() {
+    let mut world = a_day_after_silence();
+    world.handle(Input::KeyChanged);
+    world.answer(response(403, ""));
+    assert_eq!((world.looked_up.len(), world.delivery.trouble()), (2, None));
+}
+
+#[test]
 fn an_outage_sets_aside_nothing_that_can_be_sent_again() {
     let mut world = a_day_after_silence();
     ten_minutes(&mut world, lost);
