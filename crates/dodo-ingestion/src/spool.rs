@@ -4,7 +4,8 @@
 //!
 //! ```text
 //! <state dir>/dodo-ingestion/<environment>-<hash of origin>-<account>/     a namespace
-//!     sender.lock                the one sender's lock; holds a count that shows that it lives
+//!     sender.lock                the one sender's lock; holds a count that shows that it lives,
+//!                                and a number for what keeps calls from being billed
 //!     room.lock                  held for a moment by who begins a segment, or writes settings
 //!     settings                   what the last process that opened the namespace was set to
 //!     starts                     when recent requests started: the request budget's memory
@@ -19,9 +20,9 @@
 //!
 //! # Who may write what
 //!
-//! The owner makes the spool with an empty cursor, appends to segments and creates them. Whoever opens
-//! the namespace writes its settings. Everything else is written by the sender. The sender unlinks segments below the highest; the highest and the
-//! spool itself only while it holds `owner`.
+//! The owner makes the spool with an empty cursor, appends to segments and creates them. Whoever
+//! opens the namespace writes its settings. Everything else is written by the sender. The sender
+//! unlinks segments below the highest; the highest and the spool itself only while it holds `owner`.
 //!
 //! # Invariants
 //!

@@ -191,7 +191,7 @@ impl Drain {
         self.owner.is_some() && self.exhausted && self.unsettled.is_empty()
     }
 
-    /// Removes the spool's files, the owner's lock last.
+    /// Removes the spool's files.
     pub(crate) fn remove(&self) -> io::Result<()> {
         remove_spool(&*self.disk, &self.dir)
     }
