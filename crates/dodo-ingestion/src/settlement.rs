@@ -4,6 +4,7 @@
 //! from the cursor and the outcomes that the sender writes. Read by receipts, flush and stats.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -92,13 +93,20 @@ impl Settlement {
     }
 
     /// Takes over what the sender of another process wrote: up to where everything is settled, and
-    /// what it ever set aside of this spool.
-    pub(crate) fn learn(&self, settled: Seq, rejections: Vec<Rejection>) {
+    /// what of this spool it set aside. Some of that may be known.
+    pub(crate) fn learn(
+        &self,
+        settled: Seq,
+        read: impl FnOnce(&mut dyn FnMut(Rejection)) -> io::Result<()>,
+    ) -> io::Result<()> {
         let known = self.settled().max(self.state().forgotten_below);
-        for rejection in rejections.into_iter().filter(|rejection| rejection.end() > known) {
-            self.reject(rejection);
-        }
+        read(&mut |rejection| {
+            if rejection.end() > known {
+                self.reject(rejection);
+            }
+        })?;
         self.advance(settled);
+        Ok(())
     }
 
     /// Leaves the records below `end` that are not settled to the next sender: what becomes of them
@@ -304,10 +312,16 @@ mod tests {
     fn what_another_process_set_aside_is_counted_once_however_often_it_is_read() {
         let settlement = Settlement::default();
         let many = MAX_REJECTIONS as Seq + 5;
-        let outcomes = |end: Seq| (0..end).map(refused).collect::<Vec<_>>();
-        settlement.learn(many, outcomes(many));
-        settlement.learn(many + 1, outcomes(many + 3));
-        settlement.learn(many + 3, outcomes(many + 3));
+        let learn = |settled, outcomes: Seq| {
+            let read = |each: &mut dyn FnMut(Rejection)| {
+                (0..outcomes).map(refused).for_each(each);
+                Ok(())
+            };
+            settlement.learn(settled, read).unwrap();
+        };
+        learn(many, many);
+        learn(many + 1, many + 3);
+        learn(many + 3, many + 3);
         assert_eq!((settlement.settled(), settlement.dead_lettered()), (many + 3, many + 3));
     }
 

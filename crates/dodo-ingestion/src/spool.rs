@@ -59,7 +59,7 @@ pub(crate) use cursor::Cursor;
 pub(crate) use drain::{Drain, remove_spool};
 pub(crate) use format::{Draft, Kind};
 pub(crate) use namespace::{Beat, DeadLetter, MOST_LETTERS_BYTES, Namespace, SpoolName, show_life};
-pub(crate) use outcomes::Rejection;
+pub(crate) use outcomes::{Outcomes, Rejection};
 pub(crate) use reader::{Damage, Record};
 pub(crate) use settings::Settings;
 pub(crate) use writer::{Found as LookedAfter, Owned, Writer, WriterSettings};
@@ -69,21 +69,17 @@ pub(crate) fn read_cursor(disk: &dyn Disk, dir: &Path) -> io::Result<Cursor> {
     cursor::CursorFile::read(disk, &dir.join("cursor"))
 }
 
-/// What the sender wrote of a spool's refused records, for its owner to read.
-pub(crate) fn outcomes_of(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<Rejection>> {
-    outcomes::read(disk, &dir.join("outcomes"))
-}
-
-/// The same of a spool that is gone, from the dead letters of its namespace.
-pub(crate) fn dead_letters_of(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<Rejection>> {
+/// Hands out what [`Outcomes`] told of a spool that is gone, from the dead letters of its namespace.
+pub(crate) fn dead_letters_of(
+    disk: &dyn Disk,
+    dir: &Path,
+    each: impl FnMut(Rejection),
+) -> io::Result<()> {
     let (Some(namespace), Some(name)) = (dir.ancestors().nth(2), dir.file_name()) else {
-        return Ok(Vec::new());
+        return Ok(());
     };
-    outcomes::from_dead_letters(
-        disk,
-        &namespace.join("dead-letters.jsonl"),
-        &name.to_string_lossy(),
-    )
+    let letters = namespace.join("dead-letters.jsonl");
+    outcomes::from_dead_letters(disk, &letters, &name.to_string_lossy(), each)
 }
 
 /// A record's place in its spool, counted from zero.

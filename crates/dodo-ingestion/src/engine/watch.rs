@@ -13,7 +13,7 @@ use crate::disk::{Disk as _, SystemDisk};
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::PerProcess;
 use crate::settlement::Settlement;
-use crate::spool::{Rejection, Seq, dead_letters_of, outcomes_of, read_cursor};
+use crate::spool::{Outcomes, Seq, dead_letters_of, read_cursor};
 
 const POLL: Duration = Duration::from_millis(20);
 
@@ -49,12 +49,14 @@ pub(crate) fn settlement_of_inherited(dir: Option<&Path>) -> Result<Arc<Settleme
 
 impl Watch {
     pub(super) async fn run(self) {
+        let mut outcomes = Outcomes::default();
         while let Some(settlement) = self.settlement.upgrade() {
             // What cannot be read now may be readable the next time.
-            if let Ok((settled, rejections)) = self.look(settlement.settled()) {
-                settlement.learn(settled, rejections);
-            }
+            _ = self.look(&mut outcomes, &settlement);
             settlement.tick();
+            if settlement.settled() == Seq::MAX {
+                return;
+            }
             drop(settlement);
             tokio::time::sleep(POLL).await;
         }
@@ -64,20 +66,22 @@ impl Watch {
         SystemDisk.identify(&self.dir).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
     }
 
-    /// Up to where the spool is settled, and what of that was not billed.
-    fn look(&self, known: Seq) -> io::Result<(Seq, Vec<Rejection>)> {
+    /// Learns up to where the spool is settled, and what of that was not billed.
+    fn look(&self, outcomes: &mut Outcomes, settlement: &Settlement) -> io::Result<()> {
         let cursor = match read_cursor(&SystemDisk, &self.dir) {
-            Ok(cursor) if cursor.settled <= known => return Ok((known, Vec::new())),
+            Ok(cursor) if cursor.settled <= settlement.settled() => return Ok(()),
             Ok(cursor) => cursor,
             // A spool is removed when its owner is gone and all of it is settled.
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.is_gone() => {
-                return Ok((Seq::MAX, dead_letters_of(&SystemDisk, &self.dir)?));
+                return settlement
+                    .learn(Seq::MAX, |each| dead_letters_of(&SystemDisk, &self.dir, each));
             }
             Err(error) => return Err(error),
         };
-        let rejections = outcomes_of(&SystemDisk, &self.dir)?;
-        // Of a spool the cursor is removed after the outcomes: as long as it is there, they were.
-        read_cursor(&SystemDisk, &self.dir)?;
-        Ok((cursor.settled, rejections))
+        settlement.learn(cursor.settled, |each| {
+            outcomes.read_on(&SystemDisk, &self.dir, each)?;
+            // Of a spool the cursor is removed after the outcomes: as long as it is there, they were.
+            read_cursor(&SystemDisk, &self.dir).map(drop)
+        })
     }
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::cursor::{Cursor, CursorFile};
-use super::outcomes::{self, Letter, Rejection};
+use super::outcomes::{self, Letter, Outcomes, Rejection};
 use super::reader::{Found, Passed, Reader, Record, segment_name, segments};
 use super::{Namespace, Seq, SpoolName};
 use crate::clock::WallMs;
@@ -50,9 +50,12 @@ impl Drain {
             disk.remove_file(&dir.join(segment_name(pair[0])))?;
         }
         let reader = Reader::new(disk.clone(), dir.clone(), settled);
-        let outcomes = outcomes::read(&*disk, &dir.join("outcomes"))?;
-        let seqs = outcomes.into_iter().map(|rejection| rejection.seq);
-        let mut set_aside: BTreeSet<Seq> = seqs.filter(|seq| *seq >= settled).collect();
+        let mut set_aside = BTreeSet::new();
+        Outcomes::default().read_on(&*disk, &dir, |rejection| {
+            if rejection.seq >= settled {
+                set_aside.insert(rejection.seq);
+            }
+        })?;
         // Dead letters that cannot be read hold up no delivery: at worst a call that was set aside in
         // the moment of a crash is sent again.
         let letters = namespace.last_dead_letters().unwrap_or_default().into_iter();

@@ -6,7 +6,7 @@ use std::io;
 use super::{
     AlarmKind, Draining, Fault, Input, MonoMs, Now, Sender, SpoolId, SpoolName, is_planted,
 };
-use crate::spool::{Drain, outcomes_of};
+use crate::spool::{Drain, Outcomes};
 
 /// So many spools are drained at a time: each takes a descriptor or two. Few where it is tested.
 const MAX_DRAINS: usize = if cfg!(test) { 8 } else { 200 };
@@ -61,9 +61,10 @@ impl Sender {
         let drain = Drain::open(&self.namespace, name.clone(), own)?;
         if own {
             // What an earlier sender set aside is passed over from here on, and not told again.
-            let dir = self.namespace.spool_dir(name);
-            let rejections = outcomes_of(&**self.namespace.disk(), &dir)?;
-            self.shared.settlement.learn(drain.cursor().settled, rejections);
+            let (disk, dir) = (&**self.namespace.disk(), self.namespace.spool_dir(name));
+            self.shared.settlement.learn(drain.cursor().settled, |each| {
+                Outcomes::default().read_on(disk, &dir, each)
+            })?;
         }
         Ok(drain)
     }

@@ -38,6 +38,8 @@ struct Faults {
     failing: Mutex<Option<(&'static str, Open)>>,
     /// How many appended files were synced.
     syncs: AtomicUsize,
+    /// How many bytes were read.
+    read: AtomicUsize,
 }
 
 impl TestDisk {
@@ -47,6 +49,10 @@ impl TestDisk {
 
     pub(super) fn mend(&self) {
         *self.0.failing.lock().unwrap() = None;
+    }
+
+    pub(super) fn read(&self) -> usize {
+        self.0.read.load(Ordering::Relaxed)
     }
 
     pub(super) fn syncs(&self) -> usize {
@@ -101,7 +107,9 @@ impl DiskFile for TestFile {
         self.file.append(bytes)
     }
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.file.read_at(buffer, offset)
+        let read = self.file.read_at(buffer, offset)?;
+        self.faults.read.fetch_add(read, Ordering::Relaxed);
+        Ok(read)
     }
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.file.write_all_at(bytes, offset)
