@@ -39,6 +39,9 @@ const REFUSED_MS: MonoMs = MINUTE_MS as MonoMs;
 /// Whoever can read a newer format is given the chance to become the sender this often.
 const YIELD_MS: MonoMs = 10 * MINUTE_MS as MonoMs;
 
+/// A spool of which so many outcomes cannot be written is read on when they are.
+const MOST_UNWRITTEN: usize = 1_000;
+
 pub(crate) struct Sender {
     shared: Arc<Shared>,
     namespace: Namespace,
@@ -300,7 +303,10 @@ impl Sender {
     }
 
     fn read(&mut self, spool: SpoolId, records: usize, bytes: usize, now: Now) -> Option<Input> {
-        let drain = &mut self.drains.get_mut(&spool)?.drain;
+        let Draining { drain, unwritten, .. } = self.drains.get_mut(&spool)?;
+        if unwritten.len() >= MOST_UNWRITTEN {
+            return None;
+        }
         let from = drain.position();
         let found = match drain.read(records, bytes) {
             Ok(found) => found,

@@ -1,5 +1,6 @@
 //! Processes of one account, one of which sends: what the others learn, and what happens when it goes.
 
+mod broken;
 mod support;
 
 use std::sync::atomic::Ordering;

@@ -13,9 +13,9 @@ use std::sync::Arc;
 use super::cursor::{Cursor, CursorFile};
 use super::outcomes::{self, Letter, Outcomes, Rejection};
 use super::reader::{Found, Passed, Reader, Record, segment_name, segments};
-use super::{Namespace, Seq, SpoolName};
+use super::{Namespace, Place, Seq, SpoolName};
 use crate::clock::WallMs;
-use crate::disk::{Disk, DiskFile, Open};
+use crate::disk::{Disk, DiskFile, Open, read_range};
 use crate::planted::{Fault, is_planted};
 
 /// A spool as its sender sees it.
@@ -138,6 +138,15 @@ impl Drain {
 
     pub(crate) fn records_from(&self, from: Seq) -> impl Iterator<Item = &Record> {
         self.unsettled.range(from..).map(|(_, record)| record)
+    }
+
+    /// The bytes that were found to be damaged, for as long as the cursor stands before them.
+    pub(crate) fn damaged_bytes(&self, at: Place) -> io::Result<Vec<u8>> {
+        match self.disk.open(&self.dir.join(segment_name(at.segment)), Open::Read) {
+            // Somebody removed them.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            file => read_range(&*file?, at.offset, at.len),
+        }
     }
 
     #[cfg(test)]

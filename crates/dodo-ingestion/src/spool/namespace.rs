@@ -12,7 +12,7 @@ use super::format::{SEGMENT_HEADER_BYTES, SegmentHeader, parse_segment_header, u
 use super::outcomes::Letter;
 use super::reader::{segment_name, segments};
 use super::writer::Owned;
-use super::{Damage, Seq};
+use super::{Place, Seq};
 use crate::clock::WallMs;
 use crate::disk::{Disk, DiskFile, Open, append_line, is_in_place, read_tail, read_to_end};
 use crate::planted::{Fault, is_planted};
@@ -206,16 +206,16 @@ impl Namespace {
     }
 
     /// Keeps bytes of a spool that could not be read.
-    pub(crate) fn quarantine(&self, spool: &SpoolName, damage: &Damage) -> io::Result<()> {
-        if damage.bytes.is_empty() {
+    pub(crate) fn quarantine(&self, spool: &SpoolName, at: Place, bytes: &[u8]) -> io::Result<()> {
+        if bytes.is_empty() {
             return Ok(());
         }
         let dir = self.dir.join("quarantine");
         self.disk.create_dir_all(&dir)?;
-        let name = format!("{}-{:016x}-{}", spool.0, damage.segment, damage.offset);
+        let name = format!("{}-{:016x}-{}", spool.0, at.segment, at.offset);
         let file = self.disk.open(&dir.join(name), Open::Update)?;
         file.truncate(0)?;
-        file.write_all_at(&damage.bytes, 0)?;
+        file.write_all_at(bytes, 0)?;
         file.sync()
     }
 

@@ -1,7 +1,9 @@
 //! What the sender has of one spool.
 
-use super::{Damage, MonoMs, Now, Rejection};
-use crate::spool::Drain;
+use std::collections::VecDeque;
+
+use super::{MonoMs, Now, Rejection};
+use crate::spool::{Drain, Place};
 
 pub(super) struct Draining {
     pub(super) drain: Drain,
@@ -9,8 +11,8 @@ pub(super) struct Draining {
     pub(super) opened: MonoMs,
     /// There are settled records that the cursor has not passed.
     pub(super) uncommitted: bool,
-    /// Damaged bytes that could not be kept yet.
-    pub(super) damaged: Vec<Damage>,
+    /// Where damaged bytes lie that could not be kept yet.
+    pub(super) damaged: VecDeque<Place>,
     /// Outcomes that could not be written yet.
     pub(super) unwritten: Vec<Rejection>,
 }
@@ -18,7 +20,7 @@ pub(super) struct Draining {
 impl Draining {
     pub(super) fn new(drain: Drain, now: Now) -> Self {
         let (opened, uncommitted) = (now.mono, false);
-        let (damaged, unwritten) = (Vec::new(), Vec::new());
+        let (damaged, unwritten) = (VecDeque::new(), Vec::new());
         Self { drain, opened, uncommitted, damaged, unwritten }
     }
 

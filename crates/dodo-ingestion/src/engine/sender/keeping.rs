@@ -9,7 +9,7 @@ use super::{
     AlarmKind, Cause, Damage, Draining, Fault, Input, Now, RecordRef, Rejection, Sender, SpoolId,
     Token, is_planted,
 };
-use crate::spool::{MOST_LETTERS_BYTES, Seq};
+use crate::spool::{MOST_LETTERS_BYTES, Place, Seq};
 
 /// One part in so many of the room is kept for what has to be written in any case.
 const SPARE: u64 = 64;
@@ -24,37 +24,40 @@ impl Sender {
             );
             self.alarm(AlarmKind::Quarantined, &message, now);
         }
-        if let Some(draining) = self.drains.get_mut(&spool) {
-            draining.damaged.push(damage);
-            self.keep_damaged(spool, now);
+        let at = damage.place();
+        if let Err(error) = self.quarantine(spool, at, Some(damage.bytes)) {
+            self.alarm_storage("damaged bytes cannot be kept yet", &error, now);
+            if let Some(draining) = self.drains.get_mut(&spool) {
+                draining.damaged.push_back(at);
+            }
         }
     }
 
-    /// Puts a spool's damaged bytes into quarantine.
-    fn keep_damaged(&mut self, spool: SpoolId, now: Now) {
-        let mut room = self.room();
-        let Some(draining) = self.drains.get_mut(&spool) else { return };
-        let mut failed = None;
-        draining.damaged.retain(|damage| {
-            let bytes = damage.bytes.len() as u64;
-            let kept = if is_planted(Fault::SkipTheQuarantine) {
-                Ok(())
-            } else if bytes > room {
-                Err(io::ErrorKind::StorageFull.into())
-            } else {
-                self.namespace.quarantine(draining.drain.name(), damage)
-            };
-            if kept.is_ok() {
-                room -= bytes.min(room);
-                self.used_bytes += bytes;
-                draining.uncommitted = true;
+    /// Puts damaged bytes of a spool into quarantine; they are read again where they are not given.
+    fn quarantine(&mut self, spool: SpoolId, at: Place, bytes: Option<Vec<u8>>) -> io::Result<()> {
+        let room = self.room();
+        let Some(draining) = self.drains.get_mut(&spool) else { return Ok(()) };
+        if !is_planted(Fault::SkipTheQuarantine) {
+            if at.len > room {
+                return Err(io::ErrorKind::StorageFull.into());
             }
-            let is_owed = kept.is_err();
-            failed = kept.err().or(failed.take());
-            is_owed
-        });
-        if let Some(error) = failed {
-            self.alarm_storage("damaged bytes cannot be kept yet", &error, now);
+            let bytes = bytes.map_or_else(|| draining.drain.damaged_bytes(at), Ok)?;
+            self.namespace.quarantine(draining.drain.name(), at, &bytes)?;
+        }
+        self.used_bytes += at.len;
+        draining.uncommitted = true;
+        Ok(())
+    }
+
+    fn keep_damaged(&mut self, spool: SpoolId, now: Now) {
+        let first = |sender: &Self| sender.drains.get(&spool)?.damaged.front().copied();
+        while let Some(at) = first(self) {
+            if let Err(error) = self.quarantine(spool, at, None) {
+                return self.alarm_storage("damaged bytes cannot be kept yet", &error, now);
+            }
+            if let Some(draining) = self.drains.get_mut(&spool) {
+                draining.damaged.pop_front();
+            }
         }
     }
 

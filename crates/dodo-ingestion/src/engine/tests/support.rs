@@ -34,8 +34,8 @@ pub(super) struct TestDisk(Arc<Faults>);
 
 #[derive(Debug, Default)]
 struct Faults {
-    /// What cannot be opened: the name of a file, and how.
-    failing: Mutex<Option<(&'static str, Open)>>,
+    /// What cannot be opened: a part of the path, and how.
+    failing: Mutex<Option<(String, Open)>>,
     /// How many appended files were synced.
     syncs: AtomicUsize,
     /// How many bytes were read.
@@ -43,8 +43,8 @@ struct Faults {
 }
 
 impl TestDisk {
-    pub(super) fn fail(&self, name: &'static str, how: Open) {
-        *self.0.failing.lock().unwrap() = Some((name, how));
+    pub(super) fn fail(&self, part: &str, how: Open) {
+        *self.0.failing.lock().unwrap() = Some((part.to_owned(), how));
     }
 
     pub(super) fn mend(&self) {
@@ -74,9 +74,9 @@ impl Disk for TestDisk {
         SystemDisk.list(dir)
     }
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let failing = *self.0.failing.lock().unwrap();
-        if failing.is_some_and(|(part, with)| name.starts_with(part) && with == how) {
+        let failing = self.0.failing.lock().unwrap().clone();
+        let is_of = |part: &str| path.to_string_lossy().contains(part);
+        if failing.is_some_and(|(part, with)| is_of(&part) && with == how) {
             return Err(io::Error::other("told to fail"));
         }
         let file = SystemDisk.open(path, how)?;
@@ -143,6 +143,8 @@ struct Answers {
     /// Nobody answers.
     away: bool,
     keys: Vec<String>,
+    /// How many calls were taken.
+    taken: usize,
 }
 
 impl Server {
@@ -152,6 +154,10 @@ impl Server {
 
     pub(super) fn go_away(&self, away: bool) {
         self.0.borrow_mut().away = away;
+    }
+
+    pub(super) fn taken(&self) -> usize {
+        self.0.borrow().taken
     }
 
     pub(super) fn requests(&self) -> usize {
@@ -185,6 +191,7 @@ impl Transport for Connection {
         let (status, body) = if refused {
             (401, "{\"code\":\"UNAUTHORIZED\",\"message\":\"no\"}".to_owned())
         } else {
+            server.taken += count;
             (200, format!("{{\"ingested_count\":{count}}}"))
         };
         let headers = ResponseHeaders::default();
