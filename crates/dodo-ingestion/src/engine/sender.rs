@@ -56,6 +56,8 @@ pub(crate) struct Sender {
     drains: BTreeMap<SpoolId, Draining>,
     ids: BTreeMap<SpoolName, SpoolId>,
     next_id: SpoolId,
+    /// What was set aside and may not be among the outcomes, of spools that are not drained.
+    untold: BTreeMap<SpoolName, Vec<Rejection>>,
     left_out: LeftOut,
     /// What is to be set aside, until all that it comes with is known.
     asides: Vec<Aside>,
@@ -119,6 +121,9 @@ impl Sender {
             key,
             // So that those who watch see a change at once.
             beats: namespace.last_beat().unwrap_or_default().count,
+            // Dead letters that cannot be read hold up no delivery: at worst a call that was set aside
+            // in the moment of a crash is sent again.
+            untold: namespace.last_dead_letters().unwrap_or_default(),
             namespace,
             lock,
             deposed: false,

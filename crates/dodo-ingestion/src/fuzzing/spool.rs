@@ -98,7 +98,7 @@ impl Sender {
         let set_aside = |rejection: Rejection| _ = self.set_aside.insert(rejection.seq);
         let disk = directory.namespace.disk();
         Outcomes::default().read_on(&**disk, directory.path(), set_aside).unwrap();
-        let drain = Drain::open(&directory.namespace, Directory::name(), alive).unwrap();
+        let drain = Drain::open(&directory.namespace, Directory::name(), alive, &[]).unwrap();
         self.senders += 1;
         let settled = drain.cursor().settled;
         if self.began_at.is_none() {

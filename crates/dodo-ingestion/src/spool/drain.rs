@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::cursor::{Cursor, CursorFile};
-use super::outcomes::{self, Letter, Outcomes, Rejection};
+use super::outcomes::{self, Outcomes, Rejection};
 use super::reader::{Found, Passed, Reader, Record, segment_name, segments};
 use super::{Namespace, Place, Seq, SpoolName};
 use crate::clock::WallMs;
@@ -41,7 +41,13 @@ pub(crate) struct Drain {
 }
 
 impl Drain {
-    pub(crate) fn open(namespace: &Namespace, name: SpoolName, own: bool) -> io::Result<Self> {
+    /// `untold` is what may have been set aside and not been written to the outcomes.
+    pub(crate) fn open(
+        namespace: &Namespace,
+        name: SpoolName,
+        own: bool,
+        untold: &[Rejection],
+    ) -> io::Result<Self> {
         let (disk, dir) = (namespace.disk().clone(), namespace.spool_dir(&name));
         let cursor = CursorFile::open(&*disk, &dir.join("cursor"))?;
         let settled = cursor.get().settled;
@@ -56,12 +62,9 @@ impl Drain {
                 set_aside.insert(rejection.seq);
             }
         })?;
-        // Dead letters that cannot be read hold up no delivery: at worst a call that was set aside in
-        // the moment of a crash is sent again.
-        let letters = namespace.last_dead_letters().unwrap_or_default().into_iter();
-        let ours = letters.filter(|letter| letter.spool == name.0 && letter.seq >= settled);
+        let untold = untold.iter().filter(|rejection| rejection.seq >= settled);
         let untold: Vec<Rejection> =
-            ours.filter(|letter| set_aside.insert(letter.seq)).map(Letter::outcome).collect();
+            untold.filter(|rejection| set_aside.insert(rejection.seq)).cloned().collect();
         if !untold.is_empty() {
             outcomes::append(&*disk, &dir.join("outcomes"), &untold)?;
         }
@@ -238,7 +241,7 @@ mod tests {
         call.json().extend_from_slice(b"{}");
         writer.append(&mut call, 1).unwrap();
         machine.kill(1);
-        let mut drain = Drain::open(&namespace(2), name, false).unwrap();
+        let mut drain = Drain::open(&namespace(2), name, false, &[]).unwrap();
         while !drain.read(10, usize::MAX).unwrap().exhausted {}
         drain.settle(0);
         drain.commit().unwrap();
@@ -260,7 +263,7 @@ mod tests {
                 if namespace.remove_if_empty(&name) {
                     continue;
                 }
-                let mut drain = Drain::open(&namespace, name, false).unwrap();
+                let mut drain = Drain::open(&namespace, name, false, &[]).unwrap();
                 assert_eq!(drain.cursor().settled, 1, "after {operations} operations");
                 drain.read(10, usize::MAX).unwrap();
                 assert!(drain.is_finished());

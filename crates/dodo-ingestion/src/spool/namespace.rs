@@ -1,5 +1,6 @@
 //! A namespace: all that one account's processes on this host share.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use serde::Serialize;
 
 use super::cursor::CursorFile;
 use super::format::{SEGMENT_HEADER_BYTES, SegmentHeader, parse_segment_header, u64_at};
-use super::outcomes::Letter;
+use super::outcomes::{Letter, Rejection};
 use super::reader::{segment_name, segments};
 use super::writer::Owned;
 use super::{Place, Seq};
@@ -188,10 +189,11 @@ impl Namespace {
         Ok(())
     }
 
-    /// The last dead letters: those that a crash may have come between and their outcomes.
-    pub(super) fn last_dead_letters(&self) -> io::Result<Vec<Letter>> {
+    /// The last dead letters, by spool: those that a crash may have come between and their outcomes.
+    pub(crate) fn last_dead_letters(&self) -> io::Result<BTreeMap<SpoolName, Vec<Rejection>>> {
+        let mut letters: BTreeMap<SpoolName, Vec<Rejection>> = BTreeMap::new();
         let file = match self.disk.open(&self.dir.join(DEAD_LETTERS), Open::Read) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(letters),
             other => other?,
         };
         let tail = read_tail(&*file, LETTER_MAX_BYTES)?;
@@ -202,7 +204,11 @@ impl Namespace {
             bytes += line.len();
             before == 0 || bytes <= MOST_LETTERS_BYTES
         });
-        Ok(together.filter_map(|line| serde_json::from_slice(line).ok()).collect())
+        for letter in together.filter_map(|line| serde_json::from_slice::<Letter>(line).ok()) {
+            let of_spool = letters.entry(SpoolName(letter.spool.clone())).or_default();
+            of_spool.push(letter.outcome());
+        }
+        Ok(letters)
     }
 
     /// Keeps bytes of a spool that could not be read.

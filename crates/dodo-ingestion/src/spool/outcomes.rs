@@ -162,7 +162,7 @@ fn for_each_line(
 #[derive(Debug, Deserialize)]
 pub(crate) struct Letter {
     pub(crate) spool: String,
-    pub(crate) seq: Seq,
+    seq: Seq,
     reason: String,
     status: Option<u16>,
     message: String,

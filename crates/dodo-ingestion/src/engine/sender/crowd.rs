@@ -35,6 +35,7 @@ impl Sender {
         for spool in gone {
             self.forget(spool, now);
         }
+        self.untold.retain(|name, _| spools.contains(name));
         let own_name = self.shared.writer.name();
         for name in self.next_spools(&spools, now) {
             let own = name == own_name;
@@ -57,8 +58,10 @@ impl Sender {
         }
     }
 
-    fn open(&self, name: &SpoolName, own: bool) -> io::Result<Drain> {
-        let drain = Drain::open(&self.namespace, name.clone(), own)?;
+    fn open(&mut self, name: &SpoolName, own: bool) -> io::Result<Drain> {
+        let untold = self.untold.get(name).map_or(&[][..], Vec::as_slice);
+        let drain = Drain::open(&self.namespace, name.clone(), own, untold)?;
+        self.untold.remove(name);
         if own {
             // What an earlier sender set aside is passed over from here on, and not told again.
             let (disk, dir) = (&**self.namespace.disk(), self.namespace.spool_dir(name));

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use tempfile::tempdir;
 
 use super::support::{Process, Server, at};
+use super::{HOUR_MS, LATE};
 use crate::disk::Open;
 
 /// A process that made so many calls and died. Returns its spool.
@@ -78,4 +79,36 @@ fn damaged_bytes_that_cannot_be_kept_hold_up_no_call_and_are_kept_later() {
     assert_eq!(std::fs::read(kept.next().unwrap().unwrap().path()).unwrap(), damaged);
     assert!(kept.next().is_none());
     assert_eq!(server.taken(), taken);
+}
+
+/// The crash of one sender lies between its dead letters and their outcomes, and the next sender writes
+/// many letters before it can open the spool.
+#[test]
+fn what_a_sender_set_aside_before_its_crash_is_known_however_late_the_spool_is_opened() {
+    let (dir, server) = (tempdir().unwrap(), Server::default());
+    let mut crashes = Process::start(dir.path(), &server, at(0), LATE);
+    crashes.serve(at(0));
+    let mut other = Process::start(dir.path(), &server, at(0), &[]);
+    for _ in 0..50 {
+        other.track(at(0));
+    }
+    crashes.disk.fail("outcomes", Open::Append);
+    crashes.serve(at(2 * HOUR_MS));
+    drop(crashes);
+    let mut next = Process::start(dir.path(), &server, at(0), LATE);
+    for _ in 0..1_500 {
+        next.track(at(0));
+    }
+    let name = other.shared.writer.name();
+    next.disk.fail(&format!("{}/cursor", name.0), Open::Update);
+    let now = 2 * HOUR_MS + 1_000;
+    next.serve(at(now));
+    assert_eq!((next.sends(), next.settled()), (true, 1_500));
+    let letters = std::fs::metadata(dir.path().join("dead-letters.jsonl")).unwrap().len();
+    assert!(letters as usize > 2 * crate::spool::MOST_LETTERS_BYTES, "{letters} bytes");
+    next.disk.mend();
+    serve(&mut next, now + 1_000, now + 3_000);
+    other.serve(at(now + 3_000));
+    assert_eq!((other.sends(), other.settled()), (false, 50));
+    assert_eq!((server.requests(), other.shared.settlement.dead_lettered()), (0, 50));
 }
