@@ -59,6 +59,8 @@ pub(crate) struct Sender {
     /// What was set aside and may not be among the outcomes, of spools that are not drained.
     untold: BTreeMap<SpoolName, Vec<Rejection>>,
     left_out: LeftOut,
+    /// Spools whose cursor could not be written, and until when they are left out.
+    resting: BTreeMap<SpoolName, MonoMs>,
     /// What is to be set aside, until all that it comes with is known.
     asides: Vec<Aside>,
     under_way: Option<(Token, AnswerFuture)>,
@@ -131,6 +133,7 @@ impl Sender {
             ids: BTreeMap::new(),
             next_id: 0,
             left_out: LeftOut::new(),
+            resting: BTreeMap::new(),
             asides: Vec::new(),
             under_way: None,
             next_scan: 0,
@@ -231,7 +234,7 @@ impl Sender {
         self.delivery.handle(input, now, &mut actions);
         loop {
             for action in std::mem::take(&mut actions) {
-                if let Some(input) = self.carry_out(action, now) {
+                if let Some(input) = self.carry_out(action, now, &mut actions) {
                     self.delivery.handle(input, now, &mut actions);
                 }
             }
@@ -261,7 +264,7 @@ impl Sender {
         self.commit(now);
     }
 
-    fn carry_out(&mut self, action: Action, now: Now) -> Option<Input> {
+    fn carry_out(&mut self, action: Action, now: Now, actions: &mut Vec<Action>) -> Option<Input> {
         let needs_lock = matches!(
             action,
             Action::RecordAttempt { .. } | Action::Send { .. } | Action::Lookup { .. }
@@ -272,7 +275,14 @@ impl Sender {
         match action {
             Action::Read { spool, records, bytes } => self.read(spool, records, bytes, now),
             Action::RecordAttempt { token, ends } => {
-                Some(Input::Stored { token, ok: self.record_attempt(&ends, now) })
+                let failed = self.record_attempt(&ends, now);
+                let stored = Input::Stored { token, ok: failed.is_empty() };
+                // What was to be sent is put back first: then it is let go of with its spool.
+                self.delivery.handle(stored, now, actions);
+                for spool in failed {
+                    self.attempt_failed(spool, now);
+                }
+                None
             }
             Action::Send { request, records, stamps } => {
                 self.send(request, &records, stamps, now);
@@ -345,19 +355,24 @@ impl Sender {
         (!metas.is_empty()).then_some(Input::Available { spool, metas })
     }
 
-    fn record_attempt(&mut self, ends: &[RecordRef], now: Now) -> bool {
+    /// Returns the spools whose cursor could not be written.
+    fn record_attempt(&mut self, ends: &[RecordRef], now: Now) -> Vec<SpoolId> {
+        let mut failed = Vec::new();
         if is_planted(Fault::ForgetAttempts) {
-            return true;
+            return failed;
         }
         let sync = self.shared.config.durability == Durability::Disk;
         for RecordRef { spool, seq } in ends {
-            let Some(draining) = self.drains.get_mut(spool) else { continue };
-            if let Err(error) = draining.drain.record_attempt(*seq, now.wall, sync) {
-                self.alarm_storage("an attempt cannot be written down", &error, now);
-                return false;
+            let Some(Draining { drain, .. }) = self.drains.get_mut(spool) else { continue };
+            if let Err(error) = drain.record_attempt(*seq, now.wall, sync) {
+                let what = format!("an attempt cannot be written down in {}", drain.name().0);
+                self.alarm_storage(&what, &error, now);
+                failed.push(*spool);
+            } else {
+                self.resting.remove(drain.name());
             }
         }
-        true
+        failed
     }
 
     fn send(&mut self, request: Token, records: &[RecordRef], stamps: StampBase, now: Now) {

@@ -13,6 +13,8 @@ const MAX_DRAINS: usize = if cfg!(test) { 8 } else { 200 };
 /// So long a spool keeps its turn for what it has to deliver. A call that is told apart, looked up or
 /// held for a minute has to be done with in it: what comes after is begun anew.
 const TURN_MS: MonoMs = 600_000;
+/// A spool whose cursor cannot be written is left out for so long.
+const REST_MS: MonoMs = 60_000;
 /// That a spool is left out for so long is told.
 const LONG_MS: MonoMs = 60_000;
 
@@ -36,6 +38,7 @@ impl Sender {
             self.forget(spool, now);
         }
         self.untold.retain(|name, _| spools.contains(name));
+        self.resting.retain(|name, _| spools.contains(name));
         let own_name = self.shared.writer.name();
         for name in self.next_spools(&spools, now) {
             let own = name == own_name;
@@ -77,7 +80,8 @@ impl Sender {
     fn next_spools(&mut self, spools: &[SpoolName], now: Now) -> Vec<SpoolName> {
         self.left_out.retain(|name, _| spools.contains(name) && !self.ids.contains_key(name));
         let own_name = self.shared.writer.name();
-        let new = spools.iter().filter(|name| !self.ids.contains_key(name));
+        let rests = |name| self.resting.get(name).is_some_and(|until| now.mono < *until);
+        let new = spools.iter().filter(|name| !self.ids.contains_key(name) && !rests(name));
         let mut waiting: Vec<(MonoMs, SpoolName)> = new
             .map(|name| {
                 let since = self.left_out.get(name).copied().unwrap_or(now.mono);
@@ -125,10 +129,24 @@ impl Sender {
         true
     }
 
-    /// Lets go of a spool, and of all that is known of it.
+    /// A spool's cursor could not be written, and nothing was sent for that. If it was so the last time
+    /// as well, the others go on without it.
+    pub(super) fn attempt_failed(&mut self, spool: SpoolId, now: Now) {
+        let Some(draining) = self.drains.get(&spool) else { return };
+        let name = draining.drain.name().clone();
+        let failed_before = self.resting.insert(name, now.mono + REST_MS).is_some();
+        if failed_before && self.drains.len() > 1 {
+            self.forget(spool, now);
+        }
+    }
+
+    /// Lets go of a spool. What was not written of it is written when it is opened again.
     pub(super) fn forget(&mut self, spool: SpoolId, now: Now) {
-        if let Some(draining) = self.drains.remove(&spool) {
-            self.ids.remove(draining.drain.name());
+        if let Some(Draining { drain, unwritten, .. }) = self.drains.remove(&spool) {
+            self.ids.remove(drain.name());
+            if !unwritten.is_empty() {
+                self.untold.insert(drain.name().clone(), unwritten);
+            }
         }
         self.delivery.handle(Input::SpoolGone { spool }, now, &mut Vec::new());
     }

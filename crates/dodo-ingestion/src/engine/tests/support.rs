@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -36,6 +36,8 @@ pub(super) struct TestDisk(Arc<Faults>);
 struct Faults {
     /// What cannot be opened: a part of the path, and how.
     failing: Mutex<Option<(String, Open)>>,
+    /// What cannot be written in place: a part of the path.
+    unwritable: Mutex<Option<String>>,
     /// How many appended files were synced.
     syncs: AtomicUsize,
     /// How many bytes were read.
@@ -47,8 +49,13 @@ impl TestDisk {
         *self.0.failing.lock().unwrap() = Some((part.to_owned(), how));
     }
 
+    pub(super) fn fail_writes(&self, part: &str) {
+        *self.0.unwritable.lock().unwrap() = Some(part.to_owned());
+    }
+
     pub(super) fn mend(&self) {
         *self.0.failing.lock().unwrap() = None;
+        *self.0.unwritable.lock().unwrap() = None;
     }
 
     pub(super) fn read(&self) -> usize {
@@ -62,8 +69,13 @@ impl TestDisk {
 
 #[derive(Debug)]
 struct TestFile {
+    path: PathBuf,
     file: Arc<dyn DiskFile>,
     faults: Arc<Faults>,
+}
+
+fn is_of(path: &Path, part: &str) -> bool {
+    path.to_string_lossy().contains(part)
 }
 
 impl Disk for TestDisk {
@@ -75,12 +87,11 @@ impl Disk for TestDisk {
     }
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
         let failing = self.0.failing.lock().unwrap().clone();
-        let is_of = |part: &str| path.to_string_lossy().contains(part);
-        if failing.is_some_and(|(part, with)| is_of(&part) && with == how) {
+        if failing.is_some_and(|(part, with)| is_of(path, &part) && with == how) {
             return Err(io::Error::other("told to fail"));
         }
         let file = SystemDisk.open(path, how)?;
-        Ok(Arc::new(TestFile { file, faults: self.0.clone() }))
+        Ok(Arc::new(TestFile { path: path.to_owned(), file, faults: self.0.clone() }))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         SystemDisk.rename(from, to)
@@ -112,6 +123,10 @@ impl DiskFile for TestFile {
         Ok(read)
     }
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let unwritable = self.faults.unwritable.lock().unwrap().clone();
+        if unwritable.is_some_and(|part| is_of(&self.path, &part)) {
+            return Err(io::Error::other("told to fail"));
+        }
         self.file.write_all_at(bytes, offset)
     }
     fn len(&self) -> io::Result<u64> {
