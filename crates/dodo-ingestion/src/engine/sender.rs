@@ -58,6 +58,7 @@ pub(crate) struct Sender {
     next_id: SpoolId,
     /// What was set aside and may not be among the outcomes, of spools that are not drained.
     untold: BTreeMap<SpoolName, Vec<Rejection>>,
+    max_drains: usize,
     left_out: LeftOut,
     /// Spools whose cursor could not be written, and until when they are left out.
     resting: BTreeMap<SpoolName, MonoMs>,
@@ -132,6 +133,7 @@ impl Sender {
             drains: BTreeMap::new(),
             ids: BTreeMap::new(),
             next_id: 0,
+            max_drains: crowd::most_drains(),
             left_out: LeftOut::new(),
             resting: BTreeMap::new(),
             asides: Vec::new(),

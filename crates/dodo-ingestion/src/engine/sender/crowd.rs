@@ -8,8 +8,13 @@ use super::{
 };
 use crate::spool::{Drain, Outcomes};
 
-/// So many spools are drained at a time: each takes a descriptor or two. Few where it is tested.
-const MAX_DRAINS: usize = if cfg!(test) { 8 } else { 200 };
+/// So many spools are drained at a time, if there are descriptors for them; and so many in any case.
+const MAX_DRAINS: usize = 200;
+const MIN_DRAINS: usize = 8;
+/// Of a spool its segment, its cursor and the lock of an owner who is dead.
+const DESCRIPTORS: u64 = 3;
+/// One part in so many of what the host may open.
+const SHARE: u64 = 4;
 /// So long a spool keeps its turn for what it has to deliver. A call that is told apart, looked up or
 /// held for a minute has to be done with in it: what comes after is begun anew.
 const TURN_MS: MonoMs = 600_000;
@@ -20,6 +25,24 @@ const LONG_MS: MonoMs = 60_000;
 
 /// Spools that are left out, and since when.
 pub(super) type LeftOut = BTreeMap<SpoolName, MonoMs>;
+
+/// How many spools are drained at a time. Few where it is tested.
+pub(super) fn most_drains() -> usize {
+    if cfg!(test) { MIN_DRAINS } else { drains_within(open_files()) }
+}
+
+fn drains_within(open_files: Option<u64>) -> usize {
+    let drains = open_files.map_or(u64::MAX, |files| files / SHARE / DESCRIPTORS);
+    usize::try_from(drains).unwrap_or(usize::MAX).clamp(MIN_DRAINS, MAX_DRAINS)
+}
+
+/// How many files the process may open, where that is limited.
+fn open_files() -> Option<u64> {
+    #[cfg(unix)]
+    return rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    #[cfg(not(unix))]
+    None
+}
 
 impl Sender {
     /// Takes up spools that are new.
@@ -102,8 +125,9 @@ impl Sender {
         }
         if late > 0 {
             let message = format!(
-                "the calls of {late} processes had to wait for a minute: {MAX_DRAINS} spools are \
-                 delivered at a time, and those have calls that are not taken"
+                "the calls of {late} processes had to wait for a minute: {} spools are delivered \
+                 at a time, and those have calls that are not taken",
+                self.max_drains
             );
             self.alarm(AlarmKind::Crowded, &message, now);
         }
@@ -113,7 +137,7 @@ impl Sender {
     /// Whether one spool more can be drained, besides so many others. If need be the one that was
     /// opened first is let go of: of those that have nothing to deliver, or else have had their turn.
     fn makes_room(&mut self, others: usize, now: Now) -> bool {
-        if self.drains.len() + others < MAX_DRAINS {
+        if self.drains.len() + others < self.max_drains {
             return true;
         }
         let foreign = || self.drains.iter().filter(|(_, draining)| !draining.drain.is_own());
@@ -149,5 +173,18 @@ impl Sender {
             }
         }
         self.delivery.handle(Input::SpoolGone { spool }, now, &mut Vec::new());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quarter_of_the_descriptors_is_for_spools() {
+        assert_eq!(drains_within(Some(256)), 21);
+        assert_eq!(drains_within(Some(1_024)), 85);
+        assert_eq!([drains_within(Some(1 << 20)), drains_within(None)], [MAX_DRAINS; 2]);
+        assert_eq!(drains_within(Some(20)), MIN_DRAINS);
     }
 }
