@@ -79,6 +79,27 @@ impl Settlement {
         next_seq.saturating_sub(settled).saturating_sub(state.flushes.len() as u64)
     }
 
+    /// How many calls came to another end than to be billed or set aside: lost, and left.
+    pub(crate) fn missing(&self) -> (u64, u64) {
+        (self.lost(), self.left())
+    }
+
+    /// What a flush reports when its record is settled, and so many were missing when it began.
+    pub(crate) fn flushed(&self, (lost, left): (u64, u64)) -> Result<(), Error> {
+        let lost = self.lost().saturating_sub(lost);
+        if self.left() > left {
+            return Err(Rejection::left(&(0..0)).to_error());
+        }
+        if lost > 0 {
+            let message = format!(
+                "{lost} calls were accepted, and the disk lost them; what could be read of them lies \
+                 in quarantine"
+            );
+            return Err(Error::new(ErrorKind::Storage, message).and_may_be_billed());
+        }
+        Ok(())
+    }
+
     pub(crate) fn flush_appended(&self, seq: Seq) {
         self.state().flushes.push_back(seq);
     }
@@ -306,6 +327,25 @@ mod tests {
             [Some(ErrorKind::Rejected), Some(ErrorKind::Rejected), None]
         );
         assert!(settlement.outcome(1).unwrap_err().may_be_billed());
+    }
+
+    #[test]
+    fn a_flush_tells_of_what_was_lost_meanwhile_and_of_nothing_else() {
+        let settlement = Settlement::default();
+        let flushed = |before| settlement.flushed(before).map_err(|error| error.kind());
+        let before = settlement.missing();
+        settlement.reject(Rejection::lost(&(2..4)));
+        settlement.advance(6);
+        assert_eq!(flushed(before), Err(ErrorKind::Storage));
+        let before = settlement.missing();
+        for seq in 6..MAX_REJECTIONS as Seq + 8 {
+            settlement.reject(refused(seq));
+        }
+        let own = settlement.outcome(5).map_err(|error| error.kind());
+        assert_eq!(own, Err(ErrorKind::Storage), "it is remembered no more");
+        assert_eq!(flushed(before), Ok(()));
+        settlement.leave(MAX_REJECTIONS as Seq + 20);
+        assert_eq!(flushed(before), Err(ErrorKind::Closed));
     }
 
     #[test]
