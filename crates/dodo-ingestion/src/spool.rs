@@ -58,6 +58,7 @@ mod writer;
 pub(crate) use cursor::Cursor;
 pub(crate) use drain::{Drain, remove_spool};
 pub(crate) use format::{Draft, Kind};
+use namespace::QUARANTINE;
 pub(crate) use namespace::{Beat, DeadLetter, MOST_LETTERS_BYTES, Namespace, SpoolName, show_life};
 pub(crate) use outcomes::{Outcomes, Rejection};
 pub(crate) use reader::{Damage, Place, Record};
@@ -80,6 +81,20 @@ pub(crate) fn dead_letters_of(
     };
     let letters = namespace.join("dead-letters.jsonl");
     outcomes::from_dead_letters(disk, &letters, &name.to_string_lossy(), each)
+}
+
+/// From where on something of a spool was damaged, by what lies in the quarantine of its namespace.
+pub(crate) fn damaged_from(disk: &dyn Disk, dir: &Path) -> io::Result<Option<Seq>> {
+    let (Some(namespace), Some(name)) = (dir.ancestors().nth(2), dir.file_name()) else {
+        return Ok(None);
+    };
+    let name = name.to_string_lossy();
+    let segment = |file: &String| {
+        let (segment, _) = file.strip_prefix(&*name)?.strip_prefix('-')?.split_once('-')?;
+        Seq::from_str_radix(segment, 16).ok()
+    };
+    let files = disk.list(&namespace.join(QUARANTINE))?;
+    Ok(files.iter().filter_map(segment).min())
 }
 
 /// A record's place in its spool, counted from zero.

@@ -24,6 +24,7 @@ pub(crate) struct SpoolName(pub(crate) String);
 
 /// Directories that are being made begin with this, and do not count as spools yet.
 const UNFINISHED: &str = ".new-";
+pub(super) const QUARANTINE: &str = "quarantine";
 const DEAD_LETTERS: &str = "dead-letters.jsonl";
 /// More than the longest dead letter takes.
 const LETTER_MAX_BYTES: u64 = 1 << 20;
@@ -216,7 +217,7 @@ impl Namespace {
         if bytes.is_empty() {
             return Ok(());
         }
-        let dir = self.dir.join("quarantine");
+        let dir = self.dir.join(QUARANTINE);
         self.disk.create_dir_all(&dir)?;
         let name = format!("{}-{:016x}-{}", spool.0, at.segment, at.offset);
         let file = self.disk.open(&dir.join(name), Open::Update)?;

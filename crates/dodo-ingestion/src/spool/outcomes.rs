@@ -63,6 +63,17 @@ impl Rejection {
         }
     }
 
+    /// Records of a spool that is gone, and of which something was damaged. Never written down.
+    pub(crate) fn unknown(records: &Range<Seq>) -> Self {
+        Self {
+            message:
+                "the call's spool is gone, and something of it could not be read: whether the \
+                      call was lost is not known. What could not be read lies in quarantine"
+                    .into(),
+            ..Self::lost(records)
+        }
+    }
+
     pub(crate) fn is_lost(&self) -> bool {
         self.kind == ErrorKind::Storage.as_str()
     }
