@@ -137,6 +137,16 @@ impl Alarms {
         self.callbacks().insert(client, callback);
     }
 
+    /// Tells a client, and none of those that were there before. Returns their callbacks, to be dropped
+    /// where nothing is locked.
+    pub(crate) fn replace_callbacks(
+        &self,
+        client: u64,
+        callback: AlarmCallback,
+    ) -> BTreeMap<u64, AlarmCallback> {
+        std::mem::replace(&mut *self.callbacks(), BTreeMap::from([(client, callback)]))
+    }
+
     pub(crate) fn remove_callback(&self, client: u64) {
         // A callback is the host's: it is dropped where nothing is locked.
         let removed = self.callbacks().remove(&client);

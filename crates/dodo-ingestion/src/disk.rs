@@ -97,7 +97,8 @@ pub(crate) fn read_tail(file: &dyn DiskFile, limit: u64) -> io::Result<Vec<u8>> 
     read_range(file, len.saturating_sub(limit), len.min(limit))
 }
 
-fn read_range(file: &dyn DiskFile, start: u64, len: u64) -> io::Result<Vec<u8>> {
+/// So many bytes from `start` on, or as many as there are.
+pub(crate) fn read_range(file: &dyn DiskFile, start: u64, len: u64) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; len as usize];
     let mut filled = 0;
     while filled < bytes.len() {

@@ -208,9 +208,12 @@ impl Ingestion {
     /// `closed` when the host closed the files of the spool meanwhile.
     pub async fn flush(&self, timeout: impl Into<Option<Duration>>) -> Result<()> {
         let timeout = timeout.into().unwrap_or(DEFAULT_FLUSH_TIMEOUT);
-        let Some((shared, seq)) = self.begin_flush()? else { return Ok(()) };
+        let Some(Flush { shared, seq, missing }) = self.begin_flush()? else { return Ok(()) };
         let settled = shared.settlement.wait().until_settled(seq, deadline(timeout)).await;
-        flushed(settled, shared, timeout)
+        if settled.is_none() {
+            return Err(timed_out(shared, timeout));
+        }
+        shared.settlement.flushed(missing)
     }
 
     /// [`flush`](Self::flush), blocking this thread.
@@ -219,22 +222,26 @@ impl Ingestion {
     /// As [`flush`](Self::flush).
     pub fn blocking_flush(&self, timeout: impl Into<Option<Duration>>) -> Result<()> {
         let timeout = timeout.into().unwrap_or(DEFAULT_FLUSH_TIMEOUT);
-        let Some((shared, seq)) = self.begin_flush()? else { return Ok(()) };
+        let Some(Flush { shared, seq, missing }) = self.begin_flush()? else { return Ok(()) };
         let settled = shared.settlement.wait().block_until_settled(seq, deadline(timeout));
-        flushed(settled, shared, timeout)
+        if settled.is_none() {
+            return Err(timed_out(shared, timeout));
+        }
+        shared.settlement.flushed(missing)
     }
 
-    /// Makes all due; returns the record to wait for, or `None` when there is nothing to flush.
-    fn begin_flush(&self) -> Result<Option<(&Shared, Seq)>> {
+    /// Makes all due. `None` when there is nothing to flush.
+    fn begin_flush(&self) -> Result<Option<Flush<'_>>> {
         if self.0.is_closed() {
             return Err(Error::closed());
         }
         let unsettled =
             |shared: &&Arc<Shared>| shared.settlement.settled() < shared.writer.next_seq();
         let Some(shared) = self.0.opened().filter(unsettled) else { return Ok(None) };
+        let missing = shared.settlement.missing();
         let seq = shared.append_flush(clock::now())?;
         shared.wake.now();
-        Ok(Some((shared, seq)))
+        Ok(Some(Flush { shared, seq, missing }))
     }
 
     /// Flushes, and lets go of the spool. Until it does, calls are accepted, though they may miss the
@@ -293,14 +300,13 @@ impl Ingestion {
     }
 }
 
-/// What was set aside is done with, too.
-fn flushed(settled: Option<Result<()>>, shared: &Shared, timeout: Duration) -> Result<()> {
-    match settled {
-        None => Err(timed_out(shared, timeout)),
-        Some(Err(error)) if error.kind() == ErrorKind::Closed => Err(error),
-        Some(Err(error)) if error.kind() == ErrorKind::Storage => Err(error),
-        Some(_) => Ok(()),
-    }
+/// A flush that began.
+struct Flush<'a> {
+    shared: &'a Shared,
+    /// The record to wait for.
+    seq: Seq,
+    /// How many calls the disk had lost, and the host left, before.
+    missing: (u64, u64),
 }
 
 fn timed_out(shared: &Shared, timeout: Duration) -> Error {

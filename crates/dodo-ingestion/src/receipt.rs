@@ -63,7 +63,8 @@ impl Receipt {
     /// # Errors
     /// `rejected` or `too_large` when the API refused the call, with its words; `timeout` when the
     /// time was over first, or `authentication` or `network` where that is known to be why; `closed`
-    /// when the client was, or the host closed the files of the spool: the call stays spooled.
+    /// when the client was, or the host closed the files of the spool: the call stays spooled;
+    /// `storage` when the disk lost it, or may have.
     pub async fn delivered(&self, timeout: impl Into<Option<Duration>>) -> Result<()> {
         let timeout = timeout.into().unwrap_or(DEFAULT_FLUSH_TIMEOUT);
         let inherited = self.inherited()?;

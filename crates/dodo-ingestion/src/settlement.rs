@@ -4,6 +4,7 @@
 //! from the cursor and the outcomes that the sender writes. Read by receipts, flush and stats.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -78,6 +79,27 @@ impl Settlement {
         next_seq.saturating_sub(settled).saturating_sub(state.flushes.len() as u64)
     }
 
+    /// How many calls came to another end than to be billed or set aside: lost, and left.
+    pub(crate) fn missing(&self) -> (u64, u64) {
+        (self.lost(), self.left())
+    }
+
+    /// What a flush reports when its record is settled, and so many were missing when it began.
+    pub(crate) fn flushed(&self, (lost, left): (u64, u64)) -> Result<(), Error> {
+        let lost = self.lost().saturating_sub(lost);
+        if self.left() > left {
+            return Err(Rejection::left(&(0..0)).to_error());
+        }
+        if lost > 0 {
+            let message = format!(
+                "{lost} calls were accepted, and the disk lost them; what could be read of them lies \
+                 in quarantine"
+            );
+            return Err(Error::new(ErrorKind::Storage, message).and_may_be_billed());
+        }
+        Ok(())
+    }
+
     pub(crate) fn flush_appended(&self, seq: Seq) {
         self.state().flushes.push_back(seq);
     }
@@ -92,13 +114,20 @@ impl Settlement {
     }
 
     /// Takes over what the sender of another process wrote: up to where everything is settled, and
-    /// what it ever set aside of this spool.
-    pub(crate) fn learn(&self, settled: Seq, rejections: Vec<Rejection>) {
+    /// what of this spool it set aside. Some of that may be known.
+    pub(crate) fn learn(
+        &self,
+        settled: Seq,
+        read: impl FnOnce(&mut dyn FnMut(Rejection)) -> io::Result<()>,
+    ) -> io::Result<()> {
         let known = self.settled().max(self.state().forgotten_below);
-        for rejection in rejections.into_iter().filter(|rejection| rejection.end() > known) {
-            self.reject(rejection);
-        }
+        read(&mut |rejection| {
+            if rejection.end() > known {
+                self.reject(rejection);
+            }
+        })?;
         self.advance(settled);
+        Ok(())
     }
 
     /// Leaves the records below `end` that are not settled to the next sender: what becomes of them
@@ -301,13 +330,38 @@ mod tests {
     }
 
     #[test]
+    fn a_flush_tells_of_what_was_lost_meanwhile_and_of_nothing_else() {
+        let settlement = Settlement::default();
+        let flushed = |before| settlement.flushed(before).map_err(|error| error.kind());
+        let before = settlement.missing();
+        settlement.reject(Rejection::lost(&(2..4)));
+        settlement.advance(6);
+        assert_eq!(flushed(before), Err(ErrorKind::Storage));
+        let before = settlement.missing();
+        for seq in 6..MAX_REJECTIONS as Seq + 8 {
+            settlement.reject(refused(seq));
+        }
+        let own = settlement.outcome(5).map_err(|error| error.kind());
+        assert_eq!(own, Err(ErrorKind::Storage), "it is remembered no more");
+        assert_eq!(flushed(before), Ok(()));
+        settlement.leave(MAX_REJECTIONS as Seq + 20);
+        assert_eq!(flushed(before), Err(ErrorKind::Closed));
+    }
+
+    #[test]
     fn what_another_process_set_aside_is_counted_once_however_often_it_is_read() {
         let settlement = Settlement::default();
         let many = MAX_REJECTIONS as Seq + 5;
-        let outcomes = |end: Seq| (0..end).map(refused).collect::<Vec<_>>();
-        settlement.learn(many, outcomes(many));
-        settlement.learn(many + 1, outcomes(many + 3));
-        settlement.learn(many + 3, outcomes(many + 3));
+        let learn = |settled, outcomes: Seq| {
+            let read = |each: &mut dyn FnMut(Rejection)| {
+                (0..outcomes).map(refused).for_each(each);
+                Ok(())
+            };
+            settlement.learn(settled, read).unwrap();
+        };
+        learn(many, many);
+        learn(many + 1, many + 3);
+        learn(many + 3, many + 3);
         assert_eq!((settlement.settled(), settlement.dead_lettered()), (many + 3, many + 3));
     }
 

@@ -80,19 +80,20 @@ impl Shared {
         self.wake.now();
     }
 
-    /// Counts one more client. False when this namespace serves none any more, and a new one is
-    /// needed; an error when its clients have other settings than the one that joins.
-    pub(crate) fn join(&self, same_settings: Result<()>) -> Result<bool> {
+    /// Counts one more client, and says how many there were. `None` when this namespace serves none any
+    /// more, and a new one is needed; an error when its clients have other settings than the one that
+    /// joins.
+    pub(crate) fn join(&self, same_settings: Result<()>) -> Result<Option<usize>> {
         let mut state = Self::lock(&self.use_);
         if state.clients == 0 && same_settings.is_err() {
             state.closed = true;
         }
         if state.ended || (state.clients == 0 && state.closed) {
-            return Ok(false);
+            return Ok(None);
         }
         same_settings?;
         state.clients += 1;
-        Ok(true)
+        Ok(Some(state.clients - 1))
     }
 
     /// Counts one client less. True when it was the last.

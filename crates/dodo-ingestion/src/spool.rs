@@ -4,7 +4,8 @@
 //!
 //! ```text
 //! <state dir>/dodo-ingestion/<environment>-<hash of origin>-<account>/     a namespace
-//!     sender.lock                the one sender's lock; holds a count that shows that it lives
+//!     sender.lock                the one sender's lock; holds a count that shows that it lives,
+//!                                and a number for what keeps calls from being billed
 //!     room.lock                  held for a moment by who begins a segment, or writes settings
 //!     settings                   what the last process that opened the namespace was set to
 //!     starts                     when recent requests started: the request budget's memory
@@ -19,9 +20,9 @@
 //!
 //! # Who may write what
 //!
-//! The owner makes the spool with an empty cursor, appends to segments and creates them. Whoever opens
-//! the namespace writes its settings. Everything else is written by the sender. The sender unlinks segments below the highest; the highest and the
-//! spool itself only while it holds `owner`.
+//! The owner makes the spool with an empty cursor, appends to segments and creates them. Whoever
+//! opens the namespace writes its settings. Everything else is written by the sender. The sender
+//! unlinks segments below the highest; the highest and the spool itself only while it holds `owner`.
 //!
 //! # Invariants
 //!
@@ -57,9 +58,10 @@ mod writer;
 pub(crate) use cursor::Cursor;
 pub(crate) use drain::{Drain, remove_spool};
 pub(crate) use format::{Draft, Kind};
+use namespace::QUARANTINE;
 pub(crate) use namespace::{Beat, DeadLetter, MOST_LETTERS_BYTES, Namespace, SpoolName, show_life};
-pub(crate) use outcomes::Rejection;
-pub(crate) use reader::{Damage, Record};
+pub(crate) use outcomes::{Outcomes, Rejection};
+pub(crate) use reader::{Damage, Place, Record};
 pub(crate) use settings::Settings;
 pub(crate) use writer::{Found as LookedAfter, Owned, Writer, WriterSettings};
 
@@ -68,21 +70,31 @@ pub(crate) fn read_cursor(disk: &dyn Disk, dir: &Path) -> io::Result<Cursor> {
     cursor::CursorFile::read(disk, &dir.join("cursor"))
 }
 
-/// What the sender wrote of a spool's refused records, for its owner to read.
-pub(crate) fn outcomes_of(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<Rejection>> {
-    outcomes::read(disk, &dir.join("outcomes"))
+/// Hands out what [`Outcomes`] told of a spool that is gone, from the dead letters of its namespace.
+pub(crate) fn dead_letters_of(
+    disk: &dyn Disk,
+    dir: &Path,
+    each: impl FnMut(Rejection),
+) -> io::Result<()> {
+    let (Some(namespace), Some(name)) = (dir.ancestors().nth(2), dir.file_name()) else {
+        return Ok(());
+    };
+    let letters = namespace.join("dead-letters.jsonl");
+    outcomes::from_dead_letters(disk, &letters, &name.to_string_lossy(), each)
 }
 
-/// The same of a spool that is gone, from the dead letters of its namespace.
-pub(crate) fn dead_letters_of(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<Rejection>> {
+/// From where on something of a spool was damaged, by what lies in the quarantine of its namespace.
+pub(crate) fn damaged_from(disk: &dyn Disk, dir: &Path) -> io::Result<Option<Seq>> {
     let (Some(namespace), Some(name)) = (dir.ancestors().nth(2), dir.file_name()) else {
-        return Ok(Vec::new());
+        return Ok(None);
     };
-    outcomes::from_dead_letters(
-        disk,
-        &namespace.join("dead-letters.jsonl"),
-        &name.to_string_lossy(),
-    )
+    let name = name.to_string_lossy();
+    let segment = |file: &String| {
+        let (segment, _) = file.strip_prefix(&*name)?.strip_prefix('-')?.split_once('-')?;
+        Seq::from_str_radix(segment, 16).ok()
+    };
+    let files = disk.list(&namespace.join(QUARANTINE))?;
+    Ok(files.iter().filter_map(segment).min())
 }
 
 /// A record's place in its spool, counted from zero.

@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 
 use dodo_ingestion::{AlarmKind, Builder, Durability, Event, Ingestion};
-use support::{PATIENT, Server, client};
+use support::{PATIENT, Server, client, eventually};
 use tempfile::tempdir;
 
 type Told = Arc<Mutex<Vec<AlarmKind>>>;
@@ -31,6 +31,23 @@ fn a_client_that_was_closed_hears_of_nothing_more() {
     assert!(told.lock().unwrap().contains(&AlarmKind::Invalid));
     assert!(!told_too.lock().unwrap().contains(&AlarmKind::Invalid));
     stays.blocking_close(None).unwrap();
+}
+
+#[test]
+fn of_clients_that_were_dropped_one_after_another_only_the_last_is_told() {
+    let (server, dir) = (Server::start(), tempdir().unwrap());
+    server.stop();
+    let dropped = |_| {
+        let (ingestion, told) = listening(client(&server, dir.path()));
+        ingestion.track(Event::new("cus_1")).unwrap();
+        told
+    };
+    let told: Vec<Told> = (0..5).map(dropped).collect();
+    // Of a callback that is being called there are more.
+    eventually("one callback is held", || {
+        let held: Vec<bool> = told.iter().map(|told| Arc::strong_count(told) > 1).collect();
+        held == [false, false, false, false, true]
+    });
 }
 
 #[test]

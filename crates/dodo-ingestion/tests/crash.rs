@@ -202,7 +202,7 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         _ = kill_process(self.tracker, Signal::KILL);
-        if let Some(Ok(mut tracker)) = self.hearing.take().map(JoinHandle::join) {
+        if let Some(Ok(tracker)) = self.hearing.take().map(JoinHandle::join) {
             tracker.kill();
         }
     }

@@ -1,6 +1,6 @@
 //! Which namespaces this process has open, and where they are on disk.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -45,17 +45,25 @@ pub(crate) fn open(
     let wanted = &config.namespace;
     let (name, parent) = (namespace_name(wanted), parent_dir(wanted));
     let place = format!("{name} {parent:?} {}", wanted.durability == Durability::Memory);
-    if let Some(open) = open.get_mut(&place)
-        && let Some(shared) = open.shared.upgrade()
-        && shared.join(same_settings(&shared.config, wanted))?
+    if let Some(known) = open.get_mut(&place)
+        && let Some(shared) = known.shared.upgrade()
+        && let Some(others) = shared.join(same_settings(&shared.config, wanted))?
     {
-        if let Some(callback) = on_alarm {
-            shared.alarms.add_callback(client, callback);
-        }
-        if client > open.newest {
-            open.newest = client;
+        let replaced = match on_alarm {
+            // The last one was dropped, and this one is told instead of it.
+            Some(callback) if others == 0 => shared.alarms.replace_callbacks(client, callback),
+            Some(callback) => {
+                shared.alarms.add_callback(client, callback);
+                BTreeMap::new()
+            }
+            None => BTreeMap::new(),
+        };
+        if client > known.newest {
+            known.newest = client;
             shared.set_key(config.api_key.clone());
         }
+        drop(open);
+        drop(replaced);
         return Ok(shared);
     }
 

@@ -1,16 +1,18 @@
 //! The namespace's one sender: carries out over disk and network what the delivery logic asks for.
 
+mod crowd;
+mod draining;
 mod keeping;
-mod turns;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
+use crowd::LeftOut;
+use draining::Draining;
 use keeping::Aside;
-use turns::LeftOut;
 
 use super::records::meta;
 use super::trouble;
@@ -25,7 +27,7 @@ use crate::disk::DiskFile;
 use crate::error::Result;
 use crate::planted::{Fault, is_planted};
 use crate::shared::Shared;
-use crate::spool::{Beat, Damage, Drain, Namespace, Rejection, SpoolName, outcomes_of, show_life};
+use crate::spool::{Beat, Damage, Namespace, Record, Rejection, SpoolName, show_life};
 use crate::transport::{AnswerFuture, Connect, Transport};
 
 /// How often the directory is looked at for new spools, and others are shown a sign of life.
@@ -36,6 +38,9 @@ const FOREIGN_POLL_MS: MonoMs = 250;
 const REFUSED_MS: MonoMs = MINUTE_MS as MonoMs;
 /// Whoever can read a newer format is given the chance to become the sender this often.
 const YIELD_MS: MonoMs = 10 * MINUTE_MS as MonoMs;
+
+/// A spool of which so many outcomes cannot be written is read on when they are.
+const MOST_UNWRITTEN: usize = 1_000;
 
 pub(crate) struct Sender {
     shared: Arc<Shared>,
@@ -48,18 +53,15 @@ pub(crate) struct Sender {
     transport: Box<dyn Transport>,
     key: ApiKey,
     delivery: Delivery,
-    drains: BTreeMap<SpoolId, Drain>,
+    drains: BTreeMap<SpoolId, Draining>,
     ids: BTreeMap<SpoolName, SpoolId>,
     next_id: SpoolId,
+    /// What was set aside and may not be among the outcomes, of spools that are not drained.
+    untold: BTreeMap<SpoolName, Vec<Rejection>>,
+    max_drains: usize,
     left_out: LeftOut,
-    /// When the drains were opened.
-    opened: BTreeMap<SpoolId, MonoMs>,
-    /// Drains with settled records that the cursor has not passed.
-    uncommitted: BTreeSet<SpoolId>,
-    /// Damaged bytes that could not be kept yet. Until they are, their spools' cursors stand.
-    damaged: Vec<(SpoolId, Damage)>,
-    /// Outcomes that could not be written yet. The same holds of them.
-    unwritten: Vec<(SpoolId, Vec<Rejection>)>,
+    /// Spools whose cursor could not be written, and until when they are left out.
+    resting: BTreeMap<SpoolName, MonoMs>,
     /// What is to be set aside, until all that it comes with is known.
     asides: Vec<Aside>,
     under_way: Option<(Token, AnswerFuture)>,
@@ -74,7 +76,7 @@ pub(crate) struct Sender {
     /// When the lock is given up for a moment if it is.
     yield_at: MonoMs,
     /// What delivery said last of what holds it up.
-    trouble: Option<String>,
+    trouble_words: Option<String>,
     /// Since when the key has been refused.
     refused_since: Option<MonoMs>,
 }
@@ -90,7 +92,8 @@ pub(crate) struct Held {
 impl Sender {
     #[cfg(test)]
     pub(crate) fn held(&self) -> Held {
-        Held { spools: self.drains.len(), bytes: self.drains.values().map(Drain::held_bytes).sum() }
+        let bytes = self.drains.values().map(|draining| draining.drain.held_bytes()).sum();
+        Held { spools: self.drains.len(), bytes }
     }
 
     pub(crate) fn new(
@@ -121,23 +124,24 @@ impl Sender {
             key,
             // So that those who watch see a change at once.
             beats: namespace.last_beat().unwrap_or_default().count,
+            // Dead letters that cannot be read hold up no delivery: at worst a call that was set aside
+            // in the moment of a crash is sent again.
+            untold: namespace.last_dead_letters().unwrap_or_default(),
             namespace,
             lock,
             deposed: false,
             drains: BTreeMap::new(),
             ids: BTreeMap::new(),
             next_id: 0,
+            max_drains: crowd::most_drains(),
             left_out: LeftOut::new(),
-            opened: BTreeMap::new(),
-            uncommitted: BTreeSet::new(),
-            damaged: Vec::new(),
-            unwritten: Vec::new(),
+            resting: BTreeMap::new(),
             asides: Vec::new(),
             under_way: None,
             next_scan: 0,
             used_bytes: 0,
             met_newer: false,
-            trouble: None,
+            trouble_words: None,
             refused_since: None,
             yield_at: if yielded { now.mono + YIELD_MS } else { now.mono },
             shared,
@@ -169,8 +173,7 @@ impl Sender {
             self.next_scan = now.mono + SCAN_MS;
             self.beat(now);
             self.scan(now);
-            self.keep_damaged(now);
-            self.keep_outcomes(now);
+            self.keep_what_is_owed(now);
         }
         self.handle(Input::Tick, now);
     }
@@ -215,55 +218,6 @@ impl Sender {
         }
     }
 
-    /// Takes up spools that are new.
-    fn scan(&mut self, now: Now) {
-        let spools = match self.namespace.spools() {
-            Ok(spools) => spools,
-            Err(error) => return self.alarm_storage("the spools cannot be listed", &error, now),
-        };
-        let gone: Vec<SpoolId> = self
-            .ids
-            .iter()
-            .filter(|(name, _)| !spools.contains(name))
-            .map(|(_, spool)| *spool)
-            .collect();
-        for spool in gone {
-            self.forget(spool, now);
-        }
-        let own_name = self.shared.writer.name();
-        for name in self.next_spools(&spools, now) {
-            let own = name == own_name;
-            if (is_planted(Fault::LeaveTheDead) && !own) || self.namespace.remove_if_empty(&name) {
-                continue;
-            }
-            match self.open(&name, own) {
-                Ok(drain) => {
-                    let spool = self.next_id;
-                    self.next_id += 1;
-                    self.ids.insert(name, spool);
-                    self.drains.insert(spool, drain);
-                    self.opened.insert(spool, now.mono);
-                    self.handle(Input::Available { spool, metas: Vec::new() }, now);
-                }
-                Err(error) => self.alarm_storage("a spool cannot be opened", &error, now),
-            }
-        }
-        if let Err(error) = self.namespace.remove_unfinished() {
-            self.alarm_storage("an unfinished spool cannot be removed", &error, now);
-        }
-    }
-
-    fn open(&self, name: &SpoolName, own: bool) -> std::io::Result<Drain> {
-        let drain = Drain::open(&self.namespace, name.clone(), own)?;
-        if own {
-            // What an earlier sender set aside is passed over from here on, and not told again.
-            let dir = self.namespace.spool_dir(name);
-            let rejections = outcomes_of(&**self.namespace.disk(), &dir)?;
-            self.shared.settlement.learn(drain.cursor().settled, rejections);
-        }
-        Ok(drain)
-    }
-
     /// Whether this must stand down: nothing is sent, set aside or removed any more.
     pub(super) fn is_deposed(&self) -> bool {
         self.deposed
@@ -282,7 +236,7 @@ impl Sender {
         self.delivery.handle(input, now, &mut actions);
         loop {
             for action in std::mem::take(&mut actions) {
-                if let Some(input) = self.carry_out(action, now) {
+                if let Some(input) = self.carry_out(action, now, &mut actions) {
                     self.delivery.handle(input, now, &mut actions);
                 }
             }
@@ -304,7 +258,7 @@ impl Sender {
         add(&counters.retries, counts.retries - before.retries);
         add(&counters.restamped, counts.restamped - before.restamped);
         let trouble = self.delivery.trouble();
-        self.shared.settlement.set_trouble(trouble, self.trouble.as_deref());
+        self.shared.settlement.set_trouble(trouble, self.trouble_words.as_deref());
         self.refused_since = match trouble {
             Some(Trouble::KeyRefused { .. }) => self.refused_since.or(Some(now.mono)),
             _ => None,
@@ -312,7 +266,7 @@ impl Sender {
         self.commit(now);
     }
 
-    fn carry_out(&mut self, action: Action, now: Now) -> Option<Input> {
+    fn carry_out(&mut self, action: Action, now: Now, actions: &mut Vec<Action>) -> Option<Input> {
         let needs_lock = matches!(
             action,
             Action::RecordAttempt { .. } | Action::Send { .. } | Action::Lookup { .. }
@@ -323,17 +277,23 @@ impl Sender {
         match action {
             Action::Read { spool, records, bytes } => self.read(spool, records, bytes, now),
             Action::RecordAttempt { token, ends } => {
-                Some(Input::Stored { token, ok: self.record_attempt(&ends, now) })
+                let failed = self.record_attempt(&ends, now);
+                let stored = Input::Stored { token, ok: failed.is_empty() };
+                // What was to be sent is put back first: then it is let go of with its spool.
+                self.delivery.handle(stored, now, actions);
+                for spool in failed {
+                    self.attempt_failed(spool, now);
+                }
+                None
             }
             Action::Send { request, records, stamps } => {
                 self.send(request, &records, stamps, now);
                 None
             }
             Action::Lookup { request, record } => {
-                let found =
-                    self.drains.get(&record.spool).and_then(|drain| drain.record(record.seq));
-                let id =
-                    found.map(|record| String::from_utf8_lossy(record.event_id()).into_owned());
+                let id = self
+                    .record(record)
+                    .map(|record| String::from_utf8_lossy(record.event_id()).into_owned());
                 self.note_start(now);
                 let answer = self.transport.look_up(&id.unwrap_or_default());
                 self.under_way = Some((request, answer));
@@ -352,7 +312,7 @@ impl Sender {
             Action::Alarm { kind, message } => {
                 self.alarm(kind, &message, now);
                 if kind.holds_up_delivery() {
-                    self.trouble = Some(bounded(&message));
+                    self.trouble_words = Some(bounded(&message));
                 }
                 None
             }
@@ -360,7 +320,10 @@ impl Sender {
     }
 
     fn read(&mut self, spool: SpoolId, records: usize, bytes: usize, now: Now) -> Option<Input> {
-        let drain = self.drains.get_mut(&spool)?;
+        let Draining { drain, unwritten, .. } = self.drains.get_mut(&spool)?;
+        if unwritten.len() >= MOST_UNWRITTEN {
+            return None;
+        }
         let from = drain.position();
         let found = match drain.read(records, bytes) {
             Ok(found) => found,
@@ -377,7 +340,7 @@ impl Sender {
             self.note_outcomes(spool, lost, now);
         }
         for damage in found.damage {
-            self.damaged(spool, damage, now);
+            self.set_damage_aside(spool, damage, now);
         }
         if let Some(version) = found.newer {
             let message = format!(
@@ -388,27 +351,34 @@ impl Sender {
             self.met_newer = true;
         }
         // Also when there are no records: a damaged or torn end may finish the spool.
-        self.uncommitted.insert(spool);
+        if let Some(draining) = self.drains.get_mut(&spool) {
+            draining.uncommitted = true;
+        }
         (!metas.is_empty()).then_some(Input::Available { spool, metas })
     }
 
-    fn record_attempt(&mut self, ends: &[RecordRef], now: Now) -> bool {
+    /// Returns the spools whose cursor could not be written.
+    fn record_attempt(&mut self, ends: &[RecordRef], now: Now) -> Vec<SpoolId> {
+        let mut failed = Vec::new();
         if is_planted(Fault::ForgetAttempts) {
-            return true;
+            return failed;
         }
         let sync = self.shared.config.durability == Durability::Disk;
         for RecordRef { spool, seq } in ends {
-            let Some(drain) = self.drains.get_mut(spool) else { continue };
+            let Some(Draining { drain, .. }) = self.drains.get_mut(spool) else { continue };
             if let Err(error) = drain.record_attempt(*seq, now.wall, sync) {
-                self.alarm_storage("an attempt cannot be written down", &error, now);
-                return false;
+                let what = format!("an attempt cannot be written down in {}", drain.name().0);
+                self.alarm_storage(&what, &error, now);
+                failed.push(*spool);
+            } else {
+                self.resting.remove(drain.name());
             }
         }
-        true
+        failed
     }
 
     fn send(&mut self, request: Token, records: &[RecordRef], stamps: StampBase, now: Now) {
-        let found = || records.iter().filter_map(|at| self.drains.get(&at.spool)?.record(at.seq));
+        let found = || records.iter().filter_map(|at| self.record(*at));
         let bytes = found().map(|r| r.json().len() + RequestBody::EXTRA_BYTES_PER_EVENT).sum();
         let mut body = RequestBody::with_capacity(bytes);
         for record in found() {
@@ -431,34 +401,38 @@ impl Sender {
     }
 
     fn settle(&mut self, spool: SpoolId, seq: u64) {
-        if let Some(drain) = self.drains.get_mut(&spool) {
-            drain.settle(seq);
-            self.uncommitted.insert(spool);
+        if let Some(draining) = self.drains.get_mut(&spool) {
+            draining.drain.settle(seq);
+            draining.uncommitted = true;
         }
     }
 
     /// Makes what was settled last, and tells those who wait for it.
     fn commit(&mut self, now: Now) {
-        if self.uncommitted.is_empty() || !self.may_act() {
+        let to_commit = |draining: &Draining| draining.uncommitted && !draining.owes();
+        let spools: Vec<SpoolId> = self
+            .drains
+            .iter()
+            .filter_map(|(spool, draining)| to_commit(draining).then_some(*spool))
+            .collect();
+        if spools.is_empty() || !self.may_act() {
             return;
         }
-        for spool in std::mem::take(&mut self.uncommitted) {
-            if self.owes(spool) {
+        for spool in spools {
+            let Some(Draining { drain, uncommitted, .. }) = self.drains.get_mut(&spool) else {
                 continue;
-            }
-            let Some(drain) = self.drains.get_mut(&spool) else { continue };
+            };
             if let Err(error) = drain.commit() {
-                self.uncommitted.insert(spool);
                 self.alarm_storage("the cursor cannot be written", &error, now);
                 continue;
             }
             let unlinked = drain.unlink_settled();
+            *uncommitted = unlinked.is_err();
             if *drain.name() == self.shared.writer.name() {
                 self.shared.settlement.advance(drain.cursor().settled);
             }
             let finished = drain.is_finished();
             if let Err(error) = unlinked {
-                self.uncommitted.insert(spool);
                 self.alarm_storage("a settled segment cannot be removed", &error, now);
             } else if finished {
                 self.remove(spool, now);
@@ -467,19 +441,15 @@ impl Sender {
     }
 
     fn remove(&mut self, spool: SpoolId, now: Now) {
-        let Some(drain) = self.drains.get(&spool) else { return };
-        if let Err(error) = drain.remove() {
+        let Some(draining) = self.drains.get(&spool) else { return };
+        if let Err(error) = draining.drain.remove() {
             self.alarm_storage("a finished spool cannot be removed", &error, now);
         }
         self.forget(spool, now);
     }
 
-    fn forget(&mut self, spool: SpoolId, now: Now) {
-        self.opened.remove(&spool);
-        if let Some(drain) = self.drains.remove(&spool) {
-            self.ids.remove(drain.name());
-        }
-        self.delivery.handle(Input::SpoolGone { spool }, now, &mut Vec::new());
+    fn record(&self, at: RecordRef) -> Option<&Record> {
+        self.drains.get(&at.spool)?.drain.record(at.seq)
     }
 
     fn alarm(&self, kind: AlarmKind, message: &str, now: Now) {

@@ -17,8 +17,7 @@ use crate::config::ApiKey;
 use crate::delivery::{Answer, Token};
 use crate::shared::Shared;
 use crate::spool::{
-    LookedAfter, Namespace, Owned, Rejection, Seq, SpoolName, outcomes_of, read_cursor,
-    remove_spool,
+    LookedAfter, Namespace, Outcomes, Owned, Rejection, Seq, SpoolName, read_cursor, remove_spool,
 };
 use crate::transport::{self, Connect};
 
@@ -82,6 +81,8 @@ pub(crate) struct Task {
     namespace: Namespace,
     connect: Rc<Connect>,
     sender: Option<Sender>,
+    /// Of this process's spool, as another process's sender writes them.
+    outcomes: Outcomes,
     /// This process gave up the lock, with this key, and no other took it.
     yielded: Option<ApiKey>,
     next_election: MonoMs,
@@ -97,6 +98,7 @@ impl Task {
             namespace,
             connect,
             sender: None,
+            outcomes: Outcomes::default(),
             yielded: None,
             next_election: 0,
             next_look: 0,
@@ -165,14 +167,14 @@ impl Task {
     }
 
     /// Learns from what the sender of another process wrote.
-    fn watch_own_spool(&self) {
+    fn watch_own_spool(&mut self) {
         let (disk, dir) = (&**self.namespace.disk(), self.shared.writer.dir());
         // A cursor that cannot be read now will be later.
         let Ok(cursor) = read_cursor(disk, &dir) else { return };
         if cursor.settled > self.shared.settlement.settled() {
-            // Without the outcomes, what was set aside would be taken for billed.
-            let Ok(rejections) = outcomes_of(disk, &dir) else { return };
-            self.shared.settlement.learn(cursor.settled, rejections);
+            let read = |each: &mut dyn FnMut(Rejection)| self.outcomes.read_on(disk, &dir, each);
+            // Without the outcomes, what was set aside would be taken for billed: nothing is learnt.
+            _ = self.shared.settlement.learn(cursor.settled, read);
         }
     }
 
@@ -237,9 +239,12 @@ impl Task {
     }
 
     /// Returns how many records were appended to the old one.
-    fn move_to_a_new_spool(&self, or: &str, now: Now) -> Option<Seq> {
+    fn move_to_a_new_spool(&mut self, or: &str, now: Now) -> Option<Seq> {
         match self.new_spool(now) {
-            Ok(spool) => Some(self.shared.writer.move_to(spool)),
+            Ok(spool) => {
+                self.outcomes = Outcomes::default();
+                Some(self.shared.writer.move_to(spool))
+            }
             Err(error) => {
                 self.alarm_storage(or, &error, now);
                 None

@@ -1,5 +1,6 @@
 //! Processes of one account, one of which sends: what the others learn, and what happens when it goes.
 
+mod broken;
 mod support;
 
 use std::sync::atomic::Ordering;
@@ -59,6 +60,29 @@ fn a_spool_counts_as_settled_only_when_its_outcomes_are_written() {
     assert_eq!((other.settled(), outcome(&other, seq)), (1, Some(ErrorKind::Rejected)));
     let letters = std::fs::read_to_string(dir.path().join("dead-letters.jsonl")).unwrap();
     assert_eq!(letters.lines().count(), 1, "it was set aside once");
+}
+
+#[test]
+fn of_the_outcomes_only_what_is_new_is_read_when_the_cursor_moves() {
+    let (dir, server) = (tempdir().unwrap(), Server::default());
+    let mut sender = Process::start(dir.path(), &server, at(0), LATE);
+    sender.serve(at(0));
+    let mut other = Process::start(dir.path(), &server, at(0), LATE);
+    for _ in 0..500 {
+        other.track(at(0));
+    }
+    sender.serve(at(2 * HOUR_MS));
+    other.serve(at(2 * HOUR_MS));
+    let all = other.disk.read();
+    for second in 1..=20 {
+        other.track(at(0));
+        let now = at(2 * HOUR_MS + second * 1_000);
+        sender.serve(now);
+        other.serve(now);
+    }
+    assert_eq!((other.sends(), other.settled()), (false, 520));
+    assert_eq!(other.shared.settlement.dead_lettered(), 520);
+    assert!(other.disk.read() < all + all / 2, "{} bytes after {all}", other.disk.read());
 }
 
 #[test]

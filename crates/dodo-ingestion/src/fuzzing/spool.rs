@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use self::directory::{Directory, Says, frame_of, is_segment_name, records_in, says, segment_name};
-use crate::spool::{Damage, Drain, Record, Seq, outcomes_of, read_cursor};
+use crate::spool::{Damage, Drain, Outcomes, Record, Rejection, Seq, read_cursor};
 
 /// Drains the directory that the input describes. It ends; whole records come back unchanged and in
 /// order, once; what else there is, is handed out as damage or is the torn end of a segment.
@@ -47,9 +47,8 @@ pub fn spool(input: &[u8]) {
         }
     }
     let disk = directory.namespace.disk();
-    for rejection in outcomes_of(&**disk, directory.path()).unwrap() {
-        let _ = rejection.to_error();
-    }
+    let outcome = |rejection: Rejection| _ = rejection.to_error();
+    Outcomes::default().read_on(&**disk, directory.path(), outcome).unwrap();
     let _ = read_cursor(&**disk, directory.path());
     sender.drain(&mut directory, false);
     sender.check(&directory);
@@ -96,9 +95,10 @@ impl Default for Sender {
 
 impl Sender {
     fn open(&mut self, directory: &Directory, alive: bool) -> Drain {
-        let outcomes = outcomes_of(&**directory.namespace.disk(), directory.path()).unwrap();
-        self.set_aside.extend(outcomes.into_iter().map(|rejection| rejection.seq));
-        let drain = Drain::open(&directory.namespace, Directory::name(), alive).unwrap();
+        let set_aside = |rejection: Rejection| _ = self.set_aside.insert(rejection.seq);
+        let disk = directory.namespace.disk();
+        Outcomes::default().read_on(&**disk, directory.path(), set_aside).unwrap();
+        let drain = Drain::open(&directory.namespace, Directory::name(), alive, &[]).unwrap();
         self.senders += 1;
         let settled = drain.cursor().settled;
         if self.began_at.is_none() {

@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::cursor::{Cursor, CursorFile};
-use super::outcomes::{self, Letter, Rejection};
+use super::outcomes::{self, Outcomes, Rejection};
 use super::reader::{Found, Passed, Reader, Record, segment_name, segments};
-use super::{Namespace, Seq, SpoolName};
+use super::{Namespace, Place, Seq, SpoolName};
 use crate::clock::WallMs;
-use crate::disk::{Disk, DiskFile, Open};
+use crate::disk::{Disk, DiskFile, Open, read_range};
 use crate::planted::{Fault, is_planted};
 
 /// A spool as its sender sees it.
@@ -41,7 +41,13 @@ pub(crate) struct Drain {
 }
 
 impl Drain {
-    pub(crate) fn open(namespace: &Namespace, name: SpoolName, own: bool) -> io::Result<Self> {
+    /// `untold` is what may have been set aside and not been written to the outcomes.
+    pub(crate) fn open(
+        namespace: &Namespace,
+        name: SpoolName,
+        own: bool,
+        untold: &[Rejection],
+    ) -> io::Result<Self> {
         let (disk, dir) = (namespace.disk().clone(), namespace.spool_dir(&name));
         let cursor = CursorFile::open(&*disk, &dir.join("cursor"))?;
         let settled = cursor.get().settled;
@@ -50,15 +56,15 @@ impl Drain {
             disk.remove_file(&dir.join(segment_name(pair[0])))?;
         }
         let reader = Reader::new(disk.clone(), dir.clone(), settled);
-        let outcomes = outcomes::read(&*disk, &dir.join("outcomes"))?;
-        let seqs = outcomes.into_iter().map(|rejection| rejection.seq);
-        let mut set_aside: BTreeSet<Seq> = seqs.filter(|seq| *seq >= settled).collect();
-        // Dead letters that cannot be read hold up no delivery: at worst a call that was set aside in
-        // the moment of a crash is sent again.
-        let letters = namespace.last_dead_letters().unwrap_or_default().into_iter();
-        let ours = letters.filter(|letter| letter.spool == name.0 && letter.seq >= settled);
+        let mut set_aside = BTreeSet::new();
+        Outcomes::default().read_on(&*disk, &dir, |rejection| {
+            if rejection.seq >= settled {
+                set_aside.insert(rejection.seq);
+            }
+        })?;
+        let untold = untold.iter().filter(|rejection| rejection.seq >= settled);
         let untold: Vec<Rejection> =
-            ours.filter(|letter| set_aside.insert(letter.seq)).map(Letter::outcome).collect();
+            untold.filter(|rejection| set_aside.insert(rejection.seq)).cloned().collect();
         if !untold.is_empty() {
             outcomes::append(&*disk, &dir.join("outcomes"), &untold)?;
         }
@@ -137,6 +143,15 @@ impl Drain {
         self.unsettled.range(from..).map(|(_, record)| record)
     }
 
+    /// The bytes that were found to be damaged, for as long as the cursor stands before them.
+    pub(crate) fn damaged_bytes(&self, at: Place) -> io::Result<Vec<u8>> {
+        match self.disk.open(&self.dir.join(segment_name(at.segment)), Open::Read) {
+            // Somebody removed them.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            file => read_range(&*file?, at.offset, at.len),
+        }
+    }
+
     #[cfg(test)]
     pub(crate) fn held_bytes(&self) -> usize {
         self.unsettled.values().map(|record| record.header.frame_len()).sum()
@@ -191,7 +206,7 @@ impl Drain {
         self.owner.is_some() && self.exhausted && self.unsettled.is_empty()
     }
 
-    /// Removes the spool's files, the owner's lock last.
+    /// Removes the spool's files.
     pub(crate) fn remove(&self) -> io::Result<()> {
         remove_spool(&*self.disk, &self.dir)
     }
@@ -226,7 +241,7 @@ mod tests {
         call.json().extend_from_slice(b"{}");
         writer.append(&mut call, 1).unwrap();
         machine.kill(1);
-        let mut drain = Drain::open(&namespace(2), name, false).unwrap();
+        let mut drain = Drain::open(&namespace(2), name, false, &[]).unwrap();
         while !drain.read(10, usize::MAX).unwrap().exhausted {}
         drain.settle(0);
         drain.commit().unwrap();
@@ -248,7 +263,7 @@ mod tests {
                 if namespace.remove_if_empty(&name) {
                     continue;
                 }
-                let mut drain = Drain::open(&namespace, name, false).unwrap();
+                let mut drain = Drain::open(&namespace, name, false, &[]).unwrap();
                 assert_eq!(drain.cursor().settled, 1, "after {operations} operations");
                 drain.read(10, usize::MAX).unwrap();
                 assert!(drain.is_finished());

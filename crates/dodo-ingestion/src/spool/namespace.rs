@@ -1,5 +1,6 @@
 //! A namespace: all that one account's processes on this host share.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,10 +10,10 @@ use serde::Serialize;
 
 use super::cursor::CursorFile;
 use super::format::{SEGMENT_HEADER_BYTES, SegmentHeader, parse_segment_header, u64_at};
-use super::outcomes::Letter;
+use super::outcomes::{Letter, Rejection};
 use super::reader::{segment_name, segments};
 use super::writer::Owned;
-use super::{Damage, Seq};
+use super::{Place, Seq};
 use crate::clock::WallMs;
 use crate::disk::{Disk, DiskFile, Open, append_line, is_in_place, read_tail, read_to_end};
 use crate::planted::{Fault, is_planted};
@@ -23,6 +24,7 @@ pub(crate) struct SpoolName(pub(crate) String);
 
 /// Directories that are being made begin with this, and do not count as spools yet.
 const UNFINISHED: &str = ".new-";
+pub(super) const QUARANTINE: &str = "quarantine";
 const DEAD_LETTERS: &str = "dead-letters.jsonl";
 /// More than the longest dead letter takes.
 const LETTER_MAX_BYTES: u64 = 1 << 20;
@@ -188,10 +190,11 @@ impl Namespace {
         Ok(())
     }
 
-    /// The last dead letters: those that a crash may have come between and their outcomes.
-    pub(super) fn last_dead_letters(&self) -> io::Result<Vec<Letter>> {
+    /// The last dead letters, by spool: those that a crash may have come between and their outcomes.
+    pub(crate) fn last_dead_letters(&self) -> io::Result<BTreeMap<SpoolName, Vec<Rejection>>> {
+        let mut letters: BTreeMap<SpoolName, Vec<Rejection>> = BTreeMap::new();
         let file = match self.disk.open(&self.dir.join(DEAD_LETTERS), Open::Read) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(letters),
             other => other?,
         };
         let tail = read_tail(&*file, LETTER_MAX_BYTES)?;
@@ -202,20 +205,24 @@ impl Namespace {
             bytes += line.len();
             before == 0 || bytes <= MOST_LETTERS_BYTES
         });
-        Ok(together.filter_map(|line| serde_json::from_slice(line).ok()).collect())
+        for letter in together.filter_map(|line| serde_json::from_slice::<Letter>(line).ok()) {
+            let of_spool = letters.entry(SpoolName(letter.spool.clone())).or_default();
+            of_spool.push(letter.outcome());
+        }
+        Ok(letters)
     }
 
     /// Keeps bytes of a spool that could not be read.
-    pub(crate) fn quarantine(&self, spool: &SpoolName, damage: &Damage) -> io::Result<()> {
-        if damage.bytes.is_empty() {
+    pub(crate) fn quarantine(&self, spool: &SpoolName, at: Place, bytes: &[u8]) -> io::Result<()> {
+        if bytes.is_empty() {
             return Ok(());
         }
-        let dir = self.dir.join("quarantine");
+        let dir = self.dir.join(QUARANTINE);
         self.disk.create_dir_all(&dir)?;
-        let name = format!("{}-{:016x}-{}", spool.0, damage.segment, damage.offset);
+        let name = format!("{}-{:016x}-{}", spool.0, at.segment, at.offset);
         let file = self.disk.open(&dir.join(name), Open::Update)?;
         file.truncate(0)?;
-        file.write_all_at(&damage.bytes, 0)?;
+        file.write_all_at(bytes, 0)?;
         file.sync()
     }
 

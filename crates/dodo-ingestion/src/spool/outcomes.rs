@@ -6,12 +6,12 @@
 use std::io;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Seq;
-use crate::disk::{Disk, Open, append_line};
+use crate::disk::{Disk, DiskFile, Open, append_line, read_range};
 use crate::error::{Error, ErrorKind};
 
 /// Why records were set aside, or lost, or what became of them is not learnt.
@@ -63,6 +63,17 @@ impl Rejection {
         }
     }
 
+    /// Records of a spool that is gone, and of which something was damaged. Never written down.
+    pub(crate) fn unknown(records: &Range<Seq>) -> Self {
+        Self {
+            message:
+                "the call's spool is gone, and something of it could not be read: whether the \
+                      call was lost is not known. What could not be read lies in quarantine"
+                    .into(),
+            ..Self::lost(records)
+        }
+    }
+
     pub(crate) fn is_lost(&self) -> bool {
         self.kind == ErrorKind::Storage.as_str()
     }
@@ -90,25 +101,59 @@ pub(crate) fn append(disk: &dyn Disk, path: &Path, rejections: &[Rejection]) -> 
     append_line(disk, path, lines.join("\n").as_bytes())
 }
 
-/// Every whole line; a line that is torn or not ours is passed over.
-pub(crate) fn read(disk: &dyn Disk, path: &Path) -> io::Result<Vec<Rejection>> {
-    let mut found = Vec::new();
-    for_each_line(disk, path, |rejection| found.push(rejection))?;
-    Ok(found)
+/// Reads a spool's outcomes as they come, each once.
+#[derive(Debug, Default)]
+pub(crate) struct Outcomes {
+    /// Up to where the file was read, and the last line before that.
+    offset: u64,
+    last: Vec<u8>,
 }
 
-/// Hands out the whole lines of a file of any length. There may be none.
-fn for_each_line<T: DeserializeOwned>(
-    disk: &dyn Disk,
-    path: &Path,
-    mut each: impl FnMut(T),
+impl Outcomes {
+    /// Hands out what was written since the last time. A line that is not whole is not yet there; one
+    /// that is not ours is passed over.
+    pub(crate) fn read_on(
+        &mut self,
+        disk: &dyn Disk,
+        dir: &Path,
+        mut each: impl FnMut(Rejection),
+    ) -> io::Result<()> {
+        let Some(file) = open_if_any(disk, &dir.join("outcomes"))? else { return Ok(()) };
+        if !self.is_continued_by(&*file)? {
+            *self = Self::default();
+        }
+        let Self { offset, last } = self;
+        for_each_line(&*file, *offset, |line| {
+            *offset += line.len() as u64;
+            line.clone_into(last);
+            if let Ok(rejection) = serde_json::from_slice(line) {
+                each(rejection);
+            }
+        })
+    }
+
+    /// False when what was read is there no more: lines that could not be synced are taken back.
+    fn is_continued_by(&self, file: &dyn DiskFile) -> io::Result<bool> {
+        let len = self.last.len() as u64;
+        Ok(read_range(file, self.offset - len, len)? == self.last)
+    }
+}
+
+fn open_if_any(disk: &dyn Disk, path: &Path) -> io::Result<Option<Arc<dyn DiskFile>>> {
+    match disk.open(path, Open::Read) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+/// Hands out the whole lines of a file of any length, with their ends.
+fn for_each_line(
+    file: &dyn DiskFile,
+    mut offset: u64,
+    mut each: impl FnMut(&[u8]),
 ) -> io::Result<()> {
     const CHUNK: usize = 64 << 10;
-    let file = match disk.open(path, Open::Read) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other?,
-    };
-    let (mut lines, mut offset) = (Vec::new(), 0);
+    let mut lines = Vec::new();
     loop {
         let whole = lines.len();
         lines.resize(whole + CHUNK, 0);
@@ -119,11 +164,7 @@ fn for_each_line<T: DeserializeOwned>(
         offset += read as u64;
         lines.truncate(whole + read);
         let end = lines.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-        for line in lines[..end].split(|byte| *byte == b'\n') {
-            if let Ok(line) = serde_json::from_slice(line) {
-                each(line);
-            }
-        }
+        lines[..end].split_inclusive(|byte| *byte == b'\n').for_each(&mut each);
         lines.drain(..end);
     }
 }
@@ -132,7 +173,7 @@ fn for_each_line<T: DeserializeOwned>(
 #[derive(Debug, Deserialize)]
 pub(crate) struct Letter {
     pub(crate) spool: String,
-    pub(crate) seq: Seq,
+    seq: Seq,
     reason: String,
     status: Option<u16>,
     message: String,
@@ -146,19 +187,18 @@ impl Letter {
     }
 }
 
-/// What was set aside of one spool, by the dead letters of its namespace.
+/// Hands out what was set aside of one spool, by the dead letters of its namespace.
 pub(crate) fn from_dead_letters(
     disk: &dyn Disk,
     path: &Path,
     spool: &str,
-) -> io::Result<Vec<Rejection>> {
-    let mut found = Vec::new();
-    for_each_line(disk, path, |letter: Letter| {
-        if letter.spool == spool {
-            found.push(letter.outcome());
-        }
-    })?;
-    Ok(found)
+    mut each: impl FnMut(Rejection),
+) -> io::Result<()> {
+    let Some(file) = open_if_any(disk, path)? else { return Ok(()) };
+    for_each_line(&*file, 0, |line| match serde_json::from_slice::<Letter>(line) {
+        Ok(letter) if letter.spool == spool => each(letter.outcome()),
+        _ => {}
+    })
 }
 
 #[cfg(test)]
@@ -166,11 +206,48 @@ mod tests {
     use super::*;
     use crate::disk::{MemoryDisk, append_all};
 
+    /// What is new to a reader of the spool in the directory "spool".
+    fn read_on(outcomes: &mut Outcomes, disk: &MemoryDisk) -> Vec<Rejection> {
+        let mut found = Vec::new();
+        outcomes.read_on(disk, Path::new("spool"), |rejection| found.push(rejection)).unwrap();
+        found
+    }
+
+    fn read(disk: &MemoryDisk) -> Vec<Rejection> {
+        read_on(&mut Outcomes::default(), disk)
+    }
+
+    #[test]
+    fn what_was_read_is_not_read_again_unless_it_was_taken_back() {
+        let disk = MemoryDisk::default();
+        let path = Path::new("spool/outcomes");
+        let lost = |seq: Seq| Rejection::lost(&(seq..seq + 1));
+        let mut reader = Outcomes::default();
+        assert_eq!(read_on(&mut reader, &disk), []);
+        append(&disk, path, &[lost(0), lost(1)]).unwrap();
+        assert_eq!(read_on(&mut reader, &disk), [lost(0), lost(1)]);
+        let file = disk.open(path, Open::Append).unwrap();
+        let (first, both) = (file.len().unwrap() / 2, file.len().unwrap());
+        file.write_all_at(b"spoilt", 0).unwrap();
+        append_all(&*file, b"{\"seq\":").unwrap();
+        assert_eq!(read_on(&mut reader, &disk), []);
+        append(&disk, path, &[lost(2)]).unwrap();
+        assert_eq!(read_on(&mut reader, &disk), [lost(2)], "the first lines are not looked at");
+        file.truncate(both).unwrap();
+        assert_eq!(read_on(&mut reader, &disk), [lost(1)], "all that can be read");
+        // As long as it was, and other than it was.
+        file.truncate(first).unwrap();
+        append(&disk, path, &[lost(3)]).unwrap();
+        assert_eq!(file.len().unwrap(), both);
+        assert_eq!(read_on(&mut reader, &disk), [lost(3)]);
+        assert_eq!(read_on(&mut reader, &disk), []);
+    }
+
     #[test]
     fn a_torn_line_is_passed_over() {
         let disk = MemoryDisk::default();
-        let path = Path::new("outcomes");
-        assert_eq!(read(&disk, path).unwrap(), []);
+        let path = Path::new("spool/outcomes");
+        assert_eq!(read(&disk), []);
         let rejection = Rejection {
             seq: 3,
             records: 1,
@@ -181,7 +258,7 @@ mod tests {
         };
         append(&disk, path, std::slice::from_ref(&rejection)).unwrap();
         disk.open(path, Open::Append).unwrap().append(b"{\"seq\":4,").unwrap();
-        assert_eq!(read(&disk, path).unwrap(), std::slice::from_ref(&rejection));
+        assert_eq!(read(&disk), std::slice::from_ref(&rejection));
         let error = rejection.to_error();
         assert_eq!(error.kind(), ErrorKind::TooLarge);
         assert!(error.may_be_billed());
@@ -190,14 +267,14 @@ mod tests {
     #[test]
     fn all_outcomes_are_read_however_many_there_are() {
         let disk = MemoryDisk::default();
-        let path = Path::new("outcomes");
+        let path = Path::new("spool/outcomes");
         let message = "the API's words ".repeat(100);
         let outcome =
             |seq| Rejection { message: message.clone(), ..Rejection::lost(&(seq..seq + 1)) };
         let outcomes: Vec<Rejection> = (0..3_000).map(outcome).collect();
         append(&disk, path, &outcomes).unwrap();
         assert!(disk.open(path, Open::Read).unwrap().len().unwrap() > 4 << 20);
-        assert_eq!(read(&disk, path).unwrap(), outcomes);
+        assert_eq!(read(&disk), outcomes);
     }
 
     #[test]
@@ -215,10 +292,15 @@ mod tests {
             append_all(&*file, format!("{letter}\n").as_bytes()).unwrap();
         }
         append_all(&*file, b"{\"spool\":\"ours\",\"seq\":400").unwrap();
-        let found = from_dead_letters(&disk, path, "ours").unwrap();
+        let read = |path| {
+            let mut found = Vec::new();
+            from_dead_letters(&disk, path, "ours", |rejection| found.push(rejection)).unwrap();
+            found
+        };
+        let found = read(path);
         let seqs: Vec<Seq> = found.iter().map(|rejection| rejection.seq).collect();
         assert_eq!(seqs, (0..400).step_by(2).collect::<Vec<Seq>>());
         assert_eq!(found[7].to_error().status(), Some(400));
-        assert_eq!(from_dead_letters(&disk, Path::new("none"), "ours").unwrap(), []);
+        assert_eq!(read(Path::new("none")), []);
     }
 }

@@ -193,7 +193,7 @@ proptest! {
     ) {
         let disk = FailingDisk::default();
         let (namespace, writer) = spool(&disk, false);
-        let mut drain = Drain::open(&namespace, name(), true).unwrap();
+        let mut drain = Drain::open(&namespace, name(), true, &[]).unwrap();
         let (mut accepted, mut settled) = (Vec::new(), Vec::new());
         let (mut cursor, mut now) = (0, 0);
         for step in steps {
@@ -242,7 +242,7 @@ proptest! {
                     drain.commit().unwrap();
                     drain.unlink_settled().unwrap();
                 }
-                Step::Restart => drain = Drain::open(&namespace, name(), true).unwrap(),
+                Step::Restart => drain = Drain::open(&namespace, name(), true, &[]).unwrap(),
             }
             let before = std::mem::replace(&mut cursor, drain.cursor().settled);
             prop_assert!(cursor >= before, "the cursor went back");
@@ -257,7 +257,7 @@ proptest! {
         accepted.extend((0..accepted_last).map(|_| "z".repeat(300)));
         settled.extend((0..accepted_last).map(|_| false));
         drop(writer);
-        let mut drain = Drain::open(&namespace, name(), false).unwrap();
+        let mut drain = Drain::open(&namespace, name(), false, &[]).unwrap();
         let found = drain.read(usize::MAX, usize::MAX).unwrap();
         prop_assert!(found.damage.iter().all(|damage| damage.records == 0), "{found:?}");
                     prop_assert!(found.lost.is_empty(), "{found:?}");

@@ -53,6 +53,20 @@ pub(crate) struct Damage {
     pub(crate) records: u64,
 }
 
+/// Where damaged bytes lie.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) segment: Seq,
+    pub(crate) offset: u64,
+    pub(crate) len: u64,
+}
+
+impl Damage {
+    pub(crate) fn place(&self) -> Place {
+        Place { segment: self.segment, offset: self.offset, len: self.bytes.len() as u64 }
+    }
+}
+
 /// A segment that was read to its end, and its records' sequence numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Passed {
@@ -105,6 +119,8 @@ struct OpenSegment {
     parsed: usize,
     /// The last record that was parsed.
     last: Option<Seq>,
+    /// All of it was read, and nothing comes after it.
+    is_whole: bool,
 }
 
 pub(crate) fn segment_name(first: Seq) -> String {
@@ -158,11 +174,17 @@ impl Reader {
         max_bytes: usize,
         owner_alive: bool,
     ) -> io::Result<()> {
-        let mut bytes = 0;
-        while found.records.len() < max_records && bytes < max_bytes {
+        let (mut bytes, mut damages) = (0, 0);
+        loop {
+            // Damaged bytes are held as well.
+            bytes += found.damage[damages..].iter().map(|damage| damage.bytes.len()).sum::<usize>();
+            damages = found.damage.len();
+            if found.records.len() >= max_records || bytes >= max_bytes {
+                return Ok(());
+            }
             if self.open.is_none() && !self.open_next(owner_alive, found)? {
                 found.at_end = true;
-                break;
+                return Ok(());
             }
             let Some(segment) = &mut self.open else { continue };
             match segment.parse() {
@@ -180,12 +202,11 @@ impl Reader {
                 _ => {
                     if !segment.fill(CHUNK_BYTES)? && !self.end_of_file(owner_alive, found)? {
                         found.at_end = true;
-                        break;
+                        return Ok(());
                     }
                 }
             }
         }
-        Ok(())
     }
 
     /// Notes that a segment's records up to `seq` are lost.
@@ -248,8 +269,8 @@ impl Reader {
                     _ => self.next = self.next.max(first),
                 }
                 let offset = SEGMENT_HEADER_BYTES as u64;
-                let (bytes, parsed, last) = (Vec::new(), 0, None);
-                self.open = Some(OpenSegment { info, file, offset, bytes, parsed, last });
+                let (bytes, parsed, last, is_whole) = (Vec::new(), 0, None, false);
+                self.open = Some(OpenSegment { info, file, offset, bytes, parsed, last, is_whole });
             }
             SegmentHeader::Newer { version } => {
                 found.newer = Some(version);
@@ -278,11 +299,14 @@ impl Reader {
     /// Decides what bytes at the end of a file are that are no whole record. False: not yet.
     fn end_of_file(&mut self, owner_alive: bool, found: &mut Found) -> io::Result<bool> {
         let Some(segment) = &mut self.open else { return Ok(true) };
-        // The owner ends a segment before it begins the next: look for the next one first, and
-        // only then for what was appended to this one meanwhile. What was seen of a frame may have
-        // been cut off and another written in its place.
-        let higher = segments(&*self.disk, &self.dir)?.last() > Some(&segment.info.first_seq);
-        segment.read_again()?;
+        if !segment.is_whole {
+            // The owner ends a segment before it begins the next: look for the next one first, and
+            // only then for what was appended to this one meanwhile. What was seen of a frame may
+            // have been cut off and another written in its place.
+            let higher = segments(&*self.disk, &self.dir)?.last() > Some(&segment.info.first_seq);
+            segment.read_again()?;
+            segment.is_whole = higher || !owner_alive;
+        }
         let parsed = segment.parse();
         if matches!(parsed, Parsed::Whole(_)) {
             return Ok(true);
@@ -296,7 +320,7 @@ impl Reader {
             }
             return Ok(true);
         }
-        if owner_alive && !higher {
+        if !segment.is_whole {
             segment.forget_rest();
             return Ok(false);
         }
@@ -333,6 +357,9 @@ impl OpenSegment {
 
     /// Reads more of the file. False when there is no more.
     fn fill(&mut self, bytes: usize) -> io::Result<bool> {
+        if self.is_whole {
+            return Ok(false);
+        }
         self.bytes.drain(..self.parsed);
         self.offset += self.parsed as u64;
         self.parsed = 0;
@@ -372,5 +399,42 @@ impl OpenSegment {
         let bytes = rest[..skipped].to_vec();
         self.parsed += skipped;
         Some((bytes, seq))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Draft, Namespace, SpoolName, Writer, WriterSettings};
+    use super::*;
+    use crate::disk::MemoryDisk;
+
+    #[test]
+    fn of_damaged_segments_no_more_is_held_at_a_time_than_of_records() {
+        let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::default());
+        let namespace = Namespace::open(disk.clone(), "ns".into()).unwrap();
+        let owned = namespace.create_spool(SpoolName("one".into())).unwrap();
+        let settings = WriterSettings { max_bytes: 4 << 20, sync: false };
+        let writer = Writer::new(namespace, owned, settings);
+        let mut draft = Draft::event("id");
+        draft.json().resize(50_000, b'x');
+        for _ in 0..20 {
+            writer.append(&mut draft, 1_000).unwrap();
+        }
+        let dir = writer.dir();
+        let damaged = segments(&*disk, &dir).unwrap();
+        assert!(damaged.len() >= 4);
+        for first in &damaged {
+            let file = disk.open(&dir.join(segment_name(*first)), Open::Update).unwrap();
+            file.write_all_at(b"spoilt", 0).unwrap();
+        }
+        let mut reader = Reader::new(disk, dir, 0);
+        let mut read = Vec::new();
+        while let found = reader.read(1_000, 1_000, false).unwrap()
+            && !found.exhausted
+        {
+            assert_eq!(found.damage.len(), 1);
+            read.extend(found.damage.iter().map(|damage| damage.segment));
+        }
+        assert_eq!(read, damaged);
     }
 }

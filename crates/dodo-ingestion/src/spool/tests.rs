@@ -169,7 +169,7 @@ fn when_the_spool_is_full_the_newest_is_refused_and_room_brings_it_back() {
     assert_eq!(error.field(), Some("max_spool_bytes"));
     assert!((80..98).contains(&accepted), "{accepted}");
     assert!(namespace.usage().unwrap() <= 1 << 20);
-    let mut drain = Drain::open(&namespace, SpoolName("one".into()), true).unwrap();
+    let mut drain = Drain::open(&namespace, SpoolName("one".into()), true, &[]).unwrap();
     drain.read(50, usize::MAX).unwrap();
     (0..50).for_each(|seq| drain.settle(seq));
     drain.commit().unwrap();
@@ -213,7 +213,7 @@ fn one_record_that_waits_keeps_its_own_segment_only() {
         append(&writer, &"x".repeat(50_000));
     }
     let name = SpoolName("one".into());
-    let mut drain = Drain::open(&namespace, name.clone(), true).unwrap();
+    let mut drain = Drain::open(&namespace, name.clone(), true, &[]).unwrap();
     drain.read(40, usize::MAX).unwrap();
     (0..40).filter(|seq| *seq != 3).for_each(|seq| drain.settle(seq));
     drain.commit().unwrap();
@@ -224,7 +224,7 @@ fn one_record_that_waits_keeps_its_own_segment_only() {
 
     // What is missing in between was settled: the next sender finds the rest, and no damage.
     append(&writer, "next");
-    let mut drain = Drain::open(&namespace, name, true).unwrap();
+    let mut drain = Drain::open(&namespace, name, true, &[]).unwrap();
     let found = drain.read(40, usize::MAX).unwrap();
     assert!(found.damage.is_empty() && found.lost.is_empty(), "{found:?}");
     let seqs: Vec<Seq> = drain.records_from(0).map(|record| record.header.seq).collect();
@@ -296,7 +296,7 @@ fn a_segment_that_is_damaged_or_gone_is_replaced_and_an_idle_one_left() {
     assert_eq!(writer.look_after(61_000, 60_000).unwrap(), LookedAfter::Gone);
     let end = writer.move_to(namespace.create_spool(SpoolName("two".into())).unwrap());
     assert_eq!((end, append(&writer, "fourth")), (3, 3));
-    let mut drain = Drain::open(&namespace, SpoolName("two".into()), true).unwrap();
+    let mut drain = Drain::open(&namespace, SpoolName("two".into()), true, &[]).unwrap();
     let found = drain.read(9, usize::MAX).unwrap();
     assert!(found.lost.is_empty());
     assert_eq!(drain.records_from(0).next().unwrap().header.seq, 3);
@@ -311,7 +311,7 @@ fn settled_segments_are_unlinked_and_a_finished_spool_of_the_dead_removed() {
     for _ in 0..20 {
         append(&writer, &"x".repeat(50_000));
     }
-    let mut drain = Drain::open(&namespace, name.clone(), false).unwrap();
+    let mut drain = Drain::open(&namespace, name.clone(), false, &[]).unwrap();
     drain.read(1000, usize::MAX).unwrap();
     // Out of order: the cursor waits for the gap.
     (1..12).for_each(|seq| drain.settle(seq));
@@ -326,7 +326,7 @@ fn settled_segments_are_unlinked_and_a_finished_spool_of_the_dead_removed() {
     assert!(left[0] > 0 && left[0] <= 12, "{left:?}");
 
     // A new sender goes on where the cursor stands.
-    let mut drain = Drain::open(&namespace, name, false).unwrap();
+    let mut drain = Drain::open(&namespace, name, false, &[]).unwrap();
     assert_eq!(drain.position(), 12);
     drain.read(1000, usize::MAX).unwrap();
     assert_eq!(drain.records_from(0).next().unwrap().header.seq, 12);
@@ -383,7 +383,7 @@ fn everything_is_readable_by_its_owner_only() {
     let namespace = namespace(SystemDisk, &dir.path().join("ns"));
     let writer = writer(&namespace, SMALL);
     append(&writer, "x");
-    let mut drain = Drain::open(&namespace, SpoolName("one".into()), true).unwrap();
+    let mut drain = Drain::open(&namespace, SpoolName("one".into()), true, &[]).unwrap();
     drain.record_attempt(1, 0, true).unwrap();
     let mut seen = 0;
     let mut look_at = vec![dir.path().join("ns")];
@@ -429,7 +429,7 @@ proptest! {
         let namespace = in_memory();
         let writer = writer(&namespace, WriterSettings { max_bytes: 1 << 30, sync: true });
         let name = SpoolName("one".into());
-        let open = || Drain::open(&namespace, name.clone(), true).unwrap();
+        let open = || Drain::open(&namespace, name.clone(), true, &[]).unwrap();
         let mut drain = open();
         let (mut appended, mut settled) = (Vec::new(), Vec::new());
         for step in steps {

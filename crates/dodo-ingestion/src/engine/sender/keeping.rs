@@ -6,16 +6,16 @@ use std::io;
 
 use super::super::records::dead_letter;
 use super::{
-    AlarmKind, Cause, Damage, Fault, Input, Now, RecordRef, Rejection, Sender, SpoolId, Token,
-    is_planted,
+    AlarmKind, Cause, Damage, Draining, Fault, Input, Now, RecordRef, Rejection, Sender, SpoolId,
+    Token, is_planted,
 };
-use crate::spool::{MOST_LETTERS_BYTES, Seq};
+use crate::spool::{MOST_LETTERS_BYTES, Place, Seq};
 
 /// One part in so many of the room is kept for what has to be written in any case.
 const SPARE: u64 = 64;
 
 impl Sender {
-    pub(super) fn damaged(&mut self, spool: SpoolId, damage: Damage, now: Now) {
+    pub(super) fn set_damage_aside(&mut self, spool: SpoolId, damage: Damage, now: Now) {
         if damage.records > 0 {
             let message = format!(
                 "{} bytes of a spool could not be read and are kept in quarantine: about {} calls",
@@ -24,32 +24,50 @@ impl Sender {
             );
             self.alarm(AlarmKind::Quarantined, &message, now);
         }
-        self.damaged.push((spool, damage));
-        self.keep_damaged(now);
+        let at = damage.place();
+        if let Err(error) = self.quarantine(spool, at, Some(damage.bytes)) {
+            self.alarm_storage("damaged bytes cannot be kept yet", &error, now);
+            if let Some(draining) = self.drains.get_mut(&spool) {
+                draining.damaged.push_back(at);
+            }
+        }
     }
 
-    /// Puts damaged bytes into quarantine.
-    pub(super) fn keep_damaged(&mut self, now: Now) {
-        for (spool, damage) in std::mem::take(&mut self.damaged) {
-            let Some(drain) = self.drains.get(&spool) else { continue };
-            let bytes = damage.bytes.len() as u64;
-            let kept = if is_planted(Fault::SkipTheQuarantine) {
-                Ok(())
-            } else if bytes > self.room() {
-                Err(std::io::ErrorKind::StorageFull.into())
-            } else {
-                self.namespace.quarantine(drain.name(), &damage)
-            };
-            match kept {
-                Ok(()) => {
-                    self.used_bytes += bytes;
-                    self.uncommitted.insert(spool);
-                }
-                Err(error) => {
-                    self.alarm_storage("damaged bytes cannot be kept yet", &error, now);
-                    self.damaged.push((spool, damage));
-                }
+    /// Puts damaged bytes of a spool into quarantine; they are read again where they are not given.
+    fn quarantine(&mut self, spool: SpoolId, at: Place, bytes: Option<Vec<u8>>) -> io::Result<()> {
+        let room = self.room();
+        let Some(draining) = self.drains.get_mut(&spool) else { return Ok(()) };
+        if !is_planted(Fault::SkipTheQuarantine) {
+            if at.len > room {
+                return Err(io::ErrorKind::StorageFull.into());
             }
+            let bytes = bytes.map_or_else(|| draining.drain.damaged_bytes(at), Ok)?;
+            self.namespace.quarantine(draining.drain.name(), at, &bytes)?;
+        }
+        self.used_bytes += at.len;
+        draining.uncommitted = true;
+        Ok(())
+    }
+
+    fn keep_damaged(&mut self, spool: SpoolId, now: Now) {
+        let first = |sender: &Self| sender.drains.get(&spool)?.damaged.front().copied();
+        while let Some(at) = first(self) {
+            if let Err(error) = self.quarantine(spool, at, None) {
+                return self.alarm_storage("damaged bytes cannot be kept yet", &error, now);
+            }
+            if let Some(draining) = self.drains.get_mut(&spool) {
+                draining.damaged.pop_front();
+            }
+        }
+    }
+
+    /// Tries again to keep what could not be kept.
+    pub(super) fn keep_what_is_owed(&mut self, now: Now) {
+        let owing = |(spool, draining): (&SpoolId, &Draining)| draining.owes().then_some(*spool);
+        let owing: Vec<SpoolId> = self.drains.iter().filter_map(owing).collect();
+        for spool in owing {
+            self.keep_damaged(spool, now);
+            self.keep_outcomes(spool, now);
         }
     }
 
@@ -65,7 +83,7 @@ impl Sender {
         let mut done = Vec::new();
         let mut letters = Letters::default();
         for Aside { token, record: at, cause } in std::mem::take(&mut self.asides) {
-            let drain = self.drains.get(&at.spool);
+            let drain = self.drains.get(&at.spool).map(|draining| &draining.drain);
             let Some((drain, record)) =
                 drain.and_then(|drain| Some((drain, drain.record(at.seq)?)))
             else {
@@ -80,7 +98,7 @@ impl Sender {
             match dead_letter(drain, record, &cause, now) {
                 Ok(letter) => {
                     if letters.lines.len() + letter.len() > MOST_LETTERS_BYTES {
-                        done.extend(self.write(std::mem::take(&mut letters), now));
+                        done.extend(self.write_letters(std::mem::take(&mut letters), now));
                     }
                     letters.add(&letter, token, at, cause);
                 }
@@ -90,11 +108,11 @@ impl Sender {
                 }
             }
         }
-        done.extend(self.write(letters, now));
+        done.extend(self.write_letters(letters, now));
         done
     }
 
-    fn write(&mut self, mut letters: Letters, now: Now) -> Vec<Input> {
+    fn write_letters(&mut self, mut letters: Letters, now: Now) -> Vec<Input> {
         if letters.of.is_empty() || !self.may_act() {
             return Vec::new();
         }
@@ -131,38 +149,29 @@ impl Sender {
 
     /// Writes down why records are not billed, and tells those who wait in this process.
     pub(super) fn note_outcomes(&mut self, spool: SpoolId, rejections: Vec<Rejection>, now: Now) {
-        let Some(drain) = self.drains.get(&spool) else { return };
-        let written = drain.record_outcomes(&rejections);
+        let Some(Draining { drain, unwritten, .. }) = self.drains.get_mut(&spool) else { return };
         if *drain.name() == self.shared.writer.name() {
             for rejection in &rejections {
                 self.shared.settlement.reject(rejection.clone());
             }
         }
-        if let Err(error) = written {
-            self.alarm_storage("outcomes cannot be written yet", &error, now);
-            self.unwritten.push((spool, rejections));
-        }
+        unwritten.extend(rejections);
+        self.keep_outcomes(spool, now);
     }
 
-    /// Tries again to write what could not be written.
-    pub(super) fn keep_outcomes(&mut self, now: Now) {
-        for (spool, rejections) in std::mem::take(&mut self.unwritten) {
-            let Some(drain) = self.drains.get(&spool) else { continue };
-            match drain.record_outcomes(&rejections) {
-                Ok(()) => _ = self.uncommitted.insert(spool),
-                Err(error) => {
-                    self.alarm_storage("outcomes cannot be written yet", &error, now);
-                    self.unwritten.push((spool, rejections));
-                }
+    /// Writes a spool's outcomes, and those that could not be written before.
+    fn keep_outcomes(&mut self, spool: SpoolId, now: Now) {
+        let Some(draining) = self.drains.get_mut(&spool) else { return };
+        if draining.unwritten.is_empty() {
+            return;
+        }
+        match draining.drain.record_outcomes(&draining.unwritten) {
+            Ok(()) => {
+                draining.unwritten.clear();
+                draining.uncommitted = true;
             }
+            Err(error) => self.alarm_storage("outcomes cannot be written yet", &error, now),
         }
-    }
-
-    /// Whether something of a spool could not be kept yet. Until it is, the cursor stands: whoever
-    /// waits for a record that it passed takes it for billed.
-    pub(super) fn owes(&self, spool: SpoolId) -> bool {
-        self.damaged.iter().any(|(owing, _)| *owing == spool)
-            || self.unwritten.iter().any(|(owing, _)| *owing == spool)
     }
 }
 

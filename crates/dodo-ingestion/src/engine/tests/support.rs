@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -34,19 +34,32 @@ pub(super) struct TestDisk(Arc<Faults>);
 
 #[derive(Debug, Default)]
 struct Faults {
-    /// What cannot be opened: the name of a file, and how.
-    failing: Mutex<Option<(&'static str, Open)>>,
+    /// What cannot be opened: a part of the path, and how.
+    failing: Mutex<Option<(String, Open)>>,
+    /// What cannot be written in place: a part of the path.
+    unwritable: Mutex<Option<String>>,
     /// How many appended files were synced.
     syncs: AtomicUsize,
+    /// How many bytes were read.
+    read: AtomicUsize,
 }
 
 impl TestDisk {
-    pub(super) fn fail(&self, name: &'static str, how: Open) {
-        *self.0.failing.lock().unwrap() = Some((name, how));
+    pub(super) fn fail(&self, part: &str, how: Open) {
+        *self.0.failing.lock().unwrap() = Some((part.to_owned(), how));
+    }
+
+    pub(super) fn fail_writes(&self, part: &str) {
+        *self.0.unwritable.lock().unwrap() = Some(part.to_owned());
     }
 
     pub(super) fn mend(&self) {
         *self.0.failing.lock().unwrap() = None;
+        *self.0.unwritable.lock().unwrap() = None;
+    }
+
+    pub(super) fn read(&self) -> usize {
+        self.0.read.load(Ordering::Relaxed)
     }
 
     pub(super) fn syncs(&self) -> usize {
@@ -56,8 +69,13 @@ impl TestDisk {
 
 #[derive(Debug)]
 struct TestFile {
+    path: PathBuf,
     file: Arc<dyn DiskFile>,
     faults: Arc<Faults>,
+}
+
+fn is_of(path: &Path, part: &str) -> bool {
+    path.to_string_lossy().contains(part)
 }
 
 impl Disk for TestDisk {
@@ -68,13 +86,12 @@ impl Disk for TestDisk {
         SystemDisk.list(dir)
     }
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let failing = *self.0.failing.lock().unwrap();
-        if failing.is_some_and(|(part, with)| name.starts_with(part) && with == how) {
+        let failing = self.0.failing.lock().unwrap().clone();
+        if failing.is_some_and(|(part, with)| is_of(path, &part) && with == how) {
             return Err(io::Error::other("told to fail"));
         }
         let file = SystemDisk.open(path, how)?;
-        Ok(Arc::new(TestFile { file, faults: self.0.clone() }))
+        Ok(Arc::new(TestFile { path: path.to_owned(), file, faults: self.0.clone() }))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         SystemDisk.rename(from, to)
@@ -101,9 +118,15 @@ impl DiskFile for TestFile {
         self.file.append(bytes)
     }
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.file.read_at(buffer, offset)
+        let read = self.file.read_at(buffer, offset)?;
+        self.faults.read.fetch_add(read, Ordering::Relaxed);
+        Ok(read)
     }
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let unwritable = self.faults.unwritable.lock().unwrap().clone();
+        if unwritable.is_some_and(|part| is_of(&self.path, &part)) {
+            return Err(io::Error::other("told to fail"));
+        }
         self.file.write_all_at(bytes, offset)
     }
     fn len(&self) -> io::Result<u64> {
@@ -135,6 +158,8 @@ struct Answers {
     /// Nobody answers.
     away: bool,
     keys: Vec<String>,
+    /// How many calls were taken.
+    taken: usize,
 }
 
 impl Server {
@@ -144,6 +169,10 @@ impl Server {
 
     pub(super) fn go_away(&self, away: bool) {
         self.0.borrow_mut().away = away;
+    }
+
+    pub(super) fn taken(&self) -> usize {
+        self.0.borrow().taken
     }
 
     pub(super) fn requests(&self) -> usize {
@@ -177,6 +206,7 @@ impl Transport for Connection {
         let (status, body) = if refused {
             (401, "{\"code\":\"UNAUTHORIZED\",\"message\":\"no\"}".to_owned())
         } else {
+            server.taken += count;
             (200, format!("{{\"ingested_count\":{count}}}"))
         };
         let headers = ResponseHeaders::default();

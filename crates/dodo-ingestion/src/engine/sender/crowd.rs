@@ -1,0 +1,190 @@
+//! Which spools are drained when there are more than can be drained at a time: they take turns.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use super::{
+    AlarmKind, Draining, Fault, Input, MonoMs, Now, Sender, SpoolId, SpoolName, is_planted,
+};
+use crate::spool::{Drain, Outcomes};
+
+/// So many spools are drained at a time, if there are descriptors for them; and so many in any case.
+const MAX_DRAINS: usize = 200;
+const MIN_DRAINS: usize = 8;
+/// Of a spool its segment, its cursor and the lock of an owner who is dead.
+const DESCRIPTORS: u64 = 3;
+/// One part in so many of what the host may open.
+const SHARE: u64 = 4;
+/// So long a spool keeps its turn for what it has to deliver. A call that is told apart, looked up or
+/// held for a minute has to be done with in it: what comes after is begun anew.
+const TURN_MS: MonoMs = 600_000;
+/// A spool whose cursor cannot be written is left out for so long.
+const REST_MS: MonoMs = 60_000;
+/// That a spool is left out for so long is told.
+const LONG_MS: MonoMs = 60_000;
+
+/// Spools that are left out, and since when.
+pub(super) type LeftOut = BTreeMap<SpoolName, MonoMs>;
+
+/// How many spools are drained at a time. Few where it is tested.
+pub(super) fn most_drains() -> usize {
+    if cfg!(test) { MIN_DRAINS } else { drains_within(open_files()) }
+}
+
+fn drains_within(open_files: Option<u64>) -> usize {
+    let drains = open_files.map_or(u64::MAX, |files| files / SHARE / DESCRIPTORS);
+    usize::try_from(drains).unwrap_or(usize::MAX).clamp(MIN_DRAINS, MAX_DRAINS)
+}
+
+/// How many files the process may open, where that is limited.
+fn open_files() -> Option<u64> {
+    #[cfg(unix)]
+    return rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    #[cfg(not(unix))]
+    None
+}
+
+impl Sender {
+    /// Takes up spools that are new.
+    pub(super) fn scan(&mut self, now: Now) {
+        let spools = match self.namespace.spools() {
+            Ok(spools) => spools,
+            Err(error) => return self.alarm_storage("the spools cannot be listed", &error, now),
+        };
+        let gone: Vec<SpoolId> = self
+            .ids
+            .iter()
+            .filter(|(name, _)| !spools.contains(name))
+            .map(|(_, spool)| *spool)
+            .collect();
+        for spool in gone {
+            self.forget(spool, now);
+        }
+        self.untold.retain(|name, _| spools.contains(name));
+        self.resting.retain(|name, _| spools.contains(name));
+        let own_name = self.shared.writer.name();
+        for name in self.next_spools(&spools, now) {
+            let own = name == own_name;
+            if (is_planted(Fault::LeaveTheDead) && !own) || self.namespace.remove_if_empty(&name) {
+                continue;
+            }
+            match self.open(&name, own) {
+                Ok(drain) => {
+                    let spool = self.next_id;
+                    self.next_id += 1;
+                    self.ids.insert(name, spool);
+                    self.drains.insert(spool, Draining::new(drain, now));
+                    self.handle(Input::Available { spool, metas: Vec::new() }, now);
+                }
+                Err(error) => self.alarm_storage("a spool cannot be opened", &error, now),
+            }
+        }
+        if let Err(error) = self.namespace.remove_unfinished() {
+            self.alarm_storage("an unfinished spool cannot be removed", &error, now);
+        }
+    }
+
+    fn open(&mut self, name: &SpoolName, own: bool) -> io::Result<Drain> {
+        let untold = self.untold.get(name).map_or(&[][..], Vec::as_slice);
+        let drain = Drain::open(&self.namespace, name.clone(), own, untold)?;
+        self.untold.remove(name);
+        if own {
+            // What an earlier sender set aside is passed over from here on, and not told again.
+            let (disk, dir) = (&**self.namespace.disk(), self.namespace.spool_dir(name));
+            self.shared.settlement.learn(drain.cursor().settled, |each| {
+                Outcomes::default().read_on(disk, &dir, each)
+            })?;
+        }
+        Ok(drain)
+    }
+
+    /// Which of the spools that are not drained are to be, the longest left out first. Makes room
+    /// for them where it can.
+    fn next_spools(&mut self, spools: &[SpoolName], now: Now) -> Vec<SpoolName> {
+        self.left_out.retain(|name, _| spools.contains(name) && !self.ids.contains_key(name));
+        let own_name = self.shared.writer.name();
+        let rests = |name| self.resting.get(name).is_some_and(|until| now.mono < *until);
+        let new = spools.iter().filter(|name| !self.ids.contains_key(name) && !rests(name));
+        let mut waiting: Vec<(MonoMs, SpoolName)> = new
+            .map(|name| {
+                let since = self.left_out.get(name).copied().unwrap_or(now.mono);
+                // Its own is always drained.
+                (if *name == own_name { 0 } else { since }, name.clone())
+            })
+            .collect();
+        waiting.sort_unstable();
+        let (mut taken, mut late) = (Vec::new(), 0);
+        for (since, name) in waiting {
+            late += usize::from(name != own_name && now.mono.saturating_sub(since) >= LONG_MS);
+            if name == own_name || self.makes_room(taken.len(), now) {
+                self.left_out.remove(&name);
+                taken.push(name);
+            } else {
+                self.left_out.entry(name).or_insert(since);
+            }
+        }
+        if late > 0 {
+            let message = format!(
+                "the calls of {late} processes had to wait for a minute: {} spools are delivered \
+                 at a time, and those have calls that are not taken",
+                self.max_drains
+            );
+            self.alarm(AlarmKind::Crowded, &message, now);
+        }
+        taken
+    }
+
+    /// Whether one spool more can be drained, besides so many others. If need be the one that was
+    /// opened first is let go of: of those that have nothing to deliver, or else have had their turn.
+    fn makes_room(&mut self, others: usize, now: Now) -> bool {
+        if self.drains.len() + others < self.max_drains {
+            return true;
+        }
+        let foreign = || self.drains.iter().filter(|(_, draining)| !draining.drain.is_own());
+        let idle = foreign().find(|(_, draining)| draining.drain.is_idle() && draining.may_go());
+        // Its answer would find nobody.
+        let had_its_turn = |draining: &Draining| {
+            self.under_way.is_none() && now.mono.saturating_sub(draining.opened) >= TURN_MS
+        };
+        let any = || foreign().find(|(_, draining)| draining.may_go() && had_its_turn(draining));
+        let Some((spool, _)) = idle.or_else(any) else { return false };
+        let spool = *spool;
+        self.forget(spool, now);
+        true
+    }
+
+    /// A spool's cursor could not be written, and nothing was sent for that. If it was so the last time
+    /// as well, the others go on without it.
+    pub(super) fn attempt_failed(&mut self, spool: SpoolId, now: Now) {
+        let Some(draining) = self.drains.get(&spool) else { return };
+        let name = draining.drain.name().clone();
+        let failed_before = self.resting.insert(name, now.mono + REST_MS).is_some();
+        if failed_before && self.drains.len() > 1 {
+            self.forget(spool, now);
+        }
+    }
+
+    /// Lets go of a spool. What was not written of it is written when it is opened again.
+    pub(super) fn forget(&mut self, spool: SpoolId, now: Now) {
+        if let Some(Draining { drain, unwritten, .. }) = self.drains.remove(&spool) {
+            self.ids.remove(drain.name());
+            if !unwritten.is_empty() {
+                self.untold.insert(drain.name().clone(), unwritten);
+            }
+        }
+        self.delivery.handle(Input::SpoolGone { spool }, now, &mut Vec::new());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quarter_of_the_descriptors_is_for_spools() {
+        assert_eq!(drains_within(Some(256)), 21);
+        assert_eq!(drains_within(Some(1_024)), 85);
+        assert_eq!([drains_within(Some(1 << 20)), drains_within(None)], [MAX_DRAINS; 2]);
+        assert_eq!(drains_within(Some(20)), MIN_DRAINS);
+    }
+}
