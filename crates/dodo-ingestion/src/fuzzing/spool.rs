@@ -131,7 +131,14 @@ impl Sender {
             if drain.is_finished() {
                 assert!(!alive && read.newer.is_none());
                 self.finished = true;
-                drain.remove().unwrap();
+                // A file that is not the spool's stays, and the directory with it.
+                let is_removed = drain.remove().is_ok();
+                let left = directory.namespace.disk().list(directory.path()).unwrap();
+                assert_eq!(is_removed, left.is_empty(), "{left:?}");
+                let is_ours = |name: &String| {
+                    is_segment_name(name) || ["owner", "cursor", "outcomes"].contains(&&**name)
+                };
+                assert!(!left.iter().any(is_ours), "{left:?}");
                 break;
             }
             if read.newer.is_some() || alive && seqs.is_empty() {
