@@ -391,8 +391,8 @@ fn links_planted_in_a_spool_are_not_followed() {
         eventually(&format!("those of the dead are billed: {name}"), || {
             track(&ingestion, 1);
             calls += 1;
-            std::thread::sleep(Duration::from_millis(100));
-            server.billed() >= calls + 19
+            ingestion.blocking_flush(PATIENT).unwrap();
+            server.billed() == calls + 20
         });
         ingestion.blocking_close(None).unwrap();
     }

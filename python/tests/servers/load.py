@@ -148,9 +148,9 @@ def following(variables: Mapping[str, str]) -> Ingestion:
 
 
 def children(process: str) -> set[str]:
-    listed = Path("/proc", process, "task", process, "children")
-    if listed.exists():
-        return set(listed.read_text().split())
+    # Each thread has its own.
+    if listed := list(Path("/proc", process, "task").glob("*/children")):
+        return {child for path in listed for child in path.read_text().split()}
     pgrep = subprocess.run(["pgrep", "-P", process], capture_output=True, text=True, check=False)  # noqa: S607
     return set(pgrep.stdout.split())
 
