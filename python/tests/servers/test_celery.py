@@ -56,8 +56,8 @@ def test_processes_of_the_pool_come_and_go(meter: Meter, tmp_path: Path) -> None
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(timeout=WITHIN) == 0
     except subprocess.TimeoutExpired:
-        for process in [*children(str(worker.pid)), worker.pid]:
-            os.kill(int(process), signal.SIGABRT)
+        for each in [*map(int, children(str(worker.pid))), worker.pid]:
+            os.kill(each, signal.SIGABRT)
         worker.wait()
         pytest.fail(f"where each thread stood: {log.read_text()}")
     finally:
