@@ -129,3 +129,10 @@ export const OPTION_NAMES: readonly string[] = [
   'late',
   'exitTimeout',
 ];
+
+/**
+ * Milliseconds for which the core waits where nobody says how long.
+ *
+ * @internal
+ */
+export const DEFAULT_TIMEOUT = 30000;

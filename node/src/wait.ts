@@ -2,6 +2,7 @@ import { ConfigurationError, fromNative } from './errors';
 import { native } from './load';
 import type { Handle } from './native';
 import { checkNames } from './nearest';
+import { DEFAULT_TIMEOUT } from './options';
 import { warn } from './warn';
 
 /** How long to wait. */
@@ -101,8 +102,6 @@ function abortAll(this: AbortSignal): void {
   }
 }
 
-/** As long as the core waits where nobody says how long. */
-const TIMEOUT = 30_000;
 /** The longest that a timer of Node takes. */
 const LONGEST_TIMER = 2 ** 31 - 1;
 
@@ -145,7 +144,7 @@ export async function wait(
   let { timeout, signal } = checked(options);
   signal?.throwIfAborted();
   if (before?.size) {
-    timeout = await settled(before, timeout ?? TIMEOUT, signal);
+    timeout = await settled(before, timeout ?? DEFAULT_TIMEOUT, signal);
   }
   let leave = () => {};
   try {

@@ -7,7 +7,7 @@ import { GoogleGenerativeAI } from '@google/generative-ai';
 import { createLLMTracker } from 'dodo-ingestion';
 import { Ollama } from 'ollama';
 import { startMeter } from './meter.mjs';
-import { startModels } from './models.mjs';
+import { GEMINI, startModels } from './models.mjs';
 
 const [meter, url] = [await startMeter(), await startModels()];
 const ingestion = meter.connect();
@@ -136,17 +136,9 @@ class ChatModel {
 }
 
 const google = new GoogleGenerativeAI('k').getGenerativeModel({ model: 'asked' }, { baseUrl: url });
-const CONTENT = {
-  inputTokens: 30,
-  outputTokens: 10,
-  totalTokens: 40,
-  model: 'gemini-test',
-  provider: 'google',
-  reasoningTokens: 6,
-};
 
 /** What the client puts together of a stream has lost the model's name. */
-const { model: _, ...AGGREGATED } = CONTENT;
+const { model: _, ...AGGREGATED } = GEMINI;
 
 class Gemini {
   getGenerativeModel() {
@@ -213,12 +205,12 @@ const CASES = {
   'google getGenerativeModel().generateContent': [
     new Gemini(),
     (c) => c.getGenerativeModel().generateContent('Hello?'),
-    [CONTENT],
+    [GEMINI],
   ],
   'google startChat().sendMessage': [
     new Gemini(),
     (c) => c.getGenerativeModel().startChat().sendMessage('Hello?'),
-    [CONTENT],
+    [GEMINI],
   ],
   'google generateContentStream, of which the whole is awaited': [
     new Gemini(),

@@ -8,7 +8,7 @@ import { GoogleGenAI } from '@google/genai';
 import { createLLMTracker, ValidationError, wrapLLMClient } from 'dodo-ingestion';
 import OpenAI from 'openai';
 import { startMeter } from './meter.mjs';
-import { startModels } from './models.mjs';
+import { GEMINI, startModels } from './models.mjs';
 
 const [meter, url] = [await startMeter(), await startModels()];
 const ingestion = meter.connect();
@@ -55,14 +55,6 @@ const MESSAGE = {
   provider: 'anthropic',
   cachedInputTokens: 40,
   cacheCreationInputTokens: 5,
-};
-const CONTENT = {
-  inputTokens: 30,
-  outputTokens: 10,
-  totalTokens: 40,
-  model: 'gemini-test',
-  provider: 'google',
-  reasoningTokens: 6,
 };
 
 const schema = { type: 'object', properties: {} };
@@ -161,16 +153,16 @@ const CASES = {
     },
     [MESSAGE, MESSAGE],
   ],
-  google: [google, (c) => c.models.generateContent(content), CONTENT],
+  google: [google, (c) => c.models.generateContent(content), GEMINI],
   'google, piece by piece': [
     google,
     (c) => drained(c.models.generateContentStream(content)),
-    CONTENT,
+    GEMINI,
   ],
   'google, a conversation': [
     google,
     (c) => c.chats.create({ model: 'asked' }).sendMessage({ message: 'Hello?' }),
-    CONTENT,
+    GEMINI,
   ],
 };
 

@@ -188,6 +188,16 @@ function answer(path, request) {
   return path.endsWith(':generateContent') ? CONTENT : undefined;
 }
 
+/** The metadata of what Google's model answers. */
+export const GEMINI = {
+  inputTokens: 30,
+  outputTokens: 10,
+  totalTokens: 40,
+  model: 'gemini-test',
+  provider: 'google',
+  reasoningTokens: 6,
+};
+
 /** Starts it. It ends with the tests of this file. */
 export async function startModels() {
   const server = createServer(async (req, res) => {

@@ -30,7 +30,7 @@ pub(crate) fn open_batch(
 
 /// Accepts one call. The last two name a metadata value that JSON has no form for.
 #[napi(catch_unwind)]
-#[allow(clippy::needless_pass_by_value)] // Node-API hands a string over as its own
+#[allow(clippy::needless_pass_by_value, reason = "Node-API hands a string over as its own")]
 pub(crate) fn add(
     batch: &External<Batch>,
     text: String,
@@ -45,7 +45,7 @@ pub(crate) fn add(
 
 /// Counts and alarms a call that could not be turned into text.
 #[napi(catch_unwind)]
-#[allow(clippy::needless_pass_by_value)] // Node-API hands a string over as its own
+#[allow(clippy::needless_pass_by_value, reason = "Node-API hands a string over as its own")]
 pub(crate) fn refuse(batch: &External<Batch>, reason: String) {
     batch.refuse(&reason);
 }

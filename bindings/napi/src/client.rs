@@ -18,7 +18,7 @@ type Telling = FnArgs<(String, String)>;
 /// Opens a client. The text is an object of options by the core's names, with lengths of time in
 /// milliseconds. The listener does not keep the process from exiting.
 #[napi(catch_unwind)]
-#[allow(clippy::needless_pass_by_value)] // Node-API hands a string over as its own
+#[allow(clippy::needless_pass_by_value, reason = "Node-API hands a string over as its own")]
 pub(crate) fn open(
     options: String,
     #[napi(ts_arg_type = "(kind: string, message: string) => void")] on_alarm: Function<
@@ -74,7 +74,7 @@ pub(crate) fn event(
 
 /// Accepts one call. The last two name a metadata value that JSON has no form for.
 #[napi(catch_unwind)]
-#[allow(clippy::needless_pass_by_value)] // Node-API hands a string over as its own
+#[allow(clippy::needless_pass_by_value, reason = "Node-API hands a string over as its own")]
 pub(crate) fn track(
     client: &External<Ingestion>,
     text: String,

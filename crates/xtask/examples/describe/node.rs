@@ -1,6 +1,6 @@
 //! `node/src/options.ts`: the options and the counts of a client as TypeScript has them.
 
-use dodo_ingestion::{OptionKind, OptionSpec, Stats};
+use dodo_ingestion::{DEFAULT_FLUSH_TIMEOUT, OptionKind, OptionSpec, Stats};
 
 pub(crate) fn options(options: &[OptionSpec]) -> String {
     let members: String = options.iter().map(|option| member(option, options)).collect();
@@ -24,7 +24,15 @@ export interface Stats {{
  */
 export const OPTION_NAMES: readonly string[] = [
 {names}];
-"
+
+/**
+ * Milliseconds for which the core waits where nobody says how long.
+ *
+ * @internal
+ */
+export const DEFAULT_TIMEOUT = {timeout};
+",
+        timeout = DEFAULT_FLUSH_TIMEOUT.as_millis(),
     )
 }
 
