@@ -107,6 +107,13 @@ class Load:
         """Whether workers have answered that took the place of others than the killed."""
         return len(self.workers) > WORKERS + KILLED
 
+    def go_on_while_workers_are_replaced(self, meter: Meter) -> None:
+        """Call while workers are killed and end by themselves, and see what is billed."""
+        with self.running():
+            self.kill_workers()
+            assert eventually(self.replaced_workers), "none was replaced"
+        self.check(meter)
+
     def check(self, meter: Meter) -> None:
         """See that what was answered is billed, once, with no more requests than one process."""
 

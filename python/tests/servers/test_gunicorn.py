@@ -51,10 +51,7 @@ def test_workers_come_and_go(name: str, preload: bool, tmp_path: Path) -> None:
         allowed = allowed_to_end(command, variables)
         with serving_at(command, variables) as server:
             load = Load(server.port, "cus_gunicorn")
-            with load.running():
-                load.kill_workers()
-                assert eventually(load.replaced_workers), "none was replaced"
-            load.check(meter)
+            load.go_on_while_workers_are_replaced(meter)
             server.settle()
     assert server.ended_after < allowed
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from load import ADDS, WORKERS, Load, environment, eventually, serving_at
+from load import ADDS, WORKERS, Load, environment, serving_at
 
 from conftest import serving
 
@@ -40,10 +40,7 @@ def test_workers_come_and_go(options: list[str], tmp_path: Path) -> None:
         variables = environment(meter, tmp_path) | {"DODO_INGESTION_EXIT_TIMEOUT": "2"}
         with serving_at(command, variables) as server:
             load = Load(server.port, "cus_uwsgi")
-            with load.running():
-                load.kill_workers()
-                assert eventually(load.replaced_workers), "none was replaced"
-            load.check(meter)
+            load.go_on_while_workers_are_replaced(meter)
     # How long uWSGI takes is its own affair: the package's part of it is told by the app.
     by_themselves = server.began.keys() - set(load.killed)
     took = [server.ended[each] - server.began[each] for each in by_themselves & server.ended.keys()]
