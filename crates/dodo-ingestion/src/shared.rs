@@ -141,7 +141,7 @@ impl Shared {
     pub(crate) fn append(&self, draft: &mut Draft, now: Now) -> Result<Seq> {
         let result = self.writer.append(draft, now.wall);
         match &result {
-            Ok(_) => self.wake.if_asleep_at(now.mono + u64::from(draft.delay_ms)),
+            Ok(_) => self.wake.appended(now.mono + u64::from(draft.delay_ms)),
             Err(error) => self.refused(error.kind(), error.message(), now),
         }
         result

@@ -46,8 +46,7 @@ pub(super) async fn run(shared: Arc<Shared>, namespace: Namespace) {
             task.end(now);
             return;
         }
-        let until = task.sleep_until(now);
-        task.shared.wake.asleep_until(until);
+        let until = task.shared.wake.asleep_until(task.sleep_until(now));
         // The connection has its turn also while calls come faster than this loop goes round.
         tokio::task::yield_now().await;
         sleep(&mut task, until).await;

@@ -3,7 +3,10 @@
 mod broken;
 mod support;
 
-use std::sync::atomic::Ordering;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use support::{Process, Server, at};
@@ -12,6 +15,8 @@ use tempfile::tempdir;
 use crate::alarm::AlarmKind;
 use crate::disk::Open;
 use crate::error::ErrorKind;
+use crate::event::ApiCall;
+use crate::wake::Wake;
 
 const HOUR_MS: u64 = 3_600_000;
 /// Makes a call that is old when it is looked at one that is set aside.
@@ -278,6 +283,45 @@ fn a_segment_that_cannot_be_begun_is_tried_again_after_a_second() {
     assert!(!lock.exists());
     process.serve(at(1_000));
     assert_eq!(accept(&process), Ok(0));
+}
+
+#[test]
+fn an_owner_that_goes_on_appending_is_not_followed_record_by_record() {
+    let (dir, server) = (tempdir().unwrap(), Server::default());
+    let mut process = Process::start(dir.path(), &server, at(0), &[]);
+    process.track(at(0));
+    let appended = Arc::new(AtomicUsize::new(0));
+    let (shared, count) = (process.shared.clone(), appended.clone());
+    process.disk.meanwhile(move || {
+        count.fetch_add(1, Ordering::Relaxed);
+        let hour = Duration::from_secs(3_600);
+        shared.accept(ApiCall::new("cus_1").into(), "call", hour, at(0)).unwrap();
+    });
+    for step in 1..=3 {
+        process.task.serve(at(step));
+        let appended = appended.load(Ordering::Relaxed) as u64;
+        assert!(appended <= 2 * step, "what comes meanwhile is read the next time: {appended}");
+    }
+}
+
+#[test]
+fn the_engine_is_woken_for_nothing_that_it_sees_in_time_by_itself() {
+    let wake = Wake::default();
+    let woken = || {
+        let woken = pin!(wake.woken());
+        woken.poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    };
+    wake.awake();
+    wake.appended(5_000);
+    assert_eq!((wake.asleep_until(1_000), woken()), (1_000, false), "it looks before that is due");
+    wake.appended(1_000);
+    assert!(!woken());
+    wake.appended(999);
+    wake.appended(500);
+    assert!(woken() && !woken(), "once for all");
+    wake.awake();
+    wake.appended(50);
+    assert_eq!((wake.asleep_until(1_000), woken()), (50, false), "it had not gone to sleep");
 }
 
 #[test]

@@ -112,6 +112,8 @@ pub(crate) struct Reader {
 struct OpenSegment {
     info: SegmentInfo,
     file: Arc<dyn DiskFile>,
+    /// Where the file ended when that was asked; `None` before it is.
+    end: Option<u64>,
     /// Where in the file `bytes` begins.
     offset: u64,
     bytes: Vec<u8>,
@@ -160,6 +162,9 @@ impl Reader {
         owner_alive: bool,
     ) -> io::Result<Found> {
         let mut found = Found::default();
+        if let Some(segment) = &mut self.open {
+            segment.end = None;
+        }
         match self.read_into(&mut found, max_records, max_bytes, owner_alive) {
             // What was read before the disk failed was read: it is not handed out again.
             Err(error) if found.is_empty() => Err(error),
@@ -269,8 +274,16 @@ impl Reader {
                     _ => self.next = self.next.max(first),
                 }
                 let offset = SEGMENT_HEADER_BYTES as u64;
-                let (bytes, parsed, last, is_whole) = (Vec::new(), 0, None, false);
-                self.open = Some(OpenSegment { info, file, offset, bytes, parsed, last, is_whole });
+                self.open = Some(OpenSegment {
+                    info,
+                    file,
+                    end: None,
+                    offset,
+                    bytes: Vec::new(),
+                    parsed: 0,
+                    last: None,
+                    is_whole: false,
+                });
             }
             SegmentHeader::Newer { version } => {
                 found.newer = Some(version);
@@ -304,6 +317,9 @@ impl Reader {
             // only then for what was appended to this one meanwhile. What was seen of a frame may
             // have been cut off and another written in its place.
             let higher = segments(&*self.disk, &self.dir)?.last() > Some(&segment.info.first_seq);
+            if !higher && owner_alive && segment.rest().is_empty() {
+                return Ok(false);
+            }
             segment.read_again()?;
             segment.is_whole = higher || !owner_alive;
         }
@@ -355,7 +371,8 @@ impl OpenSegment {
         record
     }
 
-    /// Reads more of the file. False when there is no more.
+    /// Reads more of the file, up to where it ended when that was first asked: an owner that goes on
+    /// appending would else be followed record by record. False when there is no more.
     fn fill(&mut self, bytes: usize) -> io::Result<bool> {
         if self.is_whole {
             return Ok(false);
@@ -365,8 +382,11 @@ impl OpenSegment {
         self.parsed = 0;
         let old = self.bytes.len();
         let at = self.offset + old as u64;
-        let there =
-            self.file.len()?.min(MAX_SEGMENT_BYTES).saturating_sub(at).min(bytes as u64) as usize;
+        let end = match self.end {
+            Some(end) => end,
+            None => *self.end.insert(self.file.len()?.min(MAX_SEGMENT_BYTES)),
+        };
+        let there = end.saturating_sub(at).min(bytes as u64) as usize;
         self.bytes.resize(old + there, 0);
         let read = self.file.read_at(&mut self.bytes[old..], at);
         self.bytes.truncate(old + *read.as_ref().unwrap_or(&0));
@@ -380,6 +400,7 @@ impl OpenSegment {
     /// Reads again what was read and is no record.
     fn read_again(&mut self) -> io::Result<()> {
         self.forget_rest();
+        self.end = None;
         while self.fill(CHUNK_BYTES)? {}
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Processes of one account on a real directory, with a clock, a server and a disk that a test decides.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -32,7 +33,9 @@ pub(super) fn at(mono: u64) -> Now {
 #[derive(Clone, Debug, Default)]
 pub(super) struct TestDisk(Arc<Faults>);
 
-#[derive(Debug, Default)]
+type Meanwhile = Arc<dyn Fn() + Send + Sync>;
+
+#[derive(Default)]
 struct Faults {
     /// What cannot be opened: a part of the path, and how.
     failing: Mutex<Option<(String, Open)>>,
@@ -42,6 +45,14 @@ struct Faults {
     syncs: AtomicUsize,
     /// How many bytes were read.
     read: AtomicUsize,
+    /// What happens each time that it is asked where a segment ends.
+    meanwhile: Mutex<Option<Meanwhile>>,
+}
+
+impl fmt::Debug for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Faults").field("failing", &self.failing).finish_non_exhaustive()
+    }
 }
 
 impl TestDisk {
@@ -60,6 +71,10 @@ impl TestDisk {
 
     pub(super) fn read(&self) -> usize {
         self.0.read.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn meanwhile(&self, what: impl Fn() + Send + Sync + 'static) {
+        *self.0.meanwhile.lock().unwrap() = Some(Arc::new(what));
     }
 
     pub(super) fn syncs(&self) -> usize {
@@ -130,6 +145,12 @@ impl DiskFile for TestFile {
         self.file.write_all_at(bytes, offset)
     }
     fn len(&self) -> io::Result<u64> {
+        let meanwhile = self.faults.meanwhile.lock().unwrap().clone();
+        if is_of(&self.path, "segment")
+            && let Some(meanwhile) = meanwhile
+        {
+            meanwhile();
+        }
         self.file.len()
     }
     fn truncate(&self, len: u64) -> io::Result<()> {
