@@ -8,7 +8,7 @@ import { warn } from './warn';
 
 /** When the calls of a batch are due. */
 export interface BatchOptions {
-  /** Calls. */
+  /** Calls: 1 to 1000, 100 if absent. A full batch goes out within 50 ms, with whatever comes meanwhile. */
   maxSize?: number | undefined;
   /** Milliseconds that the oldest call waits at most. */
   flushInterval?: number | undefined;

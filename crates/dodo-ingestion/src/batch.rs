@@ -13,10 +13,14 @@ use crate::validate::limits::EVENTS_PER_REQUEST;
 
 const MAX_FLUSH_INTERVAL: Duration = Duration::from_secs(300);
 
+/// How long a full batch waits for what else comes: a burst of batches makes full requests.
+const GATHERING: Duration = Duration::from_millis(50);
+
 /// When the calls of a batch are due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchConfig {
-    /// When it holds so many: 1 to 1000. By default 100.
+    /// When it holds so many: 1 to 1000. By default 100. A full batch goes out within 50 ms, with
+    /// whatever comes meanwhile.
     pub max_size: usize,
     /// When its oldest call is so old: at most 300 s. By default 5 s.
     pub flush_interval: Duration,
@@ -120,7 +124,8 @@ impl Batch {
             // The call that fills it makes all of them due.
             (pending.count >= config.max_size).then(|| std::mem::take(&mut *pending))
         };
-        let delay = if taken.is_some() { Duration::ZERO } else { config.flush_interval };
+        let delay = config.flush_interval;
+        let delay = if taken.is_some() { delay.min(GATHERING) } else { delay };
         let accepted = ingestion.accept(event.into(), delay);
         accepted.map(drop).inspect_err(|error| {
             self.0.pending().give_back(taken);
