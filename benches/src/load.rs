@@ -29,15 +29,19 @@ pub(crate) async fn ask(address: SocketAddr, connections: u64, requests: u64) ->
     let mut asking = JoinSet::new();
     for _ in 0..connections {
         asking.spawn(async move {
-            let stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
-            ask_over(stream, requests / connections).await
+            let mut connection = Connection::open(address).await?;
+            connection.ask(requests / connections).await?;
+            anyhow::Ok(connection.latencies)
         });
     }
     let mut latencies = Vec::new();
     while let Some(asked) = asking.join_next().await {
         latencies.append(&mut asked??);
     }
+    percentiles(latencies)
+}
+
+fn percentiles(mut latencies: Vec<Duration>) -> Result<Latency> {
     latencies.sort_unstable();
     ensure!(!latencies.is_empty(), "no request was made");
     let at =
@@ -45,22 +49,43 @@ pub(crate) async fn ask(address: SocketAddr, connections: u64, requests: u64) ->
     Ok(PERCENTILES.map(at))
 }
 
-/// Asks over one connection, one request after the other.
-async fn ask_over(mut stream: TcpStream, requests: u64) -> Result<Vec<Duration>> {
-    let mut latencies = Vec::with_capacity(requests as usize);
-    let mut answer = [0; 512];
-    for number in 0..WARM_UP + requests {
-        let start = Instant::now();
-        stream.write_all(REQUEST).await?;
-        let mut length = 0;
-        while !answer[..length].ends_with(END) {
-            let read = stream.read(&mut answer[length..]).await?;
-            ensure!(read > 0, "the server closed, or answered more than was expected");
-            length += read;
-        }
-        if number >= WARM_UP {
-            latencies.push(start.elapsed());
-        }
+/// A connection over which one request follows the other.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: TcpStream,
+    latencies: Vec<Duration>,
+}
+
+impl Connection {
+    /// Opens one to a server that it warms up.
+    pub(crate) async fn open(address: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let mut connection = Self { stream, latencies: Vec::new() };
+        connection.ask(WARM_UP).await?;
+        connection.latencies.clear();
+        Ok(connection)
     }
-    Ok(latencies)
+
+    /// Asks so often.
+    pub(crate) async fn ask(&mut self, requests: u64) -> Result<()> {
+        let mut answer = [0; 512];
+        for _ in 0..requests {
+            let start = Instant::now();
+            self.stream.write_all(REQUEST).await?;
+            let mut length = 0;
+            while !answer[..length].ends_with(END) {
+                let read = self.stream.read(&mut answer[length..]).await?;
+                ensure!(read > 0, "the server closed, or answered more than was expected");
+                length += read;
+            }
+            self.latencies.push(start.elapsed());
+        }
+        Ok(())
+    }
+
+    /// How long the requests took that were not to warm it up.
+    pub(crate) fn latency(self) -> Result<Latency> {
+        percentiles(self.latencies)
+    }
 }

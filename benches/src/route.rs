@@ -1,7 +1,7 @@
 //! What a middleware adds to a request: a route in a server of another language, in a process of its own, with a
 //! middleware and without.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::Plan;
 use crate::figures::{Aim, Section, number};
@@ -11,8 +11,8 @@ use crate::sink::{EVENT_ID, Sink};
 
 /// Microseconds that a request may cost more with ours.
 const AIM: Aim = Aim::AtMost(15.0);
-const WITHOUT: usize = 0;
-const OURS: usize = 1;
+/// Among those that are compared with the one that has no middleware.
+const OURS: usize = 0;
 
 /// Compares the contenders of a script, of which the first has no middleware and the second has ours: how each is
 /// called in the tables and by the script.
@@ -28,11 +28,13 @@ pub(crate) fn compare(
         .iter()
         .map(|&(name, argument)| Contender { name, argument, key: EVENT_ID })
         .collect();
+    let (without, others) = contenders.split_first().context("nothing is compared")?;
     let mut sink = Sink::start(0)?;
-    let mut served: Vec<Vec<Served>> = vec![Vec::new(); contenders.len()];
+    let mut served: Vec<Vec<[Served; 2]>> = vec![Vec::new(); others.len()];
     for _ in 0..plan.rounds {
-        for (index, (contender, served)) in contenders.iter().zip(&mut served).enumerate() {
-            served.push(scripts::serve(plan, script, contender, requests, &mut sink)?);
+        for (index, (contender, served)) in others.iter().zip(&mut served).enumerate() {
+            let pair = [without, contender];
+            served.push(scripts::serve(plan, script, pair, requests, &mut sink)?);
             if index == OURS {
                 sink.counts()?.check(load::made(1, requests))?;
             }
@@ -42,7 +44,8 @@ pub(crate) fn compare(
         name,
         format!(
             "microseconds of a request to {what}, a real server in a process of its own over one \
-             connection that stays open; {} rounds of {} requests",
+             connection that stays open, in turn with one that has no middleware; {} rounds of {} \
+             requests",
             plan.rounds,
             number(requests as f64)
         ),
@@ -60,25 +63,25 @@ pub(crate) fn compare(
     Ok(section)
 }
 
-/// Adds a figure of all contenders, and what each has more of it than the first.
+/// Adds a figure of all contenders, and what each has more of it than the first one beside it.
 fn add(
     section: &mut Section,
     contenders: &[Contender],
-    served: &[Vec<Served>],
+    served: &[Vec<[Served; 2]>],
     what: &str,
     figure: impl Fn(&Served) -> f64,
 ) {
-    let figures: Vec<Vec<f64>> =
-        served.iter().map(|rounds| rounds.iter().map(&figure).collect()).collect();
-    let without = &figures[WITHOUT];
-    for (index, (contender, with)) in contenders.iter().zip(&figures).enumerate() {
-        section.row(&format!("{}, {what}", contender.name), "µs", with);
-        if index != WITHOUT {
-            let added: Vec<f64> =
-                with.iter().zip(without).map(|(with, plain)| with - plain).collect();
-            // The slowest requests tell more of the machine than of a middleware.
-            let aim = (index == OURS && what != "p99").then_some(AIM);
-            section.aimed(&format!("{}, added to {what}", contender.name), "µs", &added, aim);
+    for (index, rounds) in served.iter().enumerate() {
+        let of = |which: usize| rounds.iter().map(|pair| figure(&pair[which])).collect::<Vec<_>>();
+        let (without, with) = (of(0), of(1));
+        if index == OURS {
+            section.row(&format!("{}, {what}", contenders[0].name), "µs", &without);
         }
+        let name = contenders[index + 1].name;
+        section.row(&format!("{name}, {what}"), "µs", &with);
+        let added: Vec<f64> = with.iter().zip(&without).map(|(with, plain)| with - plain).collect();
+        // The slowest requests tell more of the machine than of a middleware.
+        let aim = (index == OURS && what != "p99").then_some(AIM);
+        section.aimed(&format!("{name}, added to {what}"), "µs", &added, aim);
     }
 }

@@ -4,15 +4,18 @@
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 
 use crate::Plan;
 use crate::child::Talking;
-use crate::load::{self, Latency};
+use crate::load::{self, Connection, Latency};
 use crate::sink::Sink;
+
+/// So many requests one server is asked before the other is.
+const AT_A_TIME: u64 = 200;
 
 /// One of the contenders that a script can be.
 #[derive(Clone, Copy, Debug)]
@@ -88,21 +91,36 @@ pub(crate) struct Served {
     pub(crate) cpu: f64,
 }
 
-/// Starts a contender that serves a route, and asks it so often over one connection: a server of one thread would
-/// make the requests of several wait for each other.
+/// Has two contenders serve a route, and asks each so often over one connection: a server of one thread would make
+/// the requests of several wait for each other. They are asked in turn, a few requests at a time, so that what else
+/// the machine does in a second falls on both. The server counts from zero for the second.
 pub(crate) fn serve(
     plan: &Plan,
     script: &str,
-    contender: &Contender,
+    contenders: [&Contender; 2],
     requests: u64,
     sink: &mut Sink,
-) -> Result<Served> {
-    sink.know_by(contender.key)?;
-    let mut script = Script::start(plan, script, contender, 0, sink)?;
-    let up: Up = script.child.reply().with_context(|| contender.name)?;
+) -> Result<[Served; 2]> {
+    sink.know_by(contenders[1].key)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let latency = runtime.block_on(load::ask(([127, 0, 0, 1], up.port).into(), 1, requests))?;
-    let down: Down = script.child.finish().with_context(|| contender.name)?;
-    let cpu = down.cpu_seconds * 1e6 / load::made(1, requests) as f64;
-    Ok(Served { latency, cpu })
+    let mut serving = Vec::new();
+    for contender in contenders {
+        let mut script = Script::start(plan, script, contender, 0, sink)?;
+        let up: Up = script.child.reply().with_context(|| contender.name)?;
+        let opening = Connection::open(([127, 0, 0, 1], up.port).into());
+        serving.push((script, runtime.block_on(opening)?));
+    }
+    for _ in 0..requests / AT_A_TIME {
+        for (_, connection) in &mut serving {
+            runtime.block_on(connection.ask(AT_A_TIME))?;
+        }
+    }
+    let mut served = Vec::new();
+    for ((script, connection), contender) in serving.into_iter().zip(contenders) {
+        let latency = connection.latency()?;
+        let down: Down = script.child.finish().with_context(|| contender.name)?;
+        let cpu = down.cpu_seconds * 1e6 / load::made(1, requests) as f64;
+        served.push(Served { latency, cpu });
+    }
+    <[Served; 2]>::try_from(served).map_err(|_| anyhow!("two contenders serve"))
 }
