@@ -41,8 +41,16 @@ const NAMES: ReadonlyMap<string, string> = new Map([
 
 /** @internal */
 export function encode(event: Event): Encoded {
-  const fields: Record<string, unknown> = {};
-  for (const [name, value] of Object.entries(event)) {
+  // Objects of one form, which costs half of what it costs to let them grow into it.
+  const fields: Record<string, unknown> = {
+    customer_id: undefined,
+    event_id: undefined,
+    event_name: undefined,
+    timestamp: undefined,
+    metadata: undefined,
+  };
+  for (const name of Object.keys(event)) {
+    const value: unknown = event[name as keyof Event];
     // A name that is not ours crosses as it is, for the core to refuse.
     // A bigint has no form in JSON. None of these is a number, and the core refuses one.
     fields[NAMES.get(name) ?? name] = typeof value === 'bigint' ? Number(value) : value;
@@ -59,7 +67,7 @@ export function encode(event: Event): Encoded {
     throw new ValidationError(`metadata: ${why}`, { field: 'metadata' });
   }
   // One who inherits `toJSON` would be written as something else than what is looked at here.
-  if (!('toJSON' in metadata) && Object.values(metadata).every(isPlain)) {
+  if (!('toJSON' in metadata) && areAllPlain(metadata)) {
     return { text: JSON.stringify(fields) };
   }
   const pairs: string[] = [];
@@ -76,6 +84,16 @@ export function encode(event: Event): Encoded {
   delete fields.metadata;
   encoded.text = `${JSON.stringify(fields).slice(0, -1)},"metadata":{${pairs.join()}}}`;
   return encoded;
+}
+
+function areAllPlain(metadata: Metadata): boolean {
+  // Without an array of them: this is what each call costs. One that is inherited is not written.
+  for (const key in metadata) {
+    if (!isPlain(metadata[key])) {
+      return false;
+    }
+  }
+  return true;
 }
 
 /** Whether `JSON.stringify` writes exactly what is meant. */

@@ -78,7 +78,7 @@ export class Ingestion implements AsyncDisposable, Disposable {
 
   /** Accepts one call. */
   track(event: Event): Receipt {
-    const receipt = Receipt.of(() => {
+    const receipt = Receipt.of(this.#client, () => {
       const { text, unsupportedKey, unsupportedType } = encode(event);
       return native.track(this.#client, text, unsupportedKey, unsupportedType);
     });

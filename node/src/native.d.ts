@@ -21,13 +21,13 @@ export interface Native {
   /** Closes a client at the end of the program, for as long as its options allow. */
   closeAtExit(client: Handle<'Ingestion'>, wake: () => void): Handle<'Pending'>;
   /** Waits until the billing API has acknowledged the call. */
-  delivered(receipt: Handle<'Receipt'>, timeout: number | undefined | null, wake: () => void): Handle<'Pending'>;
+  delivered(client: Handle<'Ingestion'>, ticket: string, timeout: number | undefined | null, wake: () => void): Handle<'Pending'>;
   /** Which of the provider's two environments a client bills. */
   environment(client: Handle<'Ingestion'>): string;
   /** The kinds that the core may report, in its order. */
   errorKinds(): Array<string>;
   /** The idempotency key of an accepted call. */
-  eventId(receipt: Handle<'Receipt'>): string;
+  eventId(client: Handle<'Ingestion'>, ticket: string): string;
   /** Makes everything accepted so far due and waits until it is settled. */
   flush(client: Handle<'Ingestion'>, timeout: number | undefined | null, wake: () => void): Handle<'Pending'>;
   /** Flushes a client at the end of the program, for as long as its options allow. */
@@ -47,6 +47,9 @@ export interface Native {
   refuse(batch: Handle<'Batch'>, reason: string): void;
   /** What has happened so far: a JSON object of counts. */
   stats(client: Handle<'Ingestion'>): string;
-  /** Accepts one call. The last two name a metadata value that JSON has no form for. */
-  track(client: Handle<'Ingestion'>, text: string, unsupportedKey?: string | undefined | null, unsupportedType?: string | undefined | null): Handle<'Receipt'>;
+  /**
+   * Accepts one call and returns its receipt's ticket: text costs the host a tenth of what an object
+   * does that is to be finalized. The last two name a metadata value that JSON has no form for.
+   */
+  track(client: Handle<'Ingestion'>, text: string, unsupportedKey?: string | undefined | null, unsupportedType?: string | undefined | null): string;
 }

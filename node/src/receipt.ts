@@ -8,7 +8,8 @@ import { type WaitOptions, wait } from './wait';
  * rejected when it was not. The rejection counts as handled, so a receipt may be dropped.
  */
 export class Receipt extends Promise<void> {
-  #handle: Handle<'Receipt'> | undefined;
+  #client: Handle<'Ingestion'> | undefined;
+  #ticket = '';
 
   /** What `then` returns is an ordinary promise. */
   static override get [Symbol.species](): PromiseConstructor {
@@ -16,11 +17,12 @@ export class Receipt extends Promise<void> {
   }
 
   /** @internal */
-  static of(accept: () => Handle<'Receipt'>): Receipt {
+  static of(client: Handle<'Ingestion'>, accept: () => string): Receipt {
     try {
-      const handle = accept();
+      const ticket = accept();
       const receipt = new Receipt((resolve) => resolve());
-      receipt.#handle = handle;
+      receipt.#client = client;
+      receipt.#ticket = ticket;
       return receipt;
     } catch (thrown) {
       return Receipt.refused(thrown);
@@ -36,15 +38,17 @@ export class Receipt extends Promise<void> {
 
   /** The call's idempotency key; `undefined` when the call was not accepted. */
   get eventId(): string | undefined {
-    return this.#handle && native.eventId(this.#handle);
+    return this.#client && native.eventId(this.#client, this.#ticket);
   }
 
   /** Resolves when the billing API has acknowledged the call; rejects with why it never will. */
   async delivered(options?: WaitOptions): Promise<void> {
     await this;
-    const handle = this.#handle;
-    if (handle !== undefined) {
-      await wait((timeout, wake) => native.delivered(handle, timeout, wake), options);
+    const client = this.#client;
+    if (client !== undefined) {
+      const start = (timeout: number | undefined, wake: () => void) =>
+        native.delivered(client, this.#ticket, timeout, wake);
+      await wait(start, options);
     }
   }
 }

@@ -79,6 +79,8 @@ impl MetadataValue {
         let text = json.get();
         Ok(Some(match text.as_bytes().first() {
             Some(b'n') => return Ok(None),
+            // Most have nothing escaped: they are what stands between the quotes.
+            Some(b'"') if !text.contains('\\') => Self::String(text[1..text.len() - 1].to_owned()),
             Some(b'"') => Self::String(serde_json::from_str(text)?),
             Some(b't' | b'f') => Self::Boolean(serde_json::from_str(text)?),
             Some(b'[') => Self::Unsupported("array".into()),

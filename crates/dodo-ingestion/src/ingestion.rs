@@ -165,6 +165,16 @@ impl Ingestion {
         self.track(range)
     }
 
+    /// The receipt that has this [`ticket`](Receipt::ticket), which this client gave in this process.
+    ///
+    /// # Errors
+    /// `validation` for any other text.
+    pub fn receipt(&self, ticket: &str) -> Result<Receipt> {
+        let receipt = self.0.opened().and_then(|shared| Receipt::of_ticket(shared, ticket));
+        receipt
+            .ok_or_else(|| Error::validation("ticket", "is of no call that this client accepted"))
+    }
+
     /// A batch: its calls are due together, when there are enough or the oldest is old enough.
     ///
     /// # Errors

@@ -37,6 +37,18 @@ impl Receipt {
         &self.event_id
     }
 
+    /// Text of which [`Ingestion::receipt`](crate::Ingestion::receipt) makes the receipt again: for
+    /// languages in which an object that has to be told of its end is dear.
+    pub fn ticket(&self) -> String {
+        format!("{} {}", self.seq, self.event_id)
+    }
+
+    /// The receipt of a ticket, and the event id on it.
+    pub(crate) fn of_ticket(shared: &Arc<Shared>, ticket: &str) -> Option<Self> {
+        let (seq, event_id) = ticket.split_once(' ')?;
+        Some(Self::new(shared.clone(), seq.parse().ok()?, event_id.to_owned()))
+    }
+
     fn wake_engine(&self) {
         if let Some(shared) = self.shared.get() {
             shared.wake.now();
