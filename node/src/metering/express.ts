@@ -64,27 +64,64 @@ export interface ExpressRequest extends IncomingMessage {
   app?: unknown;
 }
 
+/** Where a request keeps the route that took it. */
+const TAKING = Symbol('dodo-ingestion.taking');
+
+interface Taking {
+  [TAKING]?: { route: unknown; taken: Taken | undefined };
+}
+
+const ROUTE: PropertyDescriptor & ThisType<ExpressRequest & Taking> = {
+  configurable: true,
+  get() {
+    return this[TAKING]?.route;
+  },
+  set(route: unknown) {
+    const taken = isRoute(route)
+      ? {
+          route,
+          baseUrl: this.baseUrl ?? '',
+          url: this.url ?? '',
+          app: this.app as App | undefined,
+        }
+      : undefined;
+    this[TAKING] = { route, taken };
+  },
+};
+
+/** Prototypes of requests that notice them. */
+const NOTICING = new WeakSet<object>();
+
 /** Notices the routes that take a request; gives the template of the last one. */
-export function record(request: ExpressRequest): () => string | undefined {
-  let taken: Taken | undefined;
-  let route: unknown = request.route;
-  Object.defineProperty(request, 'route', {
-    configurable: true,
-    enumerable: true,
-    get: () => route,
-    set: (value: unknown) => {
-      route = value;
-      taken = isRoute(value)
-        ? {
-            route: value,
-            baseUrl: request.baseUrl ?? '',
-            url: request.url ?? '',
-            app: request.app as App | undefined,
-          }
-        : undefined;
-    },
-  });
-  return () => taken && template(taken);
+export function record(request: ExpressRequest & Taking): () => string | undefined {
+  const prototype = Object.getPrototypeOf(request) as object;
+  if (!NOTICING.has(prototype)) {
+    const apps = prototypeOfApp(request);
+    Object.defineProperty(apps ?? request, 'route', ROUTE);
+    if (apps !== undefined) {
+      NOTICING.add(prototype);
+    }
+  }
+  return () => {
+    const taken = request[TAKING]?.taken;
+    return taken && template(taken);
+  };
+}
+
+/**
+ * What the requests of an app and of those that are mounted in it inherit from: to have that notice their routes costs
+ * once what an accessor in each request costs each time, which is more than all else that is done for it.
+ */
+function prototypeOfApp(request: object): object | undefined {
+  let found: object | undefined;
+  let each = Object.getPrototypeOf(request) as object | null;
+  while (each !== null) {
+    if (Object.hasOwn(each, 'app')) {
+      found = each;
+    }
+    each = Object.getPrototypeOf(each) as object | null;
+  }
+  return found;
 }
 
 function isRoute(value: unknown): value is Route {

@@ -121,7 +121,7 @@ export class Meter<Request> {
     }
     const template =
       told.endpoint ??
-      this.#guarded('endpoint', () => options.endpoint?.(request)) ??
+      (options.endpoint && this.#guarded('endpoint', () => options.endpoint?.(request))) ??
       this.#guarded('the template', () =>
         routeOf(metered.template() ?? told.template?.(), seen.statusCode),
       );
@@ -131,7 +131,7 @@ export class Meter<Request> {
     }
     const { method, statusCode, aborted, responseTimeMs, responseBytes } = seen;
     const call: Call = { method, endpoint, statusCode, aborted, responseTimeMs, responseBytes };
-    if (this.#guarded('skip', () => options.skip?.(request, call))) {
+    if (options.skip && this.#guarded('skip', () => options.skip?.(request, call))) {
       return;
     }
     const billed = this.#bills(statusCode, endpoint);
@@ -175,7 +175,8 @@ export class Meter<Request> {
     if (status === undefined || (status === 404 && endpoint === undefined)) {
       return false;
     }
-    const chosen = this.#guarded('billStatus', () => this.#options.billStatus?.(status));
+    const { billStatus } = this.#options;
+    const chosen = billStatus && this.#guarded('billStatus', () => billStatus(status));
     return chosen ?? (status < 500 && status !== 401 && status !== 403 && status !== 429);
   }
 
@@ -186,7 +187,7 @@ export class Meter<Request> {
       // Of several, the first may be the client's own, to which a gateway has added.
       return value?.includes(',') ? undefined : value?.trim();
     }
-    return this.#guarded('customer', () => customer?.(metered.request, call));
+    return customer && this.#guarded('customer', () => customer(metered.request, call));
   }
 
   /** A customer's id as text. What can be none counts as missing. */
@@ -245,7 +246,8 @@ export class Meter<Request> {
       metadata.aborted = true;
     }
     const options = this.#options;
-    const units = told.units ?? this.#guarded('units', () => options.units?.(request, call));
+    const units =
+      told.units ?? (options.units && this.#guarded('units', () => options.units?.(request, call)));
     if (Number.isFinite(units)) {
       metadata.units = units;
     } else if (units !== undefined && units !== null) {

@@ -152,6 +152,7 @@ class Observation<Request> {
     this.write = outgoing.write;
     this.end = outgoing.end;
     Object.assign(outgoing, { [OBSERVATION]: this, write, end });
+    // Adapters of servers without a connection, such as those for Lambda, tell of no `close`.
     outgoing.on('finish', () => this.#over(wasReset(outgoing)));
     outgoing.on('close', () => this.#over(true));
     if (outgoing.socket === null) {

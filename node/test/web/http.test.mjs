@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { createServer, ServerResponse } from 'node:http';
+import { createServer, IncomingMessage, ServerResponse } from 'node:http';
 import { connect, constants, createServer as createHttp2Server } from 'node:http2';
+import { Writable } from 'node:stream';
 import { test } from 'node:test';
 import { ConfigurationError } from 'dodo-ingestion';
 import {
@@ -170,6 +171,17 @@ test('an upgrade that runs through the middleware is one call', async () => {
   await raw(port, `GET / HTTP/1.1\r\nhost: x\r\n${head}`, (told) => told.endsWith('bytes'));
   const [metadata] = await found(1);
   assert.deepEqual([metadata.status_code, metadata.response_bytes], [101, 5]);
+});
+
+test('a response without a connection, as adapters for Lambda make it, finishes and never closes', async () => {
+  const { headers, found, metered } = await serve(() => {});
+  const req = Object.assign(new IncomingMessage(null), { method: 'GET', url: '/', headers });
+  const res = new ServerResponse(req);
+  res.assignSocket(new Writable({ write: (_chunk, _encoding, done) => done() }));
+  metered(req, res);
+  res.end('here');
+  const [metadata] = await found(1);
+  assert.deepEqual([metadata.status_code, metadata.response_bytes], [200, 4]);
 });
 
 test('HTTP/2', async () => {
