@@ -379,10 +379,10 @@ class Metering:
         if exchange.status is not None:
             metadata["status_code"] = exchange.status
         began = exchange.began
-        metadata["response_time_ms"] = round((now - began) * 1e3, 3)
+        metadata["response_time_ms"] = _milliseconds(now - began)
         if exchange.head is not None:
             first = exchange.head if exchange.first_byte is None else exchange.first_byte
-            metadata["ttfb_ms"] = round((first - began) * 1e3, 3)
+            metadata["ttfb_ms"] = _milliseconds(first - began)
             if exchange.bytes is not None:
                 metadata["response_bytes"] = exchange.bytes
         if exchange.aborted:
@@ -453,6 +453,11 @@ def sole(values: Sequence[str]) -> str | None:
         return None
     (value,) = values
     return value if value.isascii() and "," not in value else None
+
+
+def _milliseconds(seconds: float) -> float:
+    """Give them to the microsecond. To round to digits costs twice as much."""
+    return round(seconds * 1e6) / 1e3
 
 
 def _decision(answer: object) -> bool | None:

@@ -98,10 +98,15 @@ class MeterMiddleware:
             await call.finish_cancelled()
             raise
         else:
-            call.returned()
-            await call.finish_async()
+            if not call.finished:
+                call.returned()
+                await call.finish_async()
         finally:
             current.reset(token)
+            if call.finished:
+                # A server's `send` leads to the scope, and this to `send`: what refers to itself is
+                # freed by nothing but the garbage collector, which would else have little to do.
+                scope.pop(KEY, None)
 
     def _flushing(self, send: Send) -> Send:
         async def flushed(message: Message) -> None:
@@ -130,12 +135,10 @@ class _Call(Exchange):
 
     async def finish_async(self) -> None:
         """Make the event, with the customer awaited."""
-        if self.finished:
-            return
-        self.find_route()
-        if self.metering.may_await:
+        if not self.finished:
+            self.find_route()
             await self.metering.find_customer(self)
-        self.finish()
+            self.finish()
 
     async def finish_cancelled(self) -> None:
         """Make the event of a call whose task is being cancelled."""
@@ -174,13 +177,14 @@ class _Http(_Call):
             await self._send(message)
         elif kind == "http.response.body":
             self.sending(len(message.get("body") or b""))
-            if not message.get("more_body"):
-                await self.end()
+            if not message.get("more_body") and self.end():
+                await self.finish_async()
             await self._send(message)
         elif kind == "http.response.pathsend":
             # The server sends the file.
             self.bytes = None
-            await self.end()
+            if self.end():
+                await self.finish_async()
             await self._send(message)
         elif kind == "http.response.zerocopysend":
             # A part of one, or all from its position to its end.
@@ -189,16 +193,21 @@ class _Http(_Call):
                 self.bytes = None
             else:
                 self.sending(count)
-            if not message.get("more_body"):
-                await self.end()
+            if not message.get("more_body") and self.end():
+                await self.finish_async()
             await self._send(message)
         else:
             await self._send(message)
 
-    async def end(self) -> None:
+    def end(self) -> bool:
+        """Make the event, unless the customer may have to be awaited: that is returned."""
         self.ended = True
         self.aborted = self.disconnected
-        await self.finish_async()
+        if self.metering.may_await:
+            return True
+        self.find_route()
+        self.finish()
+        return False
 
     def raised(self) -> None:
         if self.disconnected:

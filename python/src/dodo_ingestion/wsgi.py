@@ -130,8 +130,11 @@ class _Call(Exchange):
     def end(self) -> None:
         """Make the event of the call, whose body has ended."""
         if not self.finished:
+            environ = self.request
             self.find_route()
             self.finish()
+            # A server's `start_response` leads to the environ, and this to `start_response`.
+            environ.pop(KEY, None)
             if current.get() is self:
                 current.set(None)
 
