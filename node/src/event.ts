@@ -33,46 +33,31 @@ export interface Encoded {
   unsupportedType?: string;
 }
 
-const NAMES: ReadonlyMap<string, string> = new Map([
-  ['customerId', 'customer_id'],
-  ['eventId', 'event_id'],
-  ['eventName', 'event_name'],
-]);
-
 /** @internal */
 export function encode(event: Event): Encoded {
-  // Objects of one form, which costs half of what it costs to let them grow into it.
-  const fields: Record<string, unknown> = {
-    customer_id: undefined,
-    event_id: undefined,
-    event_name: undefined,
-    timestamp: undefined,
-    metadata: undefined,
-  };
-  for (const name of Object.keys(event)) {
-    const value: unknown = event[name as keyof Event];
-    // A name that is not ours crosses as it is, for the core to refuse.
-    // A bigint has no form in JSON. None of these is a number, and the core refuses one.
-    fields[NAMES.get(name) ?? name] = typeof value === 'bigint' ? Number(value) : value;
-  }
-  if (isDate(event.timestamp) && Number.isNaN(event.timestamp.getTime())) {
-    fields.timestamp = 'Invalid Date';
-  }
   const { metadata } = event;
-  if (metadata === undefined || metadata === null) {
-    return { text: JSON.stringify(fields) };
+  if (metadata !== undefined && metadata !== null) {
+    const why = notRecord(metadata);
+    if (why !== undefined) {
+      throw new ValidationError(`metadata: ${why}`, { field: 'metadata' });
+    }
   }
-  const why = notRecord(metadata);
-  if (why !== undefined) {
-    throw new ValidationError(`metadata: ${why}`, { field: 'metadata' });
+  if (isPlainEvent(event)) {
+    return { text: JSON.stringify(event) };
   }
-  // One who inherits `toJSON` would be written as something else than what is looked at here.
-  if (!('toJSON' in metadata) && areAllPlain(metadata)) {
-    return { text: JSON.stringify(fields) };
+  const { metadata: _, ...fields } = event as Event & Record<string, unknown>;
+  for (const [name, value] of Object.entries(fields)) {
+    // A bigint has no form in JSON. None of these is a number, and the core refuses one.
+    if (typeof value === 'bigint') {
+      fields[name] = Number(value);
+    }
+  }
+  if (isDate(fields.timestamp) && Number.isNaN(fields.timestamp.getTime())) {
+    fields.timestamp = 'Invalid Date';
   }
   const pairs: string[] = [];
   const encoded: Encoded = { text: '' };
-  for (const [key, value] of Object.entries(metadata)) {
+  for (const [key, value] of Object.entries(metadata ?? {})) {
     const literal = isPlain(value) ? JSON.stringify(value) : special(value);
     if (literal !== undefined) {
       pairs.push(`${JSON.stringify(key)}:${literal}`);
@@ -81,9 +66,27 @@ export function encode(event: Event): Encoded {
       encoded.unsupportedType = describe(value);
     }
   }
-  delete fields.metadata;
-  encoded.text = `${JSON.stringify(fields).slice(0, -1)},"metadata":{${pairs.join()}}}`;
+  const front = JSON.stringify(fields).slice(0, -1);
+  encoded.text = `${front}${front === '{' ? '' : ','}"metadata":{${pairs.join()}}}`;
   return encoded;
+}
+
+/** Whether `JSON.stringify` writes exactly what is meant. The core knows the names of fields as they are here. */
+function isPlainEvent(event: Event): boolean {
+  const { metadata, timestamp } = event;
+  if ('toJSON' in event || typeof timestamp === 'object') {
+    return false;
+  }
+  for (const name in event) {
+    if (typeof event[name as keyof Event] === 'bigint') {
+      return false;
+    }
+  }
+  if (metadata === undefined || metadata === null) {
+    return true;
+  }
+  // One who inherits `toJSON` would be written as something else than what is looked at here.
+  return !('toJSON' in metadata) && areAllPlain(metadata);
 }
 
 function areAllPlain(metadata: Metadata): boolean {

@@ -189,8 +189,9 @@ impl Event {
         self
     }
 
-    /// Reads `{"customer_id", "event_id"?, "event_name"?, "timestamp"?, "metadata"?}`. The
-    /// timestamp is RFC 3339. Null counts as absent, also as a metadata value.
+    /// Reads `{"customer_id", "event_id"?, "event_name"?, "timestamp"?, "metadata"?}`, or the same as
+    /// JavaScript spells it: `customerId`. The timestamp is RFC 3339. Null counts as absent, also as a
+    /// metadata value.
     ///
     /// # Errors
     /// `validation` when the text is not JSON of this form or holds another key.
@@ -198,8 +199,11 @@ impl Event {
         #[derive(serde::Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Fields {
+            #[serde(alias = "customerId")]
             customer_id: String,
+            #[serde(alias = "eventId")]
             event_id: Option<String>,
+            #[serde(alias = "eventName")]
             event_name: Option<String>,
             timestamp: Option<String>,
             metadata: Option<Metadata>,
@@ -380,10 +384,20 @@ mod tests {
             r#"{"customer_id": "c", "customer": "c"}"#,
             r#"{"customer_id": "c", "metadata": []}"#,
             r#"{"customer_id": "c", "timestamp": "yesterday"}"#,
+            "{\"customer_id\": \"c\", \"metadata\": {\"a\": \"b\u{7}\"}}",
         ] {
             let error = Event::from_json(text).unwrap_err();
             assert_eq!(error.kind(), crate::ErrorKind::Validation, "{text}");
         }
+    }
+
+    #[test]
+    fn fields_may_have_the_names_that_javascript_gives_them() {
+        let event =
+            Event::from_json(r#"{"customerId":"c","eventId":"i","eventName":"n"}"#).unwrap();
+        assert_eq!(event, Event::new("c").event_id("i").event_name("n"));
+        let twice = Event::from_json(r#"{"customerId":"c","customer_id":"d"}"#).unwrap_err();
+        assert!(twice.message().contains("duplicate field"), "{twice}");
     }
 
     #[test]

@@ -221,7 +221,8 @@ def create_batch(
 
     Args:
         ingestion: The client.
-        max_size: The batch is due when it holds so many calls: 1 to 1000, 100 by default.
+        max_size: The batch is due when it holds so many calls, and goes out within 50 ms with whatever
+            comes meanwhile: 1 to 1000, 100 by default.
         flush_interval: It is also due when its oldest call is so old: seconds or a timedelta, at most
             300 s, 5 s by default.
 
