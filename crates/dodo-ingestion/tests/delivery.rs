@@ -258,6 +258,25 @@ fn a_batch_is_due_when_full_or_when_its_oldest_call_is_old_enough() {
 }
 
 #[test]
+fn a_ticket_is_as_good_as_its_receipt() {
+    let (server, dir) = (Server::start(), tempdir().unwrap());
+    let ingestion = client(&server, dir.path()).build().unwrap();
+    let ticket = ingestion.track(Event::new("c").event_id("of two words")).unwrap().ticket();
+    let receipt = ingestion.receipt(&ticket).unwrap();
+    assert_eq!(receipt.event_id(), "of two words");
+    ingestion.blocking_flush(None).unwrap();
+    receipt.blocking_delivered(None).unwrap();
+    for text in ["", "0", "-1 id", "one id"] {
+        let error = ingestion.receipt(text).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.field()),
+            (ErrorKind::Validation, Some("ticket")),
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn an_invalid_call_costs_only_itself() {
     let (server, dir) = (Server::start(), tempdir().unwrap());
     let ingestion = client(&server, dir.path()).build().unwrap();

@@ -133,8 +133,9 @@ class _Call(Exchange):
             environ = self.request
             self.find_route()
             self.finish()
-            # A server's `start_response` leads to the environ, and this to `start_response`.
-            environ.pop(KEY, None)
+            if environ is not None:  # nor has another thread made the event meanwhile
+                # A server's `start_response` leads to the environ, and this to `start_response`.
+                environ.pop(KEY, None)
             if current.get() is self:
                 current.set(None)
 
