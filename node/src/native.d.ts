@@ -48,8 +48,8 @@ export interface Native {
   /** What has happened so far: a JSON object of counts. */
   stats(client: Handle<'Ingestion'>): string;
   /**
-   * Accepts one call and returns its receipt's ticket: text costs the host a tenth of what an object
-   * does that is to be finalized. The last two name a metadata value that JSON has no form for.
+   * Accepts one call and returns its receipt's ticket, as an object would have to be finalized. The
+   * last two name a metadata value that JSON has no form for.
    */
   track(client: Handle<'Ingestion'>, text: string, unsupportedKey?: string | undefined | null, unsupportedType?: string | undefined | null): string;
 }

@@ -72,8 +72,8 @@ pub(crate) fn event(
     })
 }
 
-/// Accepts one call and returns its receipt's ticket: text costs the host a tenth of what an object
-/// does that is to be finalized. The last two name a metadata value that JSON has no form for.
+/// Accepts one call and returns its receipt's ticket, as an object would have to be finalized. The
+/// last two name a metadata value that JSON has no form for.
 #[napi(catch_unwind)]
 #[allow(clippy::needless_pass_by_value, reason = "Node-API hands a string over as its own")]
 pub(crate) fn track(

@@ -189,9 +189,8 @@ impl Event {
         self
     }
 
-    /// Reads `{"customer_id", "event_id"?, "event_name"?, "timestamp"?, "metadata"?}`, or the same as
-    /// JavaScript spells it: `customerId`. The timestamp is RFC 3339. Null counts as absent, also as a
-    /// metadata value.
+    /// Reads `{"customer_id", "event_id"?, "event_name"?, "timestamp"?, "metadata"?}`. The
+    /// timestamp is RFC 3339. Null counts as absent, also as a metadata value.
     ///
     /// # Errors
     /// `validation` when the text is not JSON of this form or holds another key.
@@ -199,11 +198,8 @@ impl Event {
         #[derive(serde::Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Fields {
-            #[serde(alias = "customerId")]
             customer_id: String,
-            #[serde(alias = "eventId")]
             event_id: Option<String>,
-            #[serde(alias = "eventName")]
             event_name: Option<String>,
             timestamp: Option<String>,
             metadata: Option<Metadata>,
@@ -389,15 +385,6 @@ mod tests {
             let error = Event::from_json(text).unwrap_err();
             assert_eq!(error.kind(), crate::ErrorKind::Validation, "{text}");
         }
-    }
-
-    #[test]
-    fn fields_may_have_the_names_that_javascript_gives_them() {
-        let event =
-            Event::from_json(r#"{"customerId":"c","eventId":"i","eventName":"n"}"#).unwrap();
-        assert_eq!(event, Event::new("c").event_id("i").event_name("n"));
-        let twice = Event::from_json(r#"{"customerId":"c","customer_id":"d"}"#).unwrap_err();
-        assert!(twice.message().contains("duplicate field"), "{twice}");
     }
 
     #[test]

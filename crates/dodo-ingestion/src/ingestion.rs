@@ -165,14 +165,14 @@ impl Ingestion {
         self.track(range)
     }
 
-    /// The receipt that has this [`ticket`](Receipt::ticket), which this client gave in this process.
+    /// The receipt of this [`ticket`](Receipt::ticket), which has to be of a call that this client
+    /// accepted in this process.
     ///
     /// # Errors
-    /// `validation` for any other text.
+    /// `validation` for text that is no ticket, and where this process has accepted nothing.
     pub fn receipt(&self, ticket: &str) -> Result<Receipt> {
         let receipt = self.0.opened().and_then(|shared| Receipt::of_ticket(shared, ticket));
-        receipt
-            .ok_or_else(|| Error::validation("ticket", "is of no call that this client accepted"))
+        receipt.ok_or_else(|| Error::validation("ticket", "is that of no call of this client"))
     }
 
     /// A batch: its calls are due together, when there are enough or the oldest is old enough.

@@ -43,7 +43,7 @@ impl Receipt {
         format!("{} {}", self.seq, self.event_id)
     }
 
-    /// The receipt of a ticket, and the event id on it.
+    /// The receipt of a ticket; `None` where the text is none.
     pub(crate) fn of_ticket(shared: &Arc<Shared>, ticket: &str) -> Option<Self> {
         let (seq, event_id) = ticket.split_once(' ')?;
         Some(Self::new(shared.clone(), seq.parse().ok()?, event_id.to_owned()))

@@ -60,7 +60,7 @@ impl Wake {
         self.earliest.store(MonoMs::MAX, Ordering::SeqCst);
     }
 
-    /// Says that the engine goes to sleep, and returns for how long it may.
+    /// Says that the engine goes to sleep, and returns until when it may.
     pub(crate) fn asleep_until(&self, at: MonoMs) -> MonoMs {
         self.asleep_until.store(at, Ordering::SeqCst);
         at.min(self.earliest.load(Ordering::SeqCst))

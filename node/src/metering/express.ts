@@ -89,11 +89,17 @@ const ROUTE: PropertyDescriptor & ThisType<ExpressRequest & Taking> = {
   },
 };
 
-/** Prototypes of requests that notice them. */
+/** Prototypes of requests that notice their routes. */
 const NOTICING = new WeakSet<object>();
 
 /** Notices the routes that take a request; gives the template of the last one. */
 export function record(request: ExpressRequest & Taking): () => string | undefined {
+  // One may have it already: the route of this middleware itself, or one that has handed it on.
+  const { route } = request;
+  const isOwn = Object.hasOwn(request, 'route');
+  if (isOwn) {
+    delete request.route;
+  }
   const prototype = Object.getPrototypeOf(request) as object;
   if (!NOTICING.has(prototype)) {
     const apps = prototypeOfApp(request);
@@ -102,6 +108,9 @@ export function record(request: ExpressRequest & Taking): () => string | undefin
       NOTICING.add(prototype);
     }
   }
+  if (isOwn) {
+    request.route = route;
+  }
   return () => {
     const taken = request[TAKING]?.taken;
     return taken && template(taken);
@@ -109,8 +118,8 @@ export function record(request: ExpressRequest & Taking): () => string | undefin
 }
 
 /**
- * What the requests of an app and of those that are mounted in it inherit from: to have that notice their routes costs
- * once what an accessor in each request costs each time, which is more than all else that is done for it.
+ * What the requests of an app and of those that are mounted in it inherit from. An accessor in each request would give
+ * each a shape of its own, and everything that reads one would look it up anew.
  */
 function prototypeOfApp(request: object): object | undefined {
   let found: object | undefined;

@@ -131,7 +131,8 @@ export class Meter<Request> {
     }
     const { method, statusCode, aborted, responseTimeMs, responseBytes } = seen;
     const call: Call = { method, endpoint, statusCode, aborted, responseTimeMs, responseBytes };
-    if (options.skip && this.#guarded('skip', () => options.skip?.(request, call))) {
+    const { skip } = options;
+    if (skip && this.#guarded('skip', () => skip(request, call))) {
       return;
     }
     const billed = this.#bills(statusCode, endpoint);

@@ -156,6 +156,30 @@ for (const [version, express] of [
     assert.equal(endpoint, '/');
   });
 
+  test(`${version}: the route is known from the first request on, wherever the middleware stands`, async () => {
+    const ingestion = client();
+    const metered = () => meter(ingestion, { customer: 'x-customer-id' });
+    const handsOn = (_req, _res, next) => next();
+
+    const ofRoute = express();
+    ofRoute.get('/users/:id', metered(), answer);
+    const behind = express();
+    behind.get('/users/:any', handsOn);
+    behind.use(metered());
+    behind.get('/users/:id', answer);
+    const ofMounted = express();
+    const mounted = express();
+    mounted.use(metered());
+    mounted.get('/:any', handsOn);
+    ofMounted.use('/users', mounted);
+    ofMounted.get('/users/:id', answer);
+
+    for (const app of [ofRoute, behind, ofMounted]) {
+      const endpoints = await endpointsOf(app, ['/users/1', '/users/2'], ingestion);
+      assert.deepEqual(endpoints, ['/users/:id', '/users/:id']);
+    }
+  });
+
   test(`${version}: what takes whatever is left is no route for what is not found`, async () => {
     const ingestion = client();
     const customer = someone();

@@ -133,7 +133,7 @@ class _Call(Exchange):
             environ = self.request
             self.find_route()
             self.finish()
-            if environ is not None:  # nor has another thread made the event meanwhile
+            if environ is not None:  # another thread may have made the event meanwhile
                 # A server's `start_response` leads to the environ, and this to `start_response`.
                 environ.pop(KEY, None)
             if current.get() is self:
