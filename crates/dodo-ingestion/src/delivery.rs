@@ -38,7 +38,7 @@ pub(crate) use {
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use crate::alarm::AlarmKind;
-use crate::clock::WallMs;
+use crate::clock::{Now, WallMs};
 use crate::error::ErrorKind;
 use crate::spool::Seq;
 
@@ -68,8 +68,8 @@ pub(crate) struct Meta {
     pub(crate) group: u32,
     /// A request for everything before it to be sent, not an event.
     pub(crate) flush: bool,
-    /// When it may first have been sent by an earlier sender, if it was.
-    pub(crate) maybe_sent: Option<WallMs>,
+    /// When it may first have been sent, if it was, before it was read.
+    pub(crate) maybe_sent: Option<Now>,
 }
 
 /// By which one id is told from another, without holding it.

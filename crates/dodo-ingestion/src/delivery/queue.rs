@@ -98,9 +98,7 @@ impl Queue {
         let due = now.mono + left.clamp(0, delay) as u64;
         self.due = Some(self.due.map_or(due, |earliest| earliest.min(due)));
         self.bytes += meta.json_bytes;
-        let unanswered = meta
-            .maybe_sent
-            .map(|wall| Unanswered { first: Now { wall, mono: now.mono }, last: now.mono });
+        let unanswered = meta.maybe_sent.map(|first| Unanswered { first, last: now.mono });
         self.waiting.push_back(Item { meta, due, attempts: 0, unanswered, failures: 0 });
     }
 

@@ -6,8 +6,8 @@ use crate::clock::{Now, rfc3339};
 use crate::delivery::{Cause, Meta, id_hash};
 use crate::spool::{Cursor, DeadLetter, Drain, Kind, Record};
 
-/// What delivery needs to know of a record.
-pub(super) fn meta(record: &Record, cursor: Cursor) -> Meta {
+/// What delivery needs to know of a record, given when something of its spool was first attempted.
+pub(super) fn meta(record: &Record, cursor: Cursor, first: Now) -> Meta {
     let header = &record.header;
     let attempted = header.seq < cursor.attempted;
     Meta {
@@ -20,7 +20,7 @@ pub(super) fn meta(record: &Record, cursor: Cursor) -> Meta {
         group: header.group,
         flush: header.kind == Kind::Flush,
         // Nothing is sent before it is accepted.
-        maybe_sent: attempted.then_some(cursor.attempted_since.max(header.accepted_at)),
+        maybe_sent: attempted.then_some(Now { wall: first.wall.max(header.accepted_at), ..first }),
     }
 }
 

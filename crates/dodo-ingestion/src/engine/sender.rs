@@ -62,6 +62,9 @@ pub(crate) struct Sender {
     left_out: LeftOut,
     /// Spools whose cursor could not be written, and until when they are left out.
     resting: BTreeMap<SpoolName, MonoMs>,
+    /// When this sender first sent something of a spool of which not all is settled. Where it drains many
+    /// in turn, the wall clock may be set between two turns of one.
+    first_sent: BTreeMap<SpoolName, Now>,
     /// What is to be set aside, until all that it comes with is known.
     asides: Vec<Aside>,
     under_way: Option<(Token, AnswerFuture)>,
@@ -136,6 +139,7 @@ impl Sender {
             max_drains: crowd::most_drains(),
             left_out: LeftOut::new(),
             resting: BTreeMap::new(),
+            first_sent: BTreeMap::new(),
             asides: Vec::new(),
             under_way: None,
             next_scan: 0,
@@ -333,8 +337,11 @@ impl Sender {
             }
         };
         let cursor = drain.cursor();
+        let by_wall = Now { wall: cursor.attempted_since, ..now };
+        let own = self.first_sent.get(drain.name()).filter(|own| own.wall == by_wall.wall);
+        let first = own.copied().unwrap_or(by_wall);
         let metas: Vec<Meta> =
-            drain.records_from(from).map(|record| meta(record, cursor)).collect();
+            drain.records_from(from).map(|record| meta(record, cursor, first)).collect();
         let lost: Vec<Rejection> = found.lost.iter().map(Rejection::lost).collect();
         if !lost.is_empty() {
             self.note_outcomes(spool, lost, now);
@@ -370,8 +377,14 @@ impl Sender {
                 let what = format!("an attempt cannot be written down in {}", drain.name().0);
                 self.alarm_storage(&what, &error, now);
                 failed.push(*spool);
-            } else {
-                self.resting.remove(drain.name());
+                continue;
+            }
+            self.resting.remove(drain.name());
+            let own = self.first_sent.get(drain.name());
+            if drain.cursor().attempted_since == now.wall
+                && own.is_none_or(|own| own.wall != now.wall)
+            {
+                self.first_sent.insert(drain.name().clone(), now);
             }
         }
         failed

@@ -60,6 +60,8 @@ pub(crate) struct Oracle {
     open: BTreeSet<Number>,
     /// Handed over more than once, with one id.
     again: BTreeSet<Number>,
+    /// Billed, which the disk may have forgotten, and not the call.
+    forgotten: BTreeSet<Number>,
     /// Damaged on the disk, and where.
     damaged: BTreeMap<Number, PathBuf>,
     /// Segments whose header was damaged.
@@ -86,6 +88,7 @@ impl Oracle {
             calls: Vec::new(),
             open: BTreeSet::new(),
             again: BTreeSet::new(),
+            forgotten: BTreeSet::new(),
             damaged: BTreeMap::new(),
             headless: BTreeSet::new(),
             dead: BTreeMap::new(),
@@ -230,6 +233,8 @@ impl Oracle {
 
     /// The power was lost: what was not synced may be gone.
     pub(crate) fn excuse_all(&mut self) {
+        let billed = (0..).zip(&self.calls).filter(|(_, call)| call.billed_as.is_some());
+        self.forgotten.extend(billed.map(|(number, _)| number));
         for number in std::mem::take(&mut self.open) {
             self.calls[number as usize].excused = true;
         }

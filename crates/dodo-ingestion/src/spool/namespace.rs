@@ -136,9 +136,11 @@ impl Namespace {
         Ok(names.into_iter().map(SpoolName).collect())
     }
 
-    /// Removes a spool's directory if it is all that is left of it.
+    /// Whether a spool's directory is all that is left of it. Removes it if it can.
     pub(crate) fn remove_if_empty(&self, name: &SpoolName) -> bool {
-        self.disk.remove_dir(&self.spool_dir(name)).is_ok()
+        let dir = self.spool_dir(name);
+        let is_empty = || self.disk.list(&dir).is_ok_and(|left| left.is_empty());
+        self.disk.remove_dir(&dir).is_ok() || is_empty()
     }
 
     /// Removes what processes left that died while they made their spool.

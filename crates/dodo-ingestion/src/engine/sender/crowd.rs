@@ -61,6 +61,7 @@ impl Sender {
             self.forget(spool, now);
         }
         self.untold.retain(|name, _| spools.contains(name));
+        self.first_sent.retain(|name, _| spools.contains(name));
         self.resting.retain(|name, _| spools.contains(name));
         let own_name = self.shared.writer.name();
         for name in self.next_spools(&spools, now) {

@@ -47,9 +47,9 @@ fn what_went_unanswered_a_day_ago_is_looked_up_before_it_is_sent_again() {
     for (answer, settled) in [(None, 1), (Some(unknown()), 0)] {
         let mut world = World::new(LatePolicy::Restamp);
         let id_hash = crate::delivery::id_hash(b"mine");
-        let first = WALL - 23 * 3_600_000;
-        let old = Meta { maybe_sent: Some(first), id_hash, ..meta(0, 0) };
-        let young = Meta { maybe_sent: Some(first + 60_000), ..meta(1, 0) };
+        let first = |later| Some(Now { wall: WALL - 23 * 3_600_000 + later, ..world.now });
+        let old = Meta { maybe_sent: first(0), id_hash, ..meta(0, 0) };
+        let young = Meta { maybe_sent: first(60_000), ..meta(1, 0) };
         world.attempted.insert(0, 2);
         world.handle(Input::Available { spool: 0, metas: vec![old, young] });
         assert_eq!(world.last(), [1]);

@@ -199,7 +199,7 @@ fn what_needs_a_lookup_is_looked_up_while_all_are_refused() {
     stopped_by(&mut world, 8);
     // The unknown calls are tried meanwhile.
     let id_hash = crate::delivery::id_hash(b"mine");
-    let first = world.now.wall - 23 * 3_600_000;
+    let first = Now { wall: world.now.wall - 23 * 3_600_000, ..world.now };
     let group = 1_000;
     let old = |seq| Meta { maybe_sent: Some(first), id_hash, group, ..meta(seq, 0) };
     world.attempted.insert(1, 12);

@@ -6,7 +6,7 @@ use super::*;
 fn a_day_after_silence() -> World {
     let mut world = World::new(LatePolicy::Restamp);
     let first = WALL - 24 * 3_600_000;
-    let old = Meta { maybe_sent: Some(first), ..meta(0, 0) };
+    let old = Meta { maybe_sent: Some(Now { wall: first, ..world.now }), ..meta(0, 0) };
     world.attempted.insert(0, 1);
     world.appended = 1;
     world.handle(Input::Available { spool: 0, metas: vec![old] });
@@ -87,7 +87,8 @@ fn an_outage_sets_aside_nothing_that_can_be_sent_again() {
 #[test]
 fn other_stamps_are_no_reason_to_send_again_what_may_be_forgotten() {
     let mut world = World::new(LatePolicy::Restamp);
-    let old = Meta { maybe_sent: Some(WALL - 22 * 3_600_000), ..meta(0, 0) };
+    let old =
+        Meta { maybe_sent: Some(Now { wall: WALL - 22 * 3_600_000, ..world.now }), ..meta(0, 0) };
     world.attempted.insert(0, 1);
     world.handle(Input::Available { spool: 0, metas: vec![old] });
     assert_eq!((world.sent.len(), world.looked_up.len()), (1, 0));
