@@ -72,13 +72,26 @@ pub(crate) trait DiskFile: Debug + Send + Sync {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     fn len(&self) -> io::Result<u64>;
+    /// Cuts the file to this length, or fills it up with zeros.
     fn truncate(&self, len: u64) -> io::Result<()>;
+    /// Sets aside so many bytes of the disk for this file, and the memory to write it through. `None`
+    /// where either cannot be had, or does not keep the process from harm when the disk is full. The
+    /// file has to have a length before it is written to so far.
+    fn reserve(&self, _len: u64) -> Option<Box<dyn Reserved>> {
+        None
+    }
     /// Makes the contents survive a power loss.
     fn sync(&self) -> io::Result<()>;
     /// Which file this is. After the host closed our descriptor it may be one of the host's.
     fn identify(&self) -> io::Result<FileId>;
     /// Takes the file's exclusive lock, held until the file is dropped; false when another holds it.
     fn try_lock(&self) -> io::Result<bool>;
+}
+
+/// A part of a disk that is written to without a call of the operating system.
+pub(crate) trait Reserved: Debug + Send {
+    /// Writes bytes of which the first four count as written last.
+    fn commit(&mut self, bytes: &[u8], offset: u64) -> io::Result<()>;
 }
 
 /// Whether an open file is still the one that others find under its name.

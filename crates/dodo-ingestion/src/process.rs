@@ -17,7 +17,10 @@
 //!
 //! What is kept for each process. This is the only module with `unsafe` code.
 
-#![expect(unsafe_code, reason = "fork handlers, a page that a fork wipes, values that it leaks")]
+#![expect(
+    unsafe_code,
+    reason = "fork handlers, a page that a fork wipes, values that it leaks, mapped files"
+)]
 
 #[cfg(unix)]
 mod descriptors;
@@ -25,6 +28,8 @@ mod descriptors;
 mod elsewhere;
 #[cfg(unix)]
 mod fork;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod mapping;
 
 #[cfg(unix)]
 pub(crate) use descriptors::OwnFile;
@@ -32,6 +37,8 @@ pub(crate) use descriptors::OwnFile;
 pub(crate) use elsewhere::{OwnFile, generation};
 #[cfg(unix)]
 pub(crate) use fork::generation;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) use mapping::Mapping;
 
 #[cfg(unix)]
 use descriptors::Sentinel;

@@ -50,6 +50,7 @@ mod drain;
 mod format;
 mod group_commit;
 mod namespace;
+mod open_segment;
 mod outcomes;
 mod reader;
 mod settings;
@@ -100,6 +101,9 @@ pub(crate) fn damaged_from(disk: &dyn Disk, dir: &Path) -> io::Result<Option<Seq
 /// A record's place in its spool, counted from zero.
 pub(crate) type Seq = u64;
 
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod mapped;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

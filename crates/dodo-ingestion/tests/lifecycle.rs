@@ -227,9 +227,10 @@ fn start_up_survives_a_torn_tail_and_whatever_else_lies_there() {
     let spools = namespace.path().join("spools");
     let spool = spools.read_dir().unwrap().next().unwrap().unwrap().path();
     let segment = spool.join("segment-0000000000000000");
-    let length = segment.metadata().unwrap().len();
+    // Behind the last record there may be room for more.
+    let last = std::fs::read(&segment).unwrap().iter().rposition(|byte| *byte != 0).unwrap();
     let file = std::fs::OpenOptions::new().write(true).open(&segment).unwrap();
-    file.set_len(length - 3).unwrap();
+    file.set_len(last as u64 - 2).unwrap();
     for (name, contents) in [("cursor", "garbage"), ("outcomes", "{\"seq\""), ("what", "is this")] {
         std::fs::write(spool.join(name), contents).unwrap();
     }

@@ -94,8 +94,9 @@ fn left_behind(server: &Server) -> TempDir {
 fn damage(root: &Path) {
     let segment = only(&only(root).join("spools")).join("segment-0000000000000000");
     let mut bytes = std::fs::read(&segment).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 0xff;
+    // Behind the last record there may be room for more.
+    let last = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    bytes[last / 2] ^= 0xff;
     std::fs::write(&segment, bytes).unwrap();
 }
 

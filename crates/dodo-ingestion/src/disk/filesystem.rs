@@ -35,6 +35,17 @@ pub(crate) fn of(_: &Path) -> io::Result<FileSystem> {
     Ok(FileSystem::Local)
 }
 
+/// Whether memory that a file is mapped to can be written to for as long as the file has the blocks for
+/// it. On others that ends the process when the disk is full (btrfs), or fails (XFS); and of a layer it is
+/// not known what it lies on.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(super) fn keeps_what_it_reserves(file: &std::fs::File) -> bool {
+    const EXT4: u32 = 0xef53;
+    const TMPFS: u32 = 0x0102_1994;
+    let found = rustix::fs::fstatfs(file).map(|found| found.f_type as u32);
+    found.is_ok_and(|magic| [EXT4, TMPFS].contains(&magic))
+}
+
 #[cfg(any(target_os = "linux", target_os = "android", test))]
 const FUSE: u32 = 0x6573_5546;
 

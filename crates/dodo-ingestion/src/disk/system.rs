@@ -6,6 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Disk, DiskFile, FileId, Notice, Open, Unfit, place};
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use super::{Reserved, filesystem};
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use crate::process::Mapping;
 use crate::process::OwnFile;
 
 /// Files and directories of this machine, private to the account that runs it.
@@ -179,6 +183,21 @@ impl DiskFile for SystemFile {
         self.0.set_len(len)
     }
 
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn reserve(&self, len: u64) -> Option<Box<dyn Reserved>> {
+        use rustix::fs::{FallocateFlags, fallocate};
+        use rustix::process::{Resource, getrlimit};
+        // Beyond that a longer file is the process's end.
+        let is_allowed = getrlimit(Resource::Fsize).current.is_none_or(|limit| len <= limit);
+        if !is_allowed || !filesystem::keeps_what_it_reserves(&self.0) {
+            return None;
+        }
+        // Its length stays: a file that has it before it has a header would be taken for damage.
+        fallocate(&*self.0, FallocateFlags::KEEP_SIZE, 0, len).ok()?;
+        let mapping = Mapping::new(&self.0, len.try_into().ok()?).ok()?;
+        Some(Box::new(mapping))
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.0.sync_data()
     }
@@ -189,5 +208,13 @@ impl DiskFile for SystemFile {
 
     fn try_lock(&self) -> io::Result<bool> {
         self.0.try_lock()
+    }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+impl Reserved for Mapping {
+    fn commit(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let offset = usize::try_from(offset).map_err(io::Error::other)?;
+        Mapping::commit(self, bytes, offset)
     }
 }

@@ -41,7 +41,7 @@ fn of_threads_that_race_one_makes_the_value_and_the_others_drop_theirs() {
 
 /// What a forked child finds, as a number up to 255.
 #[cfg(unix)]
-fn in_child(find: impl FnOnce() -> i32) -> i32 {
+pub(super) fn in_child(find: impl FnOnce() -> i32) -> i32 {
     // SAFETY: the child calls nothing that another test's thread may have locked, and does not
     // return to the test harness.
     match unsafe { libc::fork() } {

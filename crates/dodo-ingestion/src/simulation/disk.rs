@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(crate) use faults::DiskFaults;
 
 use super::meanwhile;
-use crate::disk::{Disk, DiskFile, FileId, Open};
+use crate::disk::{Disk, DiskFile, FileId, Open, Reserved};
 use state::State;
 
 /// The file system as the one who runs the simulation sees it.
@@ -210,6 +210,11 @@ impl DiskFile for SimFile {
         self.act(|state, file| state.truncate(file, len))
     }
 
+    fn reserve(&self, len: u64) -> Option<Box<dyn Reserved>> {
+        let can = self.act(|state, file| state.reserve(file, len)).is_ok_and(|can| can);
+        can.then(|| Box::new(SimMemory(self.disk.clone(), self.description)) as Box<dyn Reserved>)
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.act(State::sync)
     }
@@ -220,6 +225,19 @@ impl DiskFile for SimFile {
 
     fn try_lock(&self) -> io::Result<bool> {
         self.act(State::try_lock)
+    }
+}
+
+/// Memory of a process that a file is mapped to. The file is open for longer.
+#[derive(Debug)]
+struct SimMemory(SimDisk, u64);
+
+impl Reserved for SimMemory {
+    fn commit(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let Self(disk, file) = self;
+        let (last, first) = bytes.split_at(4);
+        disk.act(|state| state.store(*file, first, offset + 4))?;
+        disk.act(|state| state.store(*file, last, offset))
     }
 }
 

@@ -13,11 +13,11 @@ use crate::planted::{Fault, plant};
 const fn found_by(fault: Fault) -> (u64, &'static str) {
     match fault {
         Fault::AcknowledgeWithoutAnAnswer => (1, "accepted calls are nowhere"),
-        Fault::AnyBodyAcknowledges => (4, "was told Ok"),
+        Fault::AnyBodyAcknowledges => (9, "was told Ok"),
         Fault::AnotherIdOnRetry => (0, "was billed as"),
         Fault::SkipTheChecksum => (2, "not the API's form"),
         Fault::CursorGoesBackward => (0, "knows of"),
-        Fault::ForkKeepsDescriptors => (4, "came to no end"),
+        Fault::ForkKeepsDescriptors => (1, "came to no end"),
         Fault::ForgetAttempts => (68, "was billed 2 times"),
         Fault::UnlinkTooEarly => (1, "accepted calls are nowhere"),
         Fault::TwoSenders => (0, "in a second"),
@@ -25,7 +25,7 @@ const fn found_by(fault: Fault) -> (u64, &'static str) {
         Fault::LoseTheFirstOfASegment => (0, "was told Err(Storage)"),
         Fault::IgnoreTheBudget => (0, "in a second"),
         Fault::ForgetTheBudget => (111, "96 requests in a minute"),
-        Fault::SetAsideWithoutALookup => (28, "set aside for certain"),
+        Fault::SetAsideWithoutALookup => (47, "set aside for certain"),
         Fault::ResendAfterADay => (7, "was billed 2 times"),
         Fault::SkipTheQuarantine => (2, "its bytes were not kept"),
         Fault::IgnoreTheRoom => (27, "bytes on the disk"),

@@ -19,6 +19,10 @@
 //! The salt is a random number of the segment's own, so that a stale block of another segment,
 //! brought back by a crashed file system, does not pass for a record of this one. The first segment
 //! names itself as the one before it.
+//!
+//! Of version 1 are segments that grow by what is appended. Those of version 2 have their allotted
+//! length from the start and are written through memory: zeros stand where no record is yet, and a
+//! record's length is written last. They are cut to what they hold when their owner leaves them.
 
 use crate::clock::WallMs;
 use crate::planted::{Fault, is_planted};
@@ -26,10 +30,10 @@ use crate::planted::{Fault, is_planted};
 use super::Seq;
 
 const MAGIC: &[u8; 8] = b"DODOSPL\n";
-/// The version that this code writes, and the newest whose segments it can read.
-pub(crate) const VERSION: u16 = 1;
-/// The oldest version whose code can read what this code writes.
-const OLDEST_READER: u16 = 1;
+/// The version of segments that are appended to. The code of each version can read older ones.
+const APPENDED: u16 = 1;
+/// The version of segments that are written through memory, and the newest that this code can read.
+const MAPPED: u16 = 2;
 
 pub(crate) const SEGMENT_HEADER_BYTES: usize = 40;
 const SEGMENT_CRC_AT: usize = SEGMENT_HEADER_BYTES - 4;
@@ -150,6 +154,8 @@ pub(crate) enum Parsed {
     Whole(Header),
     /// The bytes end before the record does.
     Incomplete,
+    /// A record without its length, which is written last: nothing, or the beginning of one.
+    Uncommitted,
     /// No record that was written whole begins like this.
     Bad,
 }
@@ -160,11 +166,13 @@ pub(crate) fn parse_record(bytes: &[u8], salt: u32) -> Parsed {
     }
     let body_len = u32_at(bytes, 0);
     let id_len = u16::from_le_bytes([bytes[42], bytes[43]]);
-    let Some(kind) = Kind::from_byte(bytes[40]) else { return Parsed::Bad };
+    // A flush has no body: it is committed when its checksum is right.
+    let bad = if body_len == 0 { Parsed::Uncommitted } else { Parsed::Bad };
+    let Some(kind) = Kind::from_byte(bytes[40]) else { return bad };
     let seq = u64_at(bytes, 8);
     // No record has the last number: the one after it would have none.
     if body_len as usize > MAX_BODY_BYTES || u32::from(id_len) > body_len || seq == Seq::MAX {
-        return Parsed::Bad;
+        return bad;
     }
     let header = Header {
         body_len,
@@ -181,7 +189,7 @@ pub(crate) fn parse_record(bytes: &[u8], salt: u32) -> Parsed {
         None => Parsed::Incomplete,
         Some(frame) if record_crc(salt, frame) == u32_at(bytes, 4) => Parsed::Whole(header),
         Some(_) if is_planted(Fault::SkipTheChecksum) => Parsed::Whole(header),
-        Some(_) => Parsed::Bad,
+        Some(_) => bad,
     }
 }
 
@@ -194,6 +202,8 @@ pub(crate) struct SegmentInfo {
     pub(crate) salt: u32,
     /// The bytes that it may grow to.
     pub(crate) allotted: u32,
+    /// It has these from the start, and is written through memory.
+    pub(crate) is_mapped: bool,
 }
 
 /// What a segment's first bytes say.
@@ -211,8 +221,10 @@ pub(crate) enum SegmentHeader {
 pub(crate) fn segment_header(info: SegmentInfo) -> [u8; SEGMENT_HEADER_BYTES] {
     let mut header = [0; SEGMENT_HEADER_BYTES];
     header[0..8].copy_from_slice(MAGIC);
-    header[8..10].copy_from_slice(&VERSION.to_le_bytes());
-    header[10..12].copy_from_slice(&OLDEST_READER.to_le_bytes());
+    let version = if info.is_mapped { MAPPED } else { APPENDED };
+    header[8..10].copy_from_slice(&version.to_le_bytes());
+    // The oldest version whose code can read it.
+    header[10..12].copy_from_slice(&version.to_le_bytes());
     header[12..16].copy_from_slice(&info.salt.to_le_bytes());
     header[16..24].copy_from_slice(&info.first_seq.to_le_bytes());
     header[24..32].copy_from_slice(&info.previous.to_le_bytes());
@@ -229,7 +241,7 @@ pub(crate) fn parse_segment_header(bytes: &[u8]) -> SegmentHeader {
         return SegmentHeader::Bad;
     }
     let oldest_reader = u16::from_le_bytes([header[10], header[11]]);
-    if oldest_reader > VERSION {
+    if oldest_reader > MAPPED {
         return SegmentHeader::Newer { version: u16::from_le_bytes([header[8], header[9]]) };
     }
     SegmentHeader::Readable(SegmentInfo {
@@ -237,6 +249,7 @@ pub(crate) fn parse_segment_header(bytes: &[u8]) -> SegmentHeader {
         previous: u64_at(header, 24),
         salt: u32_at(header, 12),
         allotted: u32_at(header, 32),
+        is_mapped: oldest_reader >= MAPPED,
     })
 }
 
@@ -288,6 +301,23 @@ mod tests {
     }
 
     #[test]
+    fn what_has_no_length_yet_is_not_committed() {
+        let mut frame = sealed(b"{}", 9, 42);
+        frame[..4].fill(0);
+        assert_eq!(parse_record(&frame, 42), Parsed::Uncommitted);
+        assert_eq!(parse_record(&[0; 100], 42), Parsed::Uncommitted);
+        let mut flush = Draft::flush();
+        let flush = flush.seal(9, 1, 42).to_vec();
+        assert!(matches!(parse_record(&flush, 42), Parsed::Whole(_)));
+        for missing in 4..RECORD_HEADER_BYTES {
+            let mut torn = flush.clone();
+            torn[missing..].fill(0);
+            let parsed = parse_record(&torn, 42);
+            assert!(parsed == Parsed::Uncommitted || torn == flush, "{missing}: {parsed:?}");
+        }
+    }
+
+    #[test]
     fn every_cut_is_incomplete_and_every_flipped_bit_is_seen() {
         let frame = sealed(b"{\"event_id\":\"id-1\"}", 9, 42);
         for cut in 0..frame.len() {
@@ -303,13 +333,22 @@ mod tests {
 
     #[test]
     fn a_segment_header_tells_versions_and_damage_apart() {
-        let info = SegmentInfo { first_seq: 5, previous: 2, salt: 6, allotted: 65_536 };
-        let header = segment_header(info);
-        assert_eq!(parse_segment_header(&header), SegmentHeader::Readable(info));
+        let of = |is_mapped| SegmentInfo {
+            first_seq: 5,
+            previous: 2,
+            salt: 6,
+            allotted: 65_536,
+            is_mapped,
+        };
+        for info in [of(true), of(false)] {
+            let header = segment_header(info);
+            assert_eq!(parse_segment_header(&header), SegmentHeader::Readable(info));
+        }
+        let header = segment_header(of(false));
         assert_eq!(parse_segment_header(&header[..39]), SegmentHeader::Incomplete);
         let mut newer = header;
         newer[8] = 3;
-        newer[10] = 2;
+        newer[10] = 3;
         let crc = crc32c::crc32c(&newer[..SEGMENT_CRC_AT]);
         newer[SEGMENT_CRC_AT..].copy_from_slice(&crc.to_le_bytes());
         assert_eq!(parse_segment_header(&newer), SegmentHeader::Newer { version: 3 });

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use proptest::prelude::*;
 
 use super::*;
-use crate::disk::{DiskFile, FileId, MemoryDisk, Open};
+use crate::disk::{DiskFile, FileId, MemoryDisk, Open, Reserved};
 use crate::error::ErrorKind;
 
 type Hook = Box<dyn FnMut() -> io::Result<()> + Send>;
@@ -21,6 +21,15 @@ struct Faults {
     sync: Option<Hook>,
     /// How many syncs succeeded.
     synced: u32,
+    /// Files can be written to through memory.
+    maps: bool,
+}
+
+impl Faults {
+    /// Nothing goes wrong any more.
+    fn end(&mut self) {
+        *self = Self { maps: self.maps, ..Self::default() };
+    }
 }
 
 /// A disk in memory that fails when it is told to.
@@ -101,6 +110,11 @@ impl DiskFile for FailingFile {
         }
         self.file.truncate(len)
     }
+    fn reserve(&self, len: u64) -> Option<Box<dyn Reserved>> {
+        let faults = self.faults.clone();
+        let maps = faults.lock().unwrap().maps;
+        maps.then(|| Box::new(FailingMemory { file: self.file.clone(), len, faults }) as _)
+    }
     fn sync(&self) -> io::Result<()> {
         let hook = self.faults.lock().unwrap().sync.take();
         hook.map_or(Ok(()), |mut hook| hook())?;
@@ -112,6 +126,32 @@ impl DiskFile for FailingFile {
     }
     fn try_lock(&self) -> io::Result<bool> {
         self.file.try_lock()
+    }
+}
+
+/// Memory in which a write may break off before its length is written.
+struct FailingMemory {
+    file: Arc<dyn DiskFile>,
+    len: u64,
+    faults: Arc<Mutex<Faults>>,
+}
+
+impl std::fmt::Debug for FailingMemory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.file.fmt(f)
+    }
+}
+
+impl Reserved for FailingMemory {
+    fn commit(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        assert!(offset + bytes.len() as u64 <= self.len);
+        let torn = self.faults.lock().unwrap().short_append.take();
+        let written = torn.unwrap_or(bytes.len()).clamp(4, bytes.len());
+        self.file.write_all_at(&bytes[4..written], offset + 4)?;
+        if torn.is_some() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.file.write_all_at(&bytes[..4], offset)
     }
 }
 
@@ -190,8 +230,10 @@ proptest! {
     fn what_was_accepted_and_not_settled_comes_back_in_order(
         steps in proptest::collection::vec(step(), 1..80),
         torn in 0_usize..100,
+        maps in any::<bool>(),
     ) {
         let disk = FailingDisk::default();
+        disk.faults.lock().unwrap().maps = maps;
         let (namespace, writer) = spool(&disk, false);
         let mut drain = Drain::open(&namespace, name(), true, &[]).unwrap();
         let (mut accepted, mut settled) = (Vec::new(), Vec::new());
@@ -214,7 +256,7 @@ proptest! {
                     // Where a segment has to be begun, its header may be what is cut short.
                     let begins = error.is_none();
                     prop_assert!(begins || error.unwrap().kind() == ErrorKind::Storage);
-                    *disk.faults.lock().unwrap() = Faults::default();
+                    disk.faults.lock().unwrap().end();
                     // As the engine does each second.
                     prop_assert!(writer.look_after(now, 5_000).is_ok());
                     if begins {
@@ -250,9 +292,12 @@ proptest! {
         }
 
         // The owner dies within an append.
-        disk.faults.lock().unwrap().short_append = Some(torn);
+        {
+            let mut faults = disk.faults.lock().unwrap();
+            (faults.short_append, faults.truncate_fails) = (Some(torn), true);
+        }
         let _ = writer.append(&mut draft(&"z".repeat(300)), now);
-        *disk.faults.lock().unwrap() = Faults::default();
+        disk.faults.lock().unwrap().end();
         let accepted_last = writer.next_seq() as usize - accepted.len();
         accepted.extend((0..accepted_last).map(|_| "z".repeat(300)));
         settled.extend((0..accepted_last).map(|_| false));

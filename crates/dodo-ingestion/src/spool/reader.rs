@@ -11,17 +11,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Seq;
-use super::format::{
-    Header, Parsed, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentInfo,
-    parse_record, parse_segment_header,
-};
-use crate::disk::{Disk, DiskFile, Open};
-
-/// How much of a file is read at once. Little where it is tested, so that records lie across two.
-const CHUNK_BYTES: usize = if cfg!(any(test, fuzzing)) { 4 << 10 } else { 256 << 10 };
-
-/// No owner writes half as much into one segment. What lies beyond it in a file is not looked at.
-const MAX_SEGMENT_BYTES: u64 = 16 << 20;
+use super::format::{Header, Parsed, SEGMENT_HEADER_BYTES, SegmentHeader, parse_segment_header};
+use super::open_segment::{MAX_SEGMENT_BYTES, OpenSegment};
+use crate::disk::{Disk, Open};
 
 /// A record and its body.
 #[derive(Debug)]
@@ -31,6 +23,10 @@ pub(crate) struct Record {
 }
 
 impl Record {
+    pub(super) fn new(header: Header, body: &[u8]) -> Self {
+        Self { header, body: body.into() }
+    }
+
     pub(crate) fn event_id(&self) -> &[u8] {
         self.body.get(..self.header.id_len.into()).unwrap_or_default()
     }
@@ -108,23 +104,6 @@ pub(crate) struct Reader {
     passed: Option<Seq>,
 }
 
-#[derive(Debug)]
-struct OpenSegment {
-    info: SegmentInfo,
-    file: Arc<dyn DiskFile>,
-    /// Where the file ended when that was asked; `None` before it is.
-    end: Option<u64>,
-    /// Where in the file `bytes` begins.
-    offset: u64,
-    bytes: Vec<u8>,
-    /// How much of `bytes` was parsed.
-    parsed: usize,
-    /// The last record that was parsed.
-    last: Option<Seq>,
-    /// All of it was read, and nothing comes after it.
-    is_whole: bool,
-}
-
 pub(crate) fn segment_name(first: Seq) -> String {
     format!("segment-{first:016x}")
 }
@@ -163,7 +142,7 @@ impl Reader {
     ) -> io::Result<Found> {
         let mut found = Found::default();
         if let Some(segment) = &mut self.open {
-            segment.end = None;
+            segment.look_for_more();
         }
         match self.read_into(&mut found, max_records, max_bytes, owner_alive) {
             // What was read before the disk failed was read: it is not handed out again.
@@ -204,8 +183,10 @@ impl Reader {
                     bytes += header.frame_len();
                     found.records.push(record);
                 }
-                _ => {
-                    if !segment.fill(CHUNK_BYTES)? && !self.end_of_file(owner_alive, found)? {
+                parsed => {
+                    // Behind what is not committed there is nothing, as a rule.
+                    let more = parsed != Parsed::Uncommitted && segment.fill()?;
+                    if !more && !self.end_of_file(owner_alive, found)? {
                         found.at_end = true;
                         return Ok(());
                     }
@@ -273,17 +254,7 @@ impl Reader {
                     }
                     _ => self.next = self.next.max(first),
                 }
-                let offset = SEGMENT_HEADER_BYTES as u64;
-                self.open = Some(OpenSegment {
-                    info,
-                    file,
-                    end: None,
-                    offset,
-                    bytes: Vec::new(),
-                    parsed: 0,
-                    last: None,
-                    is_whole: false,
-                });
+                self.open = Some(OpenSegment::new(info, file));
             }
             SegmentHeader::Newer { version } => {
                 found.newer = Some(version);
@@ -317,20 +288,25 @@ impl Reader {
             // only then for what was appended to this one meanwhile. What was seen of a frame may
             // have been cut off and another written in its place.
             let higher = segments(&*self.disk, &self.dir)?.last() > Some(&segment.info.first_seq);
-            if !higher && owner_alive && segment.rest().is_empty() {
+            let goes_on = !higher && owner_alive;
+            // A record may be seen through memory before the one in front of it, but not before that
+            // is there: what is still not whole when it is read once more is damage.
+            if goes_on && (segment.has_nothing_more() || !segment.may_be_damaged()) {
+                segment.forget_rest();
                 return Ok(false);
             }
             segment.read_again()?;
-            segment.is_whole = higher || !owner_alive;
+            segment.is_whole = !goes_on;
         }
         let parsed = segment.parse();
         if matches!(parsed, Parsed::Whole(_)) {
             return Ok(true);
         }
-        if let Some((bytes, seq)) = segment.skip_to_next_whole() {
+        let has_room = segment.info.is_mapped && segment.has_nothing_more();
+        if !has_room && let Some((bytes, seq)) = segment.skip_to_next_whole() {
             // What is followed by a settled record was handed out when that was read.
             if seq >= self.next {
-                let offset = segment.offset + segment.parsed as u64 - bytes.len() as u64;
+                let offset = segment.position() - bytes.len() as u64;
                 let segment = segment.info.first_seq;
                 found.damage.push(Damage { segment, offset, bytes, first: self.next, records: 1 });
             }
@@ -343,83 +319,14 @@ impl Reader {
         let first = segment.info.first_seq;
         // A frame that is not whole was cut when its owner died, and nobody was told that it was
         // accepted; or its length rotted. So it is kept, and not counted.
-        let bytes = segment.rest().to_vec();
+        let bytes = segment.leftover().to_vec();
         if !bytes.is_empty() {
-            let offset = segment.offset + segment.parsed as u64;
+            let offset = segment.position();
             let records = u64::from(parsed == Parsed::Bad);
             found.damage.push(Damage { segment: first, offset, bytes, first: self.next, records });
         }
         self.pass(first, found);
         Ok(true)
-    }
-}
-
-impl OpenSegment {
-    fn rest(&self) -> &[u8] {
-        self.bytes.get(self.parsed..).unwrap_or_default()
-    }
-
-    fn parse(&self) -> Parsed {
-        parse_record(self.rest(), self.info.salt)
-    }
-
-    fn take(&mut self, header: Header) -> Record {
-        let body = &self.rest()[RECORD_HEADER_BYTES..header.frame_len()]; // `parse` saw it whole
-        let record = Record { header, body: body.into() };
-        self.parsed += header.frame_len();
-        self.last = Some(header.seq);
-        record
-    }
-
-    /// Reads more of the file, up to where it ended when that was first asked: an owner that goes on
-    /// appending would else be followed record by record. False when there is no more.
-    fn fill(&mut self, bytes: usize) -> io::Result<bool> {
-        if self.is_whole {
-            return Ok(false);
-        }
-        self.bytes.drain(..self.parsed);
-        self.offset += self.parsed as u64;
-        self.parsed = 0;
-        let old = self.bytes.len();
-        let at = self.offset + old as u64;
-        let end = match self.end {
-            Some(end) => end,
-            None => *self.end.insert(self.file.len()?.min(MAX_SEGMENT_BYTES)),
-        };
-        let there = end.saturating_sub(at).min(bytes as u64) as usize;
-        self.bytes.resize(old + there, 0);
-        let read = self.file.read_at(&mut self.bytes[old..], at);
-        self.bytes.truncate(old + *read.as_ref().unwrap_or(&0));
-        Ok(read? > 0)
-    }
-
-    fn forget_rest(&mut self) {
-        self.bytes.truncate(self.parsed);
-    }
-
-    /// Reads again what was read and is no record.
-    fn read_again(&mut self) -> io::Result<()> {
-        self.forget_rest();
-        self.end = None;
-        while self.fill(CHUNK_BYTES)? {}
-        Ok(())
-    }
-
-    /// Skips to the next whole record that can follow the last one of this segment, settled or not,
-    /// so that every reader skips the same. Returns what was skipped, and that record's number.
-    fn skip_to_next_whole(&mut self) -> Option<(Vec<u8>, Seq)> {
-        let rest = self.rest();
-        let last_start = rest.len().checked_sub(RECORD_HEADER_BYTES)?;
-        let follows = |seq| self.last.is_none_or(|last| seq > last);
-        let (skipped, seq) = (1..=last_start).find_map(|start| {
-            match parse_record(&rest[start..], self.info.salt) {
-                Parsed::Whole(header) if follows(header.seq) => Some((start, header.seq)),
-                _ => None,
-            }
-        })?;
-        let bytes = rest[..skipped].to_vec();
-        self.parsed += skipped;
-        Some((bytes, seq))
     }
 }
 

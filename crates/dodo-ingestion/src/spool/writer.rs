@@ -1,4 +1,7 @@
 //! The owner's end of a spool: one write per record under one mutex, and nothing else.
+//!
+//! A segment is written through memory where that is safe and no record is synced: that costs a
+//! fraction of a call of the operating system, and what was written survives the process just so.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,7 +12,7 @@ use super::format::{Draft, SEGMENT_HEADER_BYTES, SegmentInfo, segment_header};
 use super::group_commit::GroupCommit;
 use super::{Namespace, Seq, SpoolName, reader::segment_name};
 use crate::clock::WallMs;
-use crate::disk::{DiskFile, FileId, Open, is_in_place};
+use crate::disk::{DiskFile, FileId, Open, Reserved, is_in_place};
 use crate::error::{Error, ErrorKind, Result};
 use crate::planted::{Fault, is_planted};
 
@@ -87,8 +90,43 @@ struct State {
 #[derive(Debug)]
 struct Segment {
     file: Arc<dyn DiskFile>,
+    id: FileId,
     info: SegmentInfo,
+    /// Where the next record goes.
     len: u64,
+    /// What it is written through; `None` where it is appended to.
+    memory: Option<Box<dyn Reserved>>,
+    /// Where the next record went when the file was last found to take changes.
+    proven: u64,
+}
+
+impl Segment {
+    /// Writes a record, or a part of it.
+    fn append(&mut self, frame: &[u8]) -> io::Result<usize> {
+        match &mut self.memory {
+            Some(memory) => memory.commit(frame, self.len).map(|()| frame.len()),
+            None => self.file.append(frame),
+        }
+    }
+
+    /// Whether the disk still takes what is written. Memory does in any case.
+    fn prove(&mut self) -> io::Result<()> {
+        if self.memory.is_some() && self.proven != self.len {
+            self.file.truncate(self.info.allotted.into())?;
+            self.proven = self.len;
+        }
+        Ok(())
+    }
+
+    /// Makes the file end where the last record does, if it is still this file.
+    fn cut(&mut self) -> io::Result<()> {
+        if self.file.identify()? != self.id {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        // What lies behind the end may not be written to.
+        self.memory = None;
+        self.file.truncate(self.len)
+    }
 }
 
 /// What [`Writer::look_after`] found.
@@ -201,14 +239,14 @@ impl Writer {
         let frame = draft.seal(seq, now, segment.info.salt);
         let lose =
             is_planted(Fault::LoseTheFirstOfASegment) && segment.len == SEGMENT_HEADER_BYTES as u64;
-        let appended = if lose { Ok(frame.len()) } else { segment.file.append(frame) };
+        let appended = if lose { Ok(frame.len()) } else { segment.append(frame) };
         let written = match appended {
             Ok(written) if written == frame.len() => written,
             short_or_failed => {
                 // A reader takes what was written of the frame for the end of the segment, so the
                 // segment may end here even if the file cannot be cut.
-                let cut = segment.file.truncate(segment.len);
-                if cut.is_err() || segment.info.first_seq < seq {
+                let cut = segment.cut();
+                if cut.is_err() || segment.info.is_mapped || segment.info.first_seq < seq {
                     self.leave_segment(state);
                 }
                 let error = match short_or_failed {
@@ -256,13 +294,15 @@ impl Writer {
     fn begin_segment(&self, state: &mut State, allotted: u32) -> io::Result<()> {
         self.leave_segment(state);
         let first_seq = state.next_seq;
-        let (previous, salt) = match state.last_segment {
+        let may_map = !self.settings.sync;
+        let (previous, salt, may_map) = match state.last_segment {
             // It is begun again; a reader may have it open.
-            Some(last) if last.first_seq == first_seq => (last.previous, last.salt),
-            Some(last) => (last.first_seq, fastrand::u32(..)),
-            None => (first_seq, fastrand::u32(..)),
+            Some(last) if last.first_seq == first_seq => {
+                (last.previous, last.salt, may_map && last.is_mapped)
+            }
+            Some(last) => (last.first_seq, fastrand::u32(..), may_map),
+            None => (first_seq, fastrand::u32(..), may_map),
         };
-        let info = SegmentInfo { first_seq, previous, salt, allotted };
         let disk = self.namespace.disk();
         let path = state.spool.dir.join(segment_name(first_seq));
         let file = match disk.open(&path, Open::CreateToAppend) {
@@ -274,20 +314,31 @@ impl Writer {
             }
             other => other?,
         };
+        let id = file.identify()?;
+        let memory = if may_map { file.reserve(allotted.into()) } else { None };
+        let is_mapped = memory.is_some();
+        let info = SegmentInfo { first_seq, previous, salt, allotted, is_mapped };
         crate::disk::append_all(&*file, &segment_header(info))?;
         state.last_segment = Some(info);
+        if is_mapped {
+            file.truncate(allotted.into())?;
+        }
         if self.settings.sync {
             disk.sync_dir(&state.spool.dir)?;
         }
-        state.segment = Some(Segment { file, info, len: SEGMENT_HEADER_BYTES as u64 });
+        let len = SEGMENT_HEADER_BYTES as u64;
+        state.segment = Some(Segment { file, id, info, len, memory, proven: len });
         Ok(())
     }
 
     /// Appends nothing more to the segment.
     fn leave_segment(&self, state: &mut State) {
-        if let Some(segment) = state.segment.take()
-            && self.settings.sync
-        {
+        let Some(mut segment) = state.segment.take() else { return };
+        if segment.memory.is_some() {
+            // What is not given back is given back with the segment.
+            _ = segment.cut();
+        }
+        if self.settings.sync {
             state.left_unsynced.push(segment.file);
         }
     }
@@ -307,7 +358,7 @@ impl Writer {
     /// To be called every second or so. Sees that records go where a reader finds them, and lets the
     /// next append try to begin a segment if none could be begun.
     pub(crate) fn look_after(&self, now: WallMs, idle_ms: i64) -> io::Result<Found> {
-        let mut state = self.lock();
+        let state = &mut *self.lock();
         state.refused = None;
         let disk = &**self.namespace.disk();
         let Owned { dir, lock, id, .. } = &state.spool;
@@ -318,12 +369,16 @@ impl Writer {
         if !lock.as_ref().is_some_and(is_ours) {
             return Ok(Found::Closed);
         }
-        let Some(segment) = &state.segment else { return Ok(Found::InPlace) };
+        let Some(segment) = &mut state.segment else { return Ok(Found::InPlace) };
         let mut header = [0; SEGMENT_HEADER_BYTES];
-        let path = state.spool.dir.join(segment_name(segment.info.first_seq));
+        let path = dir.join(segment_name(segment.info.first_seq));
         let whole = is_in_place(disk, &path, &*segment.file)
             && segment.file.read_at(&mut header, 0)? == header.len()
             && header == segment_header(segment.info);
+        if whole && let Err(error) = segment.prove() {
+            self.leave_segment(state);
+            return Err(error);
+        }
         let used = segment.info.first_seq < state.next_seq;
         let idle = used && now.saturating_sub(state.last_append) >= idle_ms;
         if whole && !idle {
@@ -333,7 +388,7 @@ impl Writer {
         // new one takes no more room than that had left.
         let left = u64::from(segment.info.allotted).saturating_sub(segment.len);
         state.next_segment_bytes = LEAST_SEGMENT_BYTES;
-        self.begin_segment(&mut state, left.min(LEAST_SEGMENT_BYTES) as u32)?;
+        self.begin_segment(state, left.min(LEAST_SEGMENT_BYTES) as u32)?;
         Ok(if whole { Found::InPlace } else { Found::SegmentReplaced })
     }
 

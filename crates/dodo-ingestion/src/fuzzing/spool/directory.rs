@@ -87,7 +87,7 @@ pub(super) fn says(bytes: &[u8], first: Seq) -> Says {
     let whole = number(&header[36..]) == u64::from(crc32c::crc32c(&header[..36]));
     match header {
         _ if !whole || !header.starts_with(b"DODOSPL\n") => Says::Nothing,
-        _ if number(&header[10..12]) > 1 => Says::Newer,
+        _ if number(&header[10..12]) > 2 => Says::Newer,
         _ if number(&header[16..24]) != first => Says::Nothing,
         _ => Says::Records { salt: number(&header[12..16]) as u32 },
     }
@@ -289,7 +289,7 @@ impl Directory {
                 let (version, oldest) = (number(word()), number(word()));
                 let first = number(word()).or(self.current).unwrap_or_default();
                 let previous = number(word()).unwrap_or_default();
-                let [version, oldest] = [version, oldest].map(|n| n.unwrap_or(2) as u16);
+                let [version, oldest] = [version, oldest].map(|n| n.unwrap_or(3) as u16);
                 let new = header(version, oldest, self.salt(), first, previous);
                 self.overwrite(|bytes| bytes.iter_mut().zip(new).for_each(|(old, new)| *old = new));
             }

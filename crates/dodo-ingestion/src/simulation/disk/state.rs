@@ -31,6 +31,8 @@ pub(super) struct State {
     last_number: u64,
     /// The last bytes of a full disk are taken.
     slack_taken: bool,
+    /// Files can be written to through memory.
+    maps: bool,
 }
 
 /// An open file description: what `open` makes, and `fork` shares.
@@ -56,6 +58,7 @@ impl State {
             operations_left: BTreeMap::new(),
             last_number: ROOT,
             slack_taken: false,
+            maps: Rng::with_seed(seed).bool(),
         }
     }
 

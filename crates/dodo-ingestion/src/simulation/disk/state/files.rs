@@ -114,6 +114,26 @@ impl State {
         Ok(())
     }
 
+    /// Whether so many bytes can be set aside for a file, to be written through memory.
+    pub(in crate::simulation::disk) fn reserve(&mut self, file: u64, len: u64) -> io::Result<bool> {
+        self.check_opened(file, &[Open::Append, Open::CreateToAppend])?;
+        let reached = self.maps && self.reach_to_change().is_ok();
+        Ok(reached && len.saturating_sub(self.len(file)?) <= self.room())
+    }
+
+    /// A write through memory, which nothing keeps from the file.
+    pub(in crate::simulation::disk) fn store(
+        &mut self,
+        file: u64,
+        bytes: &[u8],
+        at: u64,
+    ) -> io::Result<()> {
+        let (at, contents) = (at as usize, self.file(file)?);
+        assert!(at + bytes.len() <= contents.len(), "SIGBUS: the file ends before");
+        contents.write_at(bytes, at);
+        Ok(())
+    }
+
     pub(in crate::simulation::disk) fn sync(&mut self, file: u64) -> io::Result<()> {
         self.reach()?;
         if self.file(file)?.is_synced() {
