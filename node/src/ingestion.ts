@@ -1,6 +1,6 @@
 import { Batch, type BatchOptions } from './batch';
 import { ALARMS, TRACKED } from './channels';
-import { ConfigurationError, fromNative } from './errors';
+import { ConfigurationError, fromNative, refusal } from './errors';
 import { type Event, encode } from './event';
 import { closeAtExit } from './exit';
 import { healthy } from './health';
@@ -78,14 +78,36 @@ export class Ingestion implements AsyncDisposable, Disposable {
 
   /** Accepts one call. */
   track(event: Event): Receipt {
-    const receipt = Receipt.of(this.#client, () => {
-      const { text, unsupportedKey, unsupportedType } = encode(event);
-      return native.track(this.#client, text, unsupportedKey, unsupportedType);
-    });
+    const receipt = Receipt.of(this.#client, () => this.#accept(event));
     if (TRACKED.hasSubscribers) {
       TRACKED.publish({ event, receipt });
     }
     return receipt;
+  }
+
+  /** Accepts one call, and returns its receipt's ticket. */
+  #accept(event: Event): string {
+    const { text, unsupportedKey, unsupportedType } = encode(event);
+    return native.track(this.#client, text, unsupportedKey, unsupportedType);
+  }
+
+  /**
+   * Accepts one call of which nobody wants a receipt; that would cost a middleware as much as the call. Throws what
+   * one would be rejected with. False where `track` is not this class's own, as of a client that is spied on, or its
+   * receipts are listened for.
+   *
+   * @internal
+   */
+  accepts(event: Event): boolean {
+    if (this.track !== Ingestion.prototype.track || TRACKED.hasSubscribers) {
+      return false;
+    }
+    try {
+      this.#accept(event);
+    } catch (thrown) {
+      throw refusal(thrown);
+    }
+    return true;
   }
 
   /**

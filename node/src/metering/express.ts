@@ -7,6 +7,7 @@
  */
 
 import type { IncomingMessage } from 'node:http';
+import { toldOf } from './told';
 
 type Pattern = string | RegExp;
 
@@ -64,17 +65,20 @@ export interface ExpressRequest extends IncomingMessage {
   app?: unknown;
 }
 
-/** Where a request keeps the route that took it. */
-const TAKING = Symbol('dodo-ingestion.taking');
-
+/** The route that took a request. Not in the request: each has a shape of its own, which a property more has to copy. */
 interface Taking {
-  [TAKING]?: { route: unknown; taken: Taken | undefined };
+  route: unknown;
+  taken: Taken | undefined;
 }
 
-const ROUTE: PropertyDescriptor & ThisType<ExpressRequest & Taking> = {
+function takingOf(request: object): Taking | undefined {
+  return toldOf(request).kept as Taking | undefined;
+}
+
+const ROUTE: PropertyDescriptor & ThisType<ExpressRequest> = {
   configurable: true,
   get() {
-    return this[TAKING]?.route;
+    return takingOf(this)?.route;
   },
   set(route: unknown) {
     const taken = isRoute(route)
@@ -85,7 +89,8 @@ const ROUTE: PropertyDescriptor & ThisType<ExpressRequest & Taking> = {
           app: this.app as App | undefined,
         }
       : undefined;
-    this[TAKING] = { route, taken };
+    const taking: Taking = { route, taken };
+    toldOf(this).kept = taking;
   },
 };
 
@@ -93,7 +98,7 @@ const ROUTE: PropertyDescriptor & ThisType<ExpressRequest & Taking> = {
 const NOTICING = new WeakSet<object>();
 
 /** Notices the routes that take a request; gives the template of the last one. */
-export function record(request: ExpressRequest & Taking): () => string | undefined {
+export function record(request: ExpressRequest): () => string | undefined {
   // One may have it already: the route of this middleware itself, or one that has handed it on.
   const { route } = request;
   const isOwn = Object.hasOwn(request, 'route');
@@ -112,7 +117,7 @@ export function record(request: ExpressRequest & Taking): () => string | undefin
     request.route = route;
   }
   return () => {
-    const taken = request[TAKING]?.taken;
+    const taken = takingOf(request)?.taken;
     return taken && template(taken);
   };
 }

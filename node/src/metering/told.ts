@@ -12,6 +12,8 @@ export interface Told {
   skip?: boolean;
   /** A middleware has it in hand: a second one lets it through. */
   metered?: boolean;
+  /** What the framework's file keeps of it. */
+  kept?: unknown;
 }
 
 /** By the object that stands for the request all along. */

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { createServer, IncomingMessage, ServerResponse } from 'node:http';
 import { connect, constants, createServer as createHttp2Server } from 'node:http2';
 import { Writable } from 'node:stream';
@@ -340,4 +341,46 @@ test('in development a missing customer can throw', () => {
     ['ConfigurationError customer', 'served'],
     stderr,
   );
+});
+
+test('who spies on `track`, or listens for receipts, has those of a middleware', async () => {
+  const ingestion = client();
+  const metered = meter(ingestion, { customer: HEADER });
+  const server = createServer((req, res) => {
+    metered(req, res);
+    res.end();
+  });
+  const port = await listen(server);
+  const customers = [someone(), someone(), someone()];
+  const ask = (customer) => call(port, '/', { headers: { [HEADER]: customer } });
+  const ended = (count) =>
+    eventually(() => metered.stats().errors + metered.stats().billed === count);
+
+  await ask(customers[0]);
+  await ended(1);
+
+  const listened = [];
+  const heard = (message) => listened.push(message);
+  subscribe('dodo-ingestion:track', heard);
+  await ask(customers[1]);
+  await ended(2);
+  unsubscribe('dodo-ingestion:track', heard);
+  assert.equal(listened[0].event.customerId, customers[1]);
+
+  const spied = [];
+  ingestion.track = function track(event) {
+    spied.push(event.customerId);
+    return Object.getPrototypeOf(this).track.call(this, event);
+  };
+  await ask(customers[2]);
+  await ended(3);
+  assert.deepEqual(spied, [customers[2]]);
+
+  await ingestion.flush();
+  await listened[0].receipt.delivered();
+  for (const customer of customers) {
+    assert.equal((await events(ingestion, customer, 1)).length, 1);
+  }
+  await ingestion.close();
+  server.close();
 });
