@@ -122,6 +122,14 @@ fn track(ingestion: &Ingestion, calls: usize) {
     }
 }
 
+/// What the files of a directory take.
+fn bytes(dir: &Path) -> u64 {
+    let entries = dir.read_dir().unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .map(|path| if path.is_dir() { bytes(&path) } else { path.metadata().unwrap().len() })
+        .sum()
+}
+
 #[test]
 fn calls_that_no_process_delivers_are_told_of_with_the_way_out() {
     let (server, dir) = (Server::start(), tempdir().unwrap());
@@ -145,7 +153,8 @@ fn calls_that_no_process_delivers_are_told_of_with_the_way_out() {
     assert_eq!(abandoned(with(NEW_KEY)), none, "a process of that account runs");
     copy(&namespace, &left);
     let [told] = &abandoned(with(NEW_KEY))[..] else { panic!("told once") };
-    let expected = format!("{} (about 2 KiB)", left.display());
+    let expected =
+        format!("{} (about {} KiB)", left.display(), bytes(&left.join("spools")).div_ceil(1024));
     assert!(told.starts_with("calls of another account wait, and no process of it runs"), "{told}");
     assert!(told.ends_with(&expected), "{told}");
     fs::remove_dir_all(&left).unwrap();
