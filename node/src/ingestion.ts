@@ -92,9 +92,8 @@ export class Ingestion implements AsyncDisposable, Disposable {
   }
 
   /**
-   * Accepts one call of which nobody wants a receipt; that would cost a middleware as much as the call. Throws what
-   * one would be rejected with. False where `track` is not this class's own, as of a client that is spied on, or its
-   * receipts are listened for.
+   * Accepts one call of which nobody wants a receipt. Throws what one would be rejected with. False where `track` is
+   * not this class's own, as of a client that is spied on, or its receipts are listened for.
    *
    * @internal
    */

@@ -75,8 +75,8 @@ pub(crate) trait DiskFile: Debug + Send + Sync {
     /// Cuts the file to this length, or fills it up with zeros.
     fn truncate(&self, len: u64) -> io::Result<()>;
     /// Sets aside so many bytes of the disk for this file, and the memory to write it through. `None`
-    /// where either cannot be had, or does not keep the process from harm when the disk is full. The
-    /// file has to have a length before it is written to so far.
+    /// where either cannot be had, or does not keep the process from harm when the disk is full. Before
+    /// it is written to, the file has to be as long as that.
     fn reserve(&self, _len: u64) -> Option<Box<dyn Reserved>> {
         None
     }

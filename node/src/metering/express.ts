@@ -81,18 +81,15 @@ const ROUTE: PropertyDescriptor & ThisType<ExpressRequest> = {
     return takingOf(this)?.route;
   },
   set(route: unknown) {
-    const taken = isRoute(route)
-      ? {
-          route,
-          baseUrl: this.baseUrl ?? '',
-          url: this.url ?? '',
-          app: this.app as App | undefined,
-        }
-      : undefined;
-    const taking: Taking = { route, taken };
+    const taking: Taking = { route, taken: takenBy(route, this) };
     toldOf(this).kept = taking;
   },
 };
+
+function takenBy(route: unknown, request: ExpressRequest): Taken | undefined {
+  const { baseUrl = '', url = '', app } = request;
+  return isRoute(route) ? { route, baseUrl, url, app: app as App | undefined } : undefined;
+}
 
 /** Prototypes of requests that notice their routes. */
 const NOTICING = new WeakSet<object>();
@@ -117,7 +114,9 @@ export function record(request: ExpressRequest): () => string | undefined {
     request.route = route;
   }
   return () => {
-    const taken = takingOf(request)?.taken;
+    // An app that a function has handed it to, as `vhost` does, has given it a prototype that notices nothing.
+    const own: unknown = Object.getOwnPropertyDescriptor(request, 'route')?.value;
+    const taken = takenBy(own, request) ?? takingOf(request)?.taken;
     return taken && template(taken);
   };
 }

@@ -180,6 +180,18 @@ for (const [version, express] of [
     }
   });
 
+  test(`${version}: the route of an app that a function hands to is known`, async () => {
+    const ingestion = client();
+    const root = express();
+    const handed = express();
+    root.use(meter(ingestion, { customer: 'x-customer-id' }));
+    root.use((req, res, next) => (req.url.startsWith('/users') ? handed(req, res, next) : next()));
+    handed.get('/users/:id', answer);
+    root.get('/others/:id', answer);
+    const endpoints = await endpointsOf(root, ['/users/1', '/others/1', '/users/2'], ingestion);
+    assert.deepEqual(endpoints, ['/users/:id', '/others/:id', '/users/:id']);
+  });
+
   test(`${version}: what takes whatever is left is no route for what is not found`, async () => {
     const ingestion = client();
     const customer = someone();

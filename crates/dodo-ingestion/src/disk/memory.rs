@@ -123,7 +123,7 @@ impl DiskFile for MemoryFile {
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {
-        lock(&self.bytes).truncate(len as usize);
+        lock(&self.bytes).resize(len as usize, 0);
         Ok(())
     }
 
