@@ -44,6 +44,26 @@ async function serve(server) {
   return { cpu_seconds: (user + system) / 1e6 };
 }
 
+/** Sees the end of each response, and does nothing: less than this none can do. */
+function seeing(response) {
+  response.on('finish', () => {});
+  response.on('close', () => {});
+}
+
+function expressSeeing(_, response, next) {
+  seeing(response);
+  next();
+}
+
+function fastifySeeing(instance, _, done) {
+  instance.addHook('onRequest', (_request, reply, next) => {
+    seeing(reply.raw);
+    next();
+  });
+  done();
+}
+fastifySeeing[Symbol.for('skip-override')] = true;
+
 async function metered(options, app, framework) {
   const { meter } = await import(`../../node/dist/${framework}.mjs`);
   const ingestion = await ours(options);
@@ -54,7 +74,9 @@ async function metered(options, app, framework) {
 
 await run({
   express: () => serve(expressApp()),
+  'express-seeing': () => serve(expressApp(expressSeeing)),
   'express-ours': (options) => metered(options, expressApp, 'express'),
   fastify: async () => serve(await fastifyApp()),
+  'fastify-seeing': async () => serve(await fastifyApp(fastifySeeing)),
   'fastify-ours': (options) => metered(options, fastifyApp, 'fastify'),
 });

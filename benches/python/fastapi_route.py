@@ -16,6 +16,7 @@ import uvicorn
 from contender import Measured, run
 from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 def route() -> FastAPI:
@@ -59,6 +60,29 @@ def without(_: argparse.Namespace) -> Measured:
     return serve(route())
 
 
+class Seeing:
+    """See each part of a response, and do nothing: less than this no middleware can do."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Take the app."""
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request."""
+
+        async def seen(message: Message) -> None:
+            await send(message)
+
+        await self.app(scope, receive, seen)
+
+
+def seeing(_: argparse.Namespace) -> Measured:
+    """Serve the route with a middleware that does nothing."""
+    app = route()
+    app.add_middleware(Seeing)
+    return serve(app)
+
+
 def with_ours(options: argparse.Namespace) -> Measured:
     """Serve the route with our middleware."""
     from dodo_ingestion.asgi import MeterMiddleware
@@ -82,4 +106,4 @@ def with_apitally(options: argparse.Namespace) -> Measured:
 
 
 if __name__ == "__main__":
-    run({"without": without, "ours": with_ours, "apitally": with_apitally})
+    run({"without": without, "ours": with_ours, "seeing": seeing, "apitally": with_apitally})

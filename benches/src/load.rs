@@ -1,5 +1,5 @@
 //! Requests to a route that answers "a user", over connections that stay open: each asks again as soon as it has a
-//! whole answer.
+//! whole answer, or after a pause.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -30,8 +30,7 @@ pub(crate) async fn ask(address: SocketAddr, connections: u64, requests: u64) ->
     for _ in 0..connections {
         asking.spawn(async move {
             let mut connection = Connection::open(address).await?;
-            connection.ask(requests / connections).await?;
-            anyhow::Ok(connection.latencies)
+            connection.ask(requests / connections, Duration::ZERO).await
         });
     }
     let mut latencies = Vec::new();
@@ -41,7 +40,7 @@ pub(crate) async fn ask(address: SocketAddr, connections: u64, requests: u64) ->
     percentiles(latencies)
 }
 
-fn percentiles(mut latencies: Vec<Duration>) -> Result<Latency> {
+pub(crate) fn percentiles(mut latencies: Vec<Duration>) -> Result<Latency> {
     latencies.sort_unstable();
     ensure!(!latencies.is_empty(), "no request was made");
     let at =
@@ -53,7 +52,6 @@ fn percentiles(mut latencies: Vec<Duration>) -> Result<Latency> {
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
-    latencies: Vec<Duration>,
 }
 
 impl Connection {
@@ -61,16 +59,19 @@ impl Connection {
     pub(crate) async fn open(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        let mut connection = Self { stream, latencies: Vec::new() };
-        connection.ask(WARM_UP).await?;
-        connection.latencies.clear();
+        let mut connection = Self { stream };
+        connection.ask(WARM_UP, Duration::ZERO).await?;
         Ok(connection)
     }
 
-    /// Asks so often.
-    pub(crate) async fn ask(&mut self, requests: u64) -> Result<()> {
+    /// Asks so often, each time after such a pause; how long the answers took.
+    pub(crate) async fn ask(&mut self, requests: u64, pause: Duration) -> Result<Vec<Duration>> {
+        let mut latencies = Vec::new();
         let mut answer = [0; 512];
         for _ in 0..requests {
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
             let start = Instant::now();
             self.stream.write_all(REQUEST).await?;
             let mut length = 0;
@@ -79,13 +80,8 @@ impl Connection {
                 ensure!(read > 0, "the server closed, or answered more than was expected");
                 length += read;
             }
-            self.latencies.push(start.elapsed());
+            latencies.push(start.elapsed());
         }
-        Ok(())
-    }
-
-    /// How long the requests took that were not to warm it up.
-    pub(crate) fn latency(self) -> Result<Latency> {
-        percentiles(self.latencies)
+        Ok(latencies)
     }
 }

@@ -161,12 +161,20 @@ pub(crate) fn delivering(plan: &Plan) -> Result<Section> {
 
 /// A route of Express.
 pub(crate) fn express(plan: &Plan) -> Result<Section> {
-    let contenders = [("without", "express"), ("with ours", "express-ours")];
+    let contenders = [
+        ("without", "express"),
+        ("with ours", "express-ours"),
+        ("seeing the end", "express-seeing"),
+    ];
     route::compare(plan, "express", "a route of Express", "node/route.mjs", &contenders)
 }
 
 /// A route of Fastify.
 pub(crate) fn fastify(plan: &Plan) -> Result<Section> {
-    let contenders = [("without", "fastify"), ("with ours", "fastify-ours")];
+    let contenders = [
+        ("without", "fastify"),
+        ("with ours", "fastify-ours"),
+        ("seeing the end", "fastify-seeing"),
+    ];
     route::compare(plan, "fastify", "a route of Fastify", "node/route.mjs", &contenders)
 }

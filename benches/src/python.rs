@@ -142,6 +142,11 @@ pub(crate) fn fastapi(plan: &Plan) -> Result<Section> {
         "fastapi",
         "a route of FastAPI under uvicorn (uvloop, httptools)",
         "python/fastapi_route.py",
-        &[("without", "without"), ("with ours", "ours"), ("with Apitally's", "apitally")],
+        &[
+            ("without", "without"),
+            ("with ours", "ours"),
+            ("seeing the end", "seeing"),
+            ("with Apitally's", "apitally"),
+        ],
     )
 }

@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result};
 
 use crate::Plan;
 use crate::figures::{Aim, Section, number};
-use crate::load::{self, PERCENTILES};
+use crate::load::{Latency, PERCENTILES};
 use crate::scripts::{self, Contender, Served};
 use crate::sink::{EVENT_ID, Sink};
 
@@ -36,7 +36,7 @@ pub(crate) fn compare(
             let pair = [without, contender];
             served.push(scripts::serve(plan, script, pair, requests, &mut sink)?);
             if index == OURS {
-                sink.counts()?.check(load::made(1, requests))?;
+                sink.counts()?.check(scripts::made(requests))?;
             }
         }
     }
@@ -50,12 +50,26 @@ pub(crate) fn compare(
             number(requests as f64)
         ),
     );
-    let latencies =
-        PERCENTILES.iter().enumerate().map(|(index, percentile)| (format!("p{percentile}"), index));
-    for (figure, index) in latencies {
-        add(&mut section, &contenders, &served, &figure, |served| served.latency[index]);
+    for (index, percentile) in PERCENTILES.into_iter().enumerate() {
+        let figure = format!("p{percentile}");
+        // The slowest requests tell more of the machine than of a middleware.
+        let aim = (percentile == 50).then_some(AIM);
+        let mut add = |figure: &str, of: fn(&Served) -> Latency| {
+            add(&mut section, &contenders, &served, (figure, aim), |served| of(served)[index]);
+        };
+        add(&figure, |served| served.paused);
+        add(&format!("{figure} back to back"), |served| served.back_to_back);
     }
-    add(&mut section, &contenders, &served, "processor time", |served| served.cpu);
+    add(&mut section, &contenders, &served, ("processor time", Some(AIM)), |served| served.cpu);
+    section.note(
+        "Each request a millisecond after the answer before it; back to back: at once, so that it waits for what \
+         was left to do of the one before."
+            .into(),
+    );
+    section.note(
+        "Seeing the end: a middleware that sees each response end and does nothing, so what any has to cost."
+            .into(),
+    );
     section.note(
         "Processor time is that of the server's process with all its threads, deliveries included."
             .into(),
@@ -68,7 +82,7 @@ fn add(
     section: &mut Section,
     contenders: &[Contender],
     served: &[Vec<[Served; 2]>],
-    what: &str,
+    (what, aim): (&str, Option<Aim>),
     figure: impl Fn(&Served) -> f64,
 ) {
     for (index, rounds) in served.iter().enumerate() {
@@ -80,8 +94,7 @@ fn add(
         let name = contenders[index + 1].name;
         section.row(&format!("{name}, {what}"), "µs", &with);
         let added: Vec<f64> = with.iter().zip(&without).map(|(with, plain)| with - plain).collect();
-        // The slowest requests tell more of the machine than of a middleware.
-        let aim = (index == OURS && what != "p99").then_some(AIM);
+        let aim = aim.filter(|_| index == OURS);
         section.aimed(&format!("{name}, added to {what}"), "µs", &added, aim);
     }
 }

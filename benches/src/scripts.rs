@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use serde::Deserialize;
@@ -11,11 +12,15 @@ use tempfile::TempDir;
 
 use crate::Plan;
 use crate::child::Talking;
-use crate::load::{self, Connection, Latency};
+use crate::load::{self, Connection, Latency, percentiles};
 use crate::sink::Sink;
 
-/// So many requests one server is asked before the other is.
+/// So many requests one server is asked before the other is,
 const AT_A_TIME: u64 = 200;
+/// and so many after pauses.
+const PAUSED: u64 = 20;
+/// In which a server has done what was left to do of the request before.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// One of the contenders that a script can be.
 #[derive(Clone, Copy, Debug)]
@@ -86,9 +91,17 @@ struct Down {
 /// A round of a route.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Served {
-    pub(crate) latency: Latency,
+    /// Of requests after pauses.
+    pub(crate) paused: Latency,
+    /// Of requests that follow each answer at once.
+    pub(crate) back_to_back: Latency,
     /// Microseconds of processor that a request cost the server's process.
     pub(crate) cpu: f64,
+}
+
+/// How many requests are made where so many are measured back to back.
+pub(crate) fn made(requests: u64) -> u64 {
+    load::made(1, requests) + requests / AT_A_TIME * PAUSED
 }
 
 /// Has two contenders serve a route, and asks each so often over one connection: a server of one thread would make
@@ -108,19 +121,24 @@ pub(crate) fn serve(
         let mut script = Script::start(plan, script, contender, 0, sink)?;
         let up: Up = script.child.reply().with_context(|| contender.name)?;
         let opening = Connection::open(([127, 0, 0, 1], up.port).into());
-        serving.push((script, runtime.block_on(opening)?));
+        let (paused, back_to_back) = (Vec::new(), Vec::new());
+        serving.push((script, runtime.block_on(opening)?, paused, back_to_back));
     }
     for _ in 0..requests / AT_A_TIME {
-        for (_, connection) in &mut serving {
-            runtime.block_on(connection.ask(AT_A_TIME))?;
+        for (_, connection, paused, back_to_back) in &mut serving {
+            back_to_back.extend(runtime.block_on(connection.ask(AT_A_TIME, Duration::ZERO))?);
+            paused.extend(runtime.block_on(connection.ask(PAUSED, PAUSE))?);
         }
     }
     let mut served = Vec::new();
-    for ((script, connection), contender) in serving.into_iter().zip(contenders) {
-        let latency = connection.latency()?;
+    for ((script, connection, paused, back_to_back), contender) in
+        serving.into_iter().zip(contenders)
+    {
+        drop(connection);
         let down: Down = script.child.finish().with_context(|| contender.name)?;
-        let cpu = down.cpu_seconds * 1e6 / load::made(1, requests) as f64;
-        served.push(Served { latency, cpu });
+        let cpu = down.cpu_seconds * 1e6 / made(requests) as f64;
+        let (paused, back_to_back) = (percentiles(paused)?, percentiles(back_to_back)?);
+        served.push(Served { paused, back_to_back, cpu });
     }
     <[Served; 2]>::try_from(served).map_err(|_| anyhow!("two contenders serve"))
 }

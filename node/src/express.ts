@@ -7,6 +7,8 @@
  * app.use(meter(ingestion, { customer: (req) => req.user?.customerId }));
  * ```
  *
+ * The first request has what all of Express's responses inherit from, `express.response`, count what is written.
+ *
  * @packageDocumentation
  */
 
@@ -31,5 +33,5 @@ export function meter(
   ingestion: Ingestion,
   options?: MeterOptions<Request>,
 ): NodeMiddleware<Request> {
-  return nodeMiddleware(new Meter(ingestion, options), record);
+  return nodeMiddleware(new Meter(ingestion, options), record, true);
 }

@@ -11,36 +11,51 @@ use serde_json::value::RawValue;
 use crate::clock;
 use crate::error::{Error, Result};
 
-/// The metadata keys that this library writes, the same in every language.
-pub mod keys {
+macro_rules! keys {
+    ($($(#[$doc:meta])+ $name:ident = $key:literal;)+) => {
+        /// The metadata keys that this library writes, the same in every language.
+        pub mod keys {
+            $($(#[$doc])+ pub const $name: &str = $key;)+
+
+            /// The same text, if it is one of them.
+            pub(super) fn known(key: &str) -> Option<&'static str> {
+                match key {
+                    $($key => Some($key),)+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+keys! {
     /// The route template of the call, such as `/v1/users/{id}`.
-    pub const ENDPOINT: &str = "endpoint";
+    ENDPOINT = "endpoint";
     /// The HTTP method.
-    pub const METHOD: &str = "method";
+    METHOD = "method";
     /// The HTTP status of the response.
-    pub const STATUS_CODE: &str = "status_code";
+    STATUS_CODE = "status_code";
     /// Milliseconds from the request to the end of the response.
-    pub const RESPONSE_TIME_MS: &str = "response_time_ms";
+    RESPONSE_TIME_MS = "response_time_ms";
     /// Milliseconds from the request to the first byte of the response's body.
-    pub const TTFB_MS: &str = "ttfb_ms";
+    TTFB_MS = "ttfb_ms";
     /// The response body's size.
-    pub const RESPONSE_BYTES: &str = "response_bytes";
+    RESPONSE_BYTES = "response_bytes";
     /// Whether the response came to no end, most often because the client went away.
-    pub const ABORTED: &str = "aborted";
+    ABORTED = "aborted";
     /// How much this call counts, where calls cost unequally.
-    pub const UNITS: &str = "units";
+    UNITS = "units";
     /// The code of a gRPC call.
-    pub const GRPC_STATUS: &str = "grpc_status";
+    GRPC_STATUS = "grpc_status";
     /// The call's own time, where it had to be billed at another.
-    pub const ORIGINAL_TIMESTAMP: &str = "original_timestamp";
+    ORIGINAL_TIMESTAMP = "original_timestamp";
     /// Bytes stored or streamed.
-    pub const BYTES: &str = "bytes";
+    BYTES = "bytes";
     /// A time range's length in milliseconds.
-    pub const DURATION_MS: &str = "durationMs";
+    DURATION_MS = "durationMs";
     /// A time range's length in seconds.
-    pub const DURATION_SECONDS: &str = "durationSeconds";
+    DURATION_SECONDS = "durationSeconds";
     /// A time range's length in minutes.
-    pub const DURATION_MINUTES: &str = "durationMinutes";
+    DURATION_MINUTES = "durationMinutes";
 }
 
 /// A metadata value. The billing API takes text, 64-bit integers, doubles and booleans.
@@ -128,17 +143,37 @@ impl<'de> Deserialize<'de> for Metadata {
                 mut map: A,
             ) -> std::result::Result<Metadata, A::Error> {
                 let mut metadata = Metadata::default();
-                while let Some((key, json)) = map.next_entry::<String, &RawValue>()? {
+                while let Some((Key(key), json)) = map.next_entry::<Key, &RawValue>()? {
                     if let Some(value) =
                         MetadataValue::from_json(json).map_err(de::Error::custom)?
                     {
-                        metadata.set(key.into(), value);
+                        metadata.set(key, value);
                     }
                 }
                 Ok(metadata)
             }
         }
         deserializer.deserialize_map(Pairs)
+    }
+}
+
+/// A metadata key. Most are of this library's own, and are not copied.
+struct Key(Cow<'static, str>);
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = Key;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a key of metadata")
+            }
+            fn visit_str<E: de::Error>(self, key: &str) -> std::result::Result<Key, E> {
+                let known = keys::known(key).map(Cow::Borrowed);
+                Ok(Key(known.unwrap_or_else(|| Cow::Owned(key.to_owned()))))
+            }
+        }
+        deserializer.deserialize_str(Text)
     }
 }
 

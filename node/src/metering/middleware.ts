@@ -16,13 +16,14 @@ export interface NodeMiddleware<Request> extends Middleware<Request> {
   stats(): MeterStats;
 }
 
-/** The middleware whose `begin` sees each request, and gives what finds its template in the end. */
+/** The middleware of a framework. For `begin` and `inherits` see {@link watch}. */
 export function nodeMiddleware<Request extends IncomingMessage>(
   meter: Meter<Request>,
   begin: (request: Request) => () => string | undefined,
+  inherits = false,
 ): NodeMiddleware<Request> {
   const middleware: Middleware<Request> = (request, response, next) => {
-    watch(meter, request, response, request, begin);
+    watch(meter, request, response, request, begin, request, inherits);
     next?.();
   };
   return Object.assign(middleware, { stats: () => meter.stats() });

@@ -1,14 +1,16 @@
 /**
  * Watches a Node response (HTTP/1, or the compatibility API of HTTP/2) from its first byte to its end.
  *
- * `write` and `end` are wrapped with what they are given and what they give back unchanged, so that
- * backpressure, callbacks and errors are as they were. Bytes are counted as they pass: what a middleware
- * further in makes of them (it compresses them) is seen, what one further out makes of them is not.
+ * `write` and `end`, its own or those that it inherits (`inherited.ts`), are wrapped with what they are given and
+ * what they give back unchanged, so that backpressure, callbacks and errors are as they were. Bytes are counted as
+ * they pass: what a middleware further in makes of them (it compresses them) is seen, what one further out makes of
+ * them is not.
  */
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { isWatched, tells, type Watcher, watchInherited } from './inherited';
 import type { Meter, Metered } from './meter';
 import { toldOf } from './told';
 import { watchUpgrade } from './upgrade';
@@ -16,7 +18,7 @@ import { watchUpgrade } from './upgrade';
 /**
  * Has a call metered, unless it is not to be, or another middleware has it. Never throws. `request` is what the
  * callbacks are given; `begin` gives what finds its template when the response has ended; `key` stands for the
- * request all along.
+ * request all along; `inherits` says that responses are given prototypes of the framework's own.
  */
 export function watch<Request>(
   meter: Meter<Request>,
@@ -25,15 +27,17 @@ export function watch<Request>(
   request: Request,
   begin: (request: Request) => () => string | undefined,
   key: object = incoming,
+  inherits = false,
 ): void {
   meter.attempt(() => {
-    if (OBSERVATION in outgoing) {
+    if (Object.hasOwn(outgoing, OBSERVATION) || isWatched(outgoing)) {
       return;
     }
     if (leavesHttp(incoming)) {
       takeConnection(meter, new NodeRequest(incoming, request, begin(request), key));
     } else if (meter.begin(incoming.method, key)) {
-      new Observation(meter, new NodeRequest(incoming, request, begin(request), key), outgoing);
+      const metered = new NodeRequest(incoming, request, begin(request), key);
+      new Observation(meter, metered, outgoing, inherits);
     }
   });
 }
@@ -98,15 +102,14 @@ interface Observed {
 function write(this: ServerResponse & Observed, ...args: unknown[]): boolean {
   const observation = this[OBSERVATION];
   observation.passes(args[0], args[1]);
-  return observation.write.apply(this, args as Parameters<Write>);
+  return (observation.write as Write).apply(this, args as Parameters<Write>);
 }
 
 function end(this: ServerResponse & Observed, ...args: unknown[]): ServerResponse {
   const observation = this[OBSERVATION];
   observation.passes(args[0], args[1]);
-  // The compatibility API writes by `write` what it is given to end with.
   observation.ending = true;
-  return observation.end.apply(this, args as Parameters<End>);
+  return (observation.end as End).apply(this, args as Parameters<End>);
 }
 
 /** What ends with a connection, with one listener for all of it: Node warns where there are many. */
@@ -129,31 +132,41 @@ function endAll(this: Socket): void {
   }
 }
 
-class Observation<Request> {
-  readonly write: Write;
-  readonly end: End;
+class Observation<Request> implements Watcher {
+  readonly write: Write | undefined;
+  readonly end: End | undefined;
+  /** The compatibility API writes by `write` what it is given to end with. */
   ending = false;
   readonly #began = performance.now();
   readonly #meter: Meter<Request>;
   readonly #metered: Metered<Request>;
   readonly #outgoing: ServerResponse;
   readonly #method: string;
+  readonly #inherits: boolean;
   #firstByte: number | undefined;
   #bytes = 0;
   #ended = false;
   #leave: (() => void) | undefined;
 
-  constructor(meter: Meter<Request>, metered: NodeRequest<Request>, outgoing: ServerResponse) {
+  constructor(
+    meter: Meter<Request>,
+    metered: NodeRequest<Request>,
+    outgoing: ServerResponse,
+    inherits: boolean,
+  ) {
     const { incoming } = metered;
     this.#meter = meter;
     this.#metered = metered;
     this.#outgoing = outgoing;
     this.#method = incoming.method ?? '';
-    this.write = outgoing.write;
-    this.end = outgoing.end;
-    Object.assign(outgoing, { [OBSERVATION]: this, write, end });
+    this.#inherits = inherits && watchInherited(outgoing, this);
+    if (!this.#inherits) {
+      this.write = outgoing.write;
+      this.end = outgoing.end;
+      Object.assign(outgoing, { [OBSERVATION]: this, write, end });
+    }
     // Adapters of servers without a connection, such as those for Lambda, tell of no `close`.
-    outgoing.on('finish', () => this.#over(wasReset(outgoing)));
+    outgoing.on('finish', () => this.#over(!this.#inherits && wasReset(outgoing)));
     outgoing.on('close', () => this.#over(true));
     if (outgoing.socket === null) {
       // It waits in the pipeline, where Node does not tell it of the connection's end.
@@ -182,14 +195,20 @@ class Observation<Request> {
     this.#leave?.();
     const { headersSent, statusCode } = this.#outgoing;
     const now = performance.now();
+    const isSeen = headersSent && this.#isSeen();
     this.#meter.end(this.#metered, {
       method: this.#method,
       statusCode: headersSent ? statusCode : undefined,
       aborted,
       responseTimeMs: now - this.#began,
-      ttfbMs: headersSent ? (this.#firstByte ?? now) - this.#began : undefined,
-      responseBytes: headersSent ? this.#length(statusCode) : undefined,
+      ttfbMs: isSeen ? (this.#firstByte ?? now) - this.#began : undefined,
+      responseBytes: isSeen ? this.#length(statusCode) : undefined,
     });
+  }
+
+  /** Another copy of the framework that was handed the response has made it inherit from what tells nothing. */
+  #isSeen(): boolean {
+    return !this.#inherits || this.#firstByte !== undefined || tells(this.#outgoing);
   }
 
   /** What a response without a body is given to write is not sent. */

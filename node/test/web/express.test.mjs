@@ -192,6 +192,46 @@ for (const [version, express] of [
     assert.deepEqual(endpoints, ['/users/:id', '/others/:id', '/users/:id']);
   });
 
+  test(`${version}: what an app of another copy of Express answers is billed, with no wrong size`, async () => {
+    const ingestion = client();
+    const root = express();
+    const handed = (express === express5 ? express4 : express5)();
+    root.use(meter(ingestion, { customer: 'x-customer-id' }));
+    root.use((req, res, next) => handed(req, res, next));
+    handed.get('/', answer);
+    const port = await listen(createServer(root));
+    const sizes = [];
+    for (const customer of [someone(), someone()]) {
+      await call(port, '/', { headers: { 'x-customer-id': customer } });
+      const [{ event_name: name, metadata }] = await events(ingestion, customer);
+      assert.deepEqual(
+        [name, metadata.status_code, metadata.aborted],
+        ['api_call', 200, undefined],
+      );
+      sizes.push(metadata.response_bytes);
+    }
+    // What is handed on the first time may not be seen; what comes after it is.
+    assert.ok([undefined, 4].includes(sizes[0]), sizes[0]);
+    assert.equal(sizes[1], 4);
+  });
+
+  test(`${version}: what all responses inherit of the app's own is kept`, async () => {
+    const ingestion = client();
+    const app = express();
+    const written = [];
+    app.response.end = function (...args) {
+      written.push(args[0]);
+      return Object.getPrototypeOf(app.response).end.apply(this, args);
+    };
+    app.use(meter(ingestion, { customer: 'x-customer-id' }));
+    app.get('/', (_, res) => res.end('a body'));
+    const port = await listen(createServer(app));
+    const customer = someone();
+    const { body } = await call(port, '/', { headers: { 'x-customer-id': customer } });
+    const [{ metadata }] = await events(ingestion, customer);
+    assert.deepEqual([String(body), written, metadata.response_bytes], ['a body', ['a body'], 6]);
+  });
+
   test(`${version}: what takes whatever is left is no route for what is not found`, async () => {
     const ingestion = client();
     const customer = someone();

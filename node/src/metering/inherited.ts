@@ -1,0 +1,88 @@
+/**
+ * Has the responses of Express tell what passes by a prototype of theirs.
+ *
+ * Express gives each request and response another prototype, and from then on V8 makes a new shape for each property
+ * that is added to one: to give a response a `write` and an `end` of its own costs more than all the rest of a call.
+ */
+
+import { ServerResponse } from 'node:http';
+
+/** Hears what passes to a response. */
+export interface Watcher {
+  /** `write` or `end` is called with this. */
+  passes(chunk: unknown, encoding: unknown): void;
+  /** The response is being ended. */
+  ending: boolean;
+}
+
+const watchers = new WeakMap<object, Watcher>();
+
+/** Whether what inherits from a prototype tells. */
+const telling = new WeakMap<object, boolean>();
+
+/** Whether a response has somebody who watches it by its prototype. */
+export function isWatched(outgoing: ServerResponse): boolean {
+  return watchers.has(outgoing);
+}
+
+/** Whether a response inherits what tells. If not, those after it will. */
+export function tells(outgoing: ServerResponse): boolean {
+  const prototype = Object.getPrototypeOf(outgoing) as object;
+  const known = telling.get(prototype);
+  if (known === undefined) {
+    prepare(prototype);
+  }
+  return known === true;
+}
+
+/** Has a response watched, unless it cannot be so: what has wrapped its methods before is not to be gone around. */
+export function watchInherited(outgoing: ServerResponse, watcher: Watcher): boolean {
+  const prototype = Object.getPrototypeOf(outgoing) as object;
+  const inherits =
+    (telling.get(prototype) ?? prepare(prototype)) &&
+    !Object.hasOwn(outgoing, 'write') &&
+    !Object.hasOwn(outgoing, 'end');
+  if (inherits) {
+    watchers.set(outgoing, watcher);
+  }
+  return inherits;
+}
+
+/** Has what inherits from a prototype tell; false where it is one of Node's. */
+function prepare(prototype: object): boolean {
+  const framework = prototypeOfFramework(prototype);
+  if (framework !== undefined && !telling.has(framework)) {
+    tell(framework, 'write', false);
+    tell(framework, 'end', true);
+    telling.set(framework, true);
+  }
+  telling.set(prototype, framework !== undefined);
+  return framework !== undefined;
+}
+
+/** What all responses of a framework inherit from, right before Node's own; absent where there is nothing between. */
+function prototypeOfFramework(prototype: object): object | undefined {
+  let framework: object | undefined;
+  let each: object | null = prototype;
+  while (each !== null && each !== ServerResponse.prototype) {
+    framework = each;
+    each = Object.getPrototypeOf(each) as object | null;
+  }
+  return each === null ? undefined : framework;
+}
+
+type Method = (this: ServerResponse, ...args: unknown[]) => unknown;
+
+function tell(framework: object, name: 'write' | 'end', ending: boolean): void {
+  const own = Object.getOwnPropertyDescriptor(framework, name)?.value as Method | undefined;
+  const inherited = Object.getPrototypeOf(framework) as Record<typeof name, Method>;
+  const value: Method = function (...args) {
+    const watcher = watchers.get(this);
+    if (watcher !== undefined) {
+      watcher.passes(args[0], args[1]);
+      watcher.ending ||= ending;
+    }
+    return (own ?? inherited[name]).apply(this, args);
+  };
+  Object.defineProperty(framework, name, { configurable: true, writable: true, value });
+}
