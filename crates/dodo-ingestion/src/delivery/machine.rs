@@ -3,6 +3,7 @@
 
 mod answered;
 mod failing;
+mod failing_groups;
 mod filling;
 mod lookups;
 mod probing;
@@ -13,6 +14,7 @@ mod turns;
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use failing::{FailingSet, Parking};
+use failing_groups::FailingGroup;
 use lookups::Lookup;
 use turns::{Turn, Turns};
 
@@ -74,6 +76,8 @@ enum Purpose {
     Probe,
     /// The server failed on them again and again.
     Failing(FailingSet),
+    /// One of those, which shows whether it fails on everything.
+    Control,
     /// One record on which the server fails alone.
     Parked(Parking),
     /// One record of which the API is asked whether it knows it.
@@ -115,7 +119,11 @@ pub(crate) struct Delivery {
     /// The group that was probed last.
     probed: u32,
     failing: VecDeque<(FailingSet, Vec<Sent>)>,
+    /// How many requests had been acknowledged when batches began to fail; none if the last was taken.
+    batches_fail_since: Option<u64>,
     parked: Vec<(Parking, Sent)>,
+    /// Those that travel apart because the server fails on records of theirs.
+    failing_groups: BTreeMap<u32, FailingGroup>,
     lookups: VecDeque<(Lookup, Sent)>,
     turns: Turns,
     /// How many requests were acknowledged.
@@ -167,7 +175,9 @@ impl Delivery {
             to_read: VecDeque::new(),
             probed: 0,
             failing: VecDeque::new(),
+            batches_fail_since: None,
             parked: Vec::new(),
+            failing_groups: BTreeMap::new(),
             lookups: VecDeque::new(),
             turns: Turns::default(),
             acknowledged: 0,
@@ -329,7 +339,7 @@ impl Delivery {
     /// What is due takes turns, so that neither a bad customer nor a failing batch delays others.
     fn next_turn(&self, now: Now) -> Option<Turn> {
         let is_due = |turn: &Turn| self.due(*turn, now).is_some_and(|at| at <= now.mono);
-        self.turns.in_order().filter(is_due).find(|turn| {
+        self.turns.in_order(self.is_searching()).filter(is_due).find(|turn| {
             // A refusal of all is told from that of one group by looking at several first.
             *turn != Turn::Apart || self.suspects.is_empty() || !self.refusals.may_be_systemic()
         })

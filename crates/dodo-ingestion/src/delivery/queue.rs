@@ -157,6 +157,18 @@ impl Queue {
         Some(item)
     }
 
+    /// Takes one of the records that fit.
+    pub(crate) fn take_any(
+        &mut self,
+        random: &mut fastrand::Rng,
+        fits: impl Fn(&Meta) -> bool,
+    ) -> Option<Item> {
+        let fit = (0..self.len()).filter(|at| fits(&self.waiting[*at].meta));
+        let item = self.waiting.remove(random.choice(fit.collect::<Vec<_>>())?)?;
+        self.bytes -= item.meta.json_bytes;
+        Some(item)
+    }
+
     /// Takes all records that fit.
     pub(crate) fn take_all(&mut self, fits: impl Fn(&Meta) -> bool) -> Vec<Item> {
         let (taken, stay): (Vec<Item>, Vec<Item>) =

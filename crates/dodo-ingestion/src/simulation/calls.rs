@@ -105,6 +105,9 @@ impl World {
                 end = End::Kept;
             }
         }
+        if scenario.server.failing_customers.contains(&customer) {
+            end = End::Kept;
+        }
         let padding: String = (0..rng.usize(..=scenario.most_padding))
             .map(|_| *rng.choice(&['a', '"', '\\', 'ü', '\u{1}', '/', '𝄞']).unwrap_or(&'a'))
             .collect();

@@ -22,7 +22,7 @@ impl World {
     /// Living processes learn that all of theirs is settled.
     pub(super) fn look_at_receipts(&mut self) {
         // A call that is kept for good holds up the receipts behind it.
-        if !self.server.options.poisoned_500.is_empty() || !self.scenario.bounds.letters_fit {
+        if self.server.options.fails_on_some() || !self.scenario.bounds.letters_fit {
             return;
         }
         let end = self.now + HOUR_MS;

@@ -117,6 +117,10 @@ impl Scenario {
                 age_before_id: rng.bool(),
                 max_body: *rng.choice(&[1 << 20, 256 << 10, 16 << 10]).unwrap_or(&(1 << 20)),
                 keys: [KEYS[0].to_owned()].into(),
+                failing_customers: (!systemic && trouble_ms % 5 == 0)
+                    .then(|| "cus_0".to_owned())
+                    .into_iter()
+                    .collect(),
                 unknown_customers: [UNKNOWN.to_owned()].into(),
                 refusal_status: if unknown_customers == 0 && trouble_ms % 3 == 0 {
                     413

@@ -42,12 +42,21 @@ pub(crate) struct ServerOptions {
     pub(crate) poisoned: BTreeSet<String>,
     /// Ids of events with which any request is answered 500, and nothing of it taken.
     pub(crate) poisoned_500: BTreeSet<String>,
+    /// Customers on any call of whom the same happens.
+    pub(crate) failing_customers: BTreeSet<String>,
     /// Everything is refused, with `refusal_status`.
     pub(crate) refuses_all: bool,
     /// 400, or 413 whatever the size.
     pub(crate) refusal_status: u16,
     /// How far the server's clock is ahead of the true time.
     pub(crate) skew_ms: i64,
+}
+
+impl ServerOptions {
+    /// Whether there are calls that are kept for good.
+    pub(crate) fn fails_on_some(&self) -> bool {
+        !self.poisoned_500.is_empty() || !self.failing_customers.is_empty()
+    }
 }
 
 impl Default for ServerOptions {
@@ -64,6 +73,7 @@ impl Default for ServerOptions {
             unknown_customers: BTreeSet::new(),
             poisoned: BTreeSet::new(),
             poisoned_500: BTreeSet::new(),
+            failing_customers: BTreeSet::new(),
             refuses_all: false,
             refusal_status: 400,
             skew_ms: 0,
@@ -253,7 +263,8 @@ impl Server {
         let options = &self.options;
         let clock_ms = now_ms + options.skew_ms;
         let has = |ids: &BTreeSet<String>| events.iter().any(|event| ids.contains(&event.id));
-        if has(&options.poisoned_500) {
+        let fails_on = |event: &Event| options.failing_customers.contains(&event.customer);
+        if has(&options.poisoned_500) || events.iter().any(fails_on) {
             let words = "try again later".to_owned();
             return Err((500, "INTERNAL_SERVER_ERROR", words, "event answered 500"));
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::failing::Evidence;
 use super::lookups::may_be_forgotten;
 use super::{
     Action, AlarmKind, Answer, BACKOFF_BASE_MS, BACKOFF_MAX_MS, Cause, Delivery, ErrorKind,
@@ -91,6 +92,12 @@ impl Delivery {
                     actions
                         .push(Action::Alarm { kind: AlarmKind::Resumed, message: message.into() });
                 }
+                self.taken_of_failing_groups(&request, now);
+                match request.purpose {
+                    Purpose::Deliver => self.note_batch(true),
+                    Purpose::Control => self.took_control(now, actions),
+                    _ => {}
+                }
                 self.count_restamped(&request, actions);
                 let records = request.records.iter().map(Sent::at).collect();
                 actions.push(Action::Settle { records });
@@ -106,7 +113,7 @@ impl Delivery {
                 }
                 // That the server fails on what it fails on always is no reason for others to wait,
                 // unless it asks for that.
-                let at_fault = self.is_at_fault(&request.purpose, failing);
+                let at_fault = self.is_at_fault(&request, failing);
                 if at_fault {
                     self.not_before = now.mono + answer.asks_to_wait_ms();
                 } else {
@@ -151,13 +158,26 @@ impl Delivery {
         now: Now,
         actions: &mut Vec<Action>,
     ) {
+        if matches!(request.purpose, Purpose::Deliver) && failing != Failing::No {
+            self.note_batch(false);
+        }
         match request.purpose {
             _ if failing == Failing::No => self.put_back(request, now),
+            Purpose::Control => {
+                for control in request.records {
+                    self.failed_control(control, now);
+                }
+            }
+            Purpose::Apart if at_fault => {
+                self.failed_apart(request.records, failing, now, actions);
+            }
             Purpose::Deliver | Purpose::TellApart | Purpose::Apart
                 if self.fails_again(&mut request.records) =>
             {
-                let sure = failing == Failing::Answered;
-                self.tell_apart_failing(request.records, sure, now, actions);
+                let answered = failing == Failing::Answered;
+                let evidence = if answered { Evidence::Answer } else { Evidence::Silence };
+                let apart = matches!(request.purpose, Purpose::Apart);
+                self.tell_apart_failing(request.records, apart, evidence, now, actions);
             }
             Purpose::Failing(set) => self.failed_set(set, failing, request.records, now, actions),
             Purpose::Parked(parking) if at_fault => {

@@ -2,12 +2,19 @@
 //!
 //! A batch on which the server fails again and again, while it takes others, holds an event that it
 //! cannot digest. It is told apart by halves: at each failure if others passed since, for then the
-//! batch is at fault; seldom if nothing passes, for an outage of the server is nobody's fault. That
-//! nobody answers may also be chance, or the network's fault: it has to happen several times. The
-//! culprit is *parked*: tried alone, ever more rarely, and kept.
+//! batch is at fault; seldom if nothing passes, for an outage of the server is nobody's fault. One
+//! record alone, the *control*, shows which of the two it is. That nobody answers may also be chance,
+//! or the network's fault: it has to happen several times. The culprit is *parked*: tried alone, ever
+//! more rarely, and kept.
+//!
+//! What the server fails on is mostly a customer: so from then on the culprit's group travels apart
+//! and costs the others no batch (`failing_groups`).
+
+use std::collections::HashSet;
 
 use super::{
-    Action, AlarmKind, Delivery, EVENTS_PER_REQUEST, Failing, MonoMs, Now, Purpose, Sent, split,
+    Action, AlarmKind, Delivery, EVENTS_PER_REQUEST, Failing, MonoMs, Now, Purpose, Request, Sent,
+    split,
 };
 
 /// So often the server fails on a batch before others are let pass.
@@ -24,6 +31,23 @@ pub(super) struct FailingSet {
     acknowledged: u64,
     /// How often it has failed on them.
     failures: u32,
+    /// The last failure was an answer.
+    answered: bool,
+    /// A control was sent since.
+    controlled: bool,
+    /// They travelled apart: the search in them delays no others.
+    apart: bool,
+}
+
+/// What shows that it is right to fail on records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Evidence {
+    /// It may be chance that nobody answers.
+    Silence,
+    /// It answered, though perhaps it fails on everything.
+    Answer,
+    /// It took others meanwhile.
+    OthersPass,
 }
 
 /// A record on which it fails alone.
@@ -37,9 +61,30 @@ pub(super) struct Parking {
 
 impl Delivery {
     pub(super) fn take_failing(&mut self) -> Option<(Purpose, Vec<Sent>)> {
+        // That of a batch first, if what is due waits for it.
+        let batch = self.failing.iter().position(|(set, _)| !set.apart);
+        let at = batch.filter(|_| self.is_searching()).unwrap_or(0);
+        let first = self.failing.remove(at)?;
+        self.failing.push_front(first);
+        let (set, _) = self.failing.front()?;
+        let unsure = set.failures > 0 && !set.controlled && !self.passed_since(set.acknowledged);
+        if let Some(control) = unsure.then(|| self.take_control()).flatten() {
+            // The set is still there: it was left one record at least.
+            self.failing[0].0.controlled = true;
+            return Some((Purpose::Control, vec![control]));
+        }
         let (set, records) = self.failing.pop_front()?;
         debug_assert!(records.len() <= EVENTS_PER_REQUEST);
         Some((Purpose::Failing(set), records))
+    }
+
+    /// One record that is not of the groups of the first set; one of the set itself where there is none.
+    fn take_control(&mut self) -> Option<Sent> {
+        let groups: HashSet<u32> = self.failing.front()?.1.iter().map(Sent::group).collect();
+        self.take_any_due(|group| !groups.contains(&group)).or_else(|| {
+            let (_, records) = self.failing.front_mut()?;
+            (records.len() > 1).then(|| records.pop()).flatten()
+        })
     }
 
     pub(super) fn take_parked(&mut self, now: Now) -> Option<(Purpose, Vec<Sent>)> {
@@ -54,9 +99,27 @@ impl Delivery {
             sent.item.failures += 1;
         }
         let worst = records.iter().map(|sent| sent.item.failures).max().unwrap_or(0);
-        // One batch under suspicion is enough while nothing passes.
-        let passes = self.failing.iter().all(|(set, _)| self.others_passed_since(set.acknowledged));
-        worst >= FAILURES_TO_SPLIT && passes
+        // One batch under suspicion is enough: the next one mostly holds calls of the same customer.
+        worst >= FAILURES_TO_SPLIT && !self.is_batch_suspected()
+    }
+
+    fn is_batch_suspected(&self) -> bool {
+        self.failing.iter().any(|(set, _)| !set.apart)
+    }
+
+    /// Whether batches fail, others do not, and one that is told apart will show why.
+    pub(super) fn is_searching(&self) -> bool {
+        self.batches_fail_since.is_some_and(|then| self.passed_since(then))
+            && self.is_batch_suspected()
+    }
+
+    /// The server took a batch that was due, or failed on it.
+    pub(super) fn note_batch(&mut self, taken: bool) {
+        if taken {
+            self.batches_fail_since = None;
+        } else {
+            self.batches_fail_since.get_or_insert(self.acknowledged);
+        }
     }
 
     /// The server failed on a set: it is told apart if others passed since it was made.
@@ -69,64 +132,122 @@ impl Delivery {
         actions: &mut Vec<Action>,
     ) {
         let failures = set.failures + 1;
-        let others_pass = self.others_passed_since(set.acknowledged);
+        let others_pass = self.passed_since(set.acknowledged);
+        let answered = failing == Failing::Answered;
         let enough = match failing {
             Failing::Answered if others_pass => 1,
             Failing::Silent if others_pass => SILENCES_TO_SPLIT,
             _ => FAILURES_TO_SPLIT,
         };
         if failures >= enough {
-            let sure = others_pass || failing == Failing::Answered;
-            self.tell_apart_failing(records, sure, now, actions);
+            let evidence = match failing {
+                _ if others_pass => Evidence::OthersPass,
+                Failing::Answered => Evidence::Answer,
+                _ => Evidence::Silence,
+            };
+            self.tell_apart_failing(records, set.apart, evidence, now, actions);
         } else {
-            self.keep_failing(FailingSet { failures, ..set }, records);
+            self.keep_failing(FailingSet { failures, answered, controlled: false, ..set }, records);
         }
     }
 
-    fn others_passed_since(&self, acknowledged: u64) -> bool {
+    /// The server took a control: it works, and so is right to fail on the set.
+    pub(super) fn took_control(&mut self, now: Now, actions: &mut Vec<Action>) {
+        let Some((set, _)) = self.failing.front() else { return };
+        let (controlled, apart) = (set.controlled && set.answered, set.apart);
+        if let Some((_, records)) = controlled.then(|| self.failing.pop_front()).flatten() {
+            self.tell_apart_failing(records, apart, Evidence::OthersPass, now, actions);
+        }
+    }
+
+    /// A control was not taken: others may show more.
+    pub(super) fn failed_control(&mut self, control: Sent, now: Now) {
+        let Some((set, mut records)) = self.failing.pop_front() else {
+            return self.return_to_queues(vec![control], now);
+        };
+        if records.iter().any(|sent| sent.group() == control.group()) {
+            records.insert(0, control);
+        } else {
+            self.return_to_queues(vec![control], now);
+        }
+        self.failing.push_back((set, records));
+    }
+
+    fn new_set(&self, apart: bool) -> FailingSet {
+        let acknowledged = self.acknowledged;
+        FailingSet { acknowledged, failures: 0, answered: false, controlled: false, apart }
+    }
+
+    pub(super) fn passed_since(&self, acknowledged: u64) -> bool {
         acknowledged < self.acknowledged
     }
 
     /// Whether the server fails on what was sent, and not on everything.
-    pub(super) fn is_at_fault(&self, purpose: &Purpose, failing: Failing) -> bool {
-        match (purpose, failing) {
+    pub(super) fn is_at_fault(&self, request: &Request, failing: Failing) -> bool {
+        match (&request.purpose, failing) {
             (_, Failing::No) => false,
             (Purpose::Parked(_), Failing::Answered) => true,
-            (Purpose::Parked(parking), _) => self.others_passed_since(parking.acknowledged),
-            (Purpose::Failing(set), _) => self.others_passed_since(set.acknowledged),
+            (Purpose::Parked(parking), _) => self.passed_since(parking.acknowledged),
+            (Purpose::Failing(set), _) => self.passed_since(set.acknowledged),
+            (Purpose::Apart, _) => self.is_group_at_fault(&request.records),
             _ => false,
         }
     }
 
-    /// Unless it is `sure` that a record alone is at fault, it is put by and nobody is told.
+    /// One record alone is parked; where it may not be at fault, nobody is told.
     pub(super) fn tell_apart_failing(
         &mut self,
         records: Vec<Sent>,
-        sure: bool,
+        apart: bool,
+        evidence: Evidence,
         now: Now,
         actions: &mut Vec<Action>,
     ) {
-        let set = FailingSet { acknowledged: self.acknowledged, failures: 0 };
         match records[..] {
-            [alone] if sure => self.park(alone, None, now, actions),
+            [alone] if evidence != Evidence::Silence => {
+                if evidence == Evidence::OthersPass {
+                    self.part_group(alone.group(), now);
+                }
+                self.park(alone, None, now, actions);
+            }
             [alone] => {
                 let (not_before, acknowledged) = (now.mono, self.acknowledged);
                 let parking = Parking { not_before, wait: PARKED_MIN_MS, acknowledged };
                 self.park_again(alone, parking, now);
             }
-            _ => self.failing.extend(split(records).map(|records| (set, records))),
+            // The parts go first, so that a culprit is found soon.
+            _ => {
+                let [first, second] = split(records);
+                self.failing.push_front((self.new_set(apart), second));
+                self.failing.push_front((self.new_set(apart), first));
+            }
         }
     }
 
+    /// A set of what travels apart, of which it is not known yet whether it is at fault.
+    pub(super) fn suspect_apart(&mut self, records: Vec<Sent>) {
+        let set = FailingSet { failures: 1, ..self.new_set(true) };
+        self.keep_failing(set, records);
+    }
+
     pub(super) fn keep_failing(&mut self, set: FailingSet, records: Vec<Sent>) {
-        self.failing.push_back((set, records));
+        if set.apart {
+            self.failing.push_back((set, records));
+        } else {
+            self.failing.push_front((set, records));
+        }
     }
 
     /// The server works again: what it failed on while it failed on everything is tried at once.
     pub(super) fn unpark(&mut self, now: Now) {
+        // The request that it took is counted already.
+        let since = self.acknowledged.saturating_sub(1);
         for (parking, _) in &mut self.parked {
-            *parking = Parking { not_before: now.mono, wait: PARKED_MIN_MS, ..*parking };
+            if parking.acknowledged >= since {
+                *parking = Parking { not_before: now.mono, wait: PARKED_MIN_MS, ..*parking };
+            }
         }
+        self.try_failing_groups(since, now);
     }
 
     /// A parked record was tried, and no answer says that it is at fault.

@@ -11,23 +11,28 @@ impl Delivery {
     /// When a group that travels apart may go. The tenth of the budget does not hold while a stop has
     /// left groups in doubt, nor while so much waits that nothing else may be read soon.
     pub(super) fn apart_due(&self, now: Now) -> Option<MonoMs> {
-        if self.apart.is_empty() {
-            return None;
-        }
+        let not_before = self.apart.keys().map(|group| self.group_not_before(*group)).min()?;
         let is_doubted = |group: &u32| self.refusals.is_doubted(*group);
         let hurries = now.mono < self.apart_not_before
             && (self.apart.keys().any(is_doubted) || self.bytes_aside() > MAX_BYTES_ASIDE / 2);
-        Some(if hurries { now.mono } else { self.apart_not_before })
+        Some(not_before.max(if hurries { now.mono } else { self.apart_not_before }))
     }
 
     /// The records of one group that travels apart.
     pub(super) fn take_apart(&mut self, now: Now) -> Vec<Sent> {
         let requests = u64::from(self.settings.requests_per_minute / APART_SHARE).max(1);
         self.apart_not_before = now.mono + MINUTE / requests;
-        let next = self.apart.range(self.apart_turn..).next().or_else(|| self.apart.iter().next());
+        let mut in_turn =
+            self.apart.range(self.apart_turn..).chain(self.apart.range(..self.apart_turn));
+        let next = in_turn.find(|(group, _)| self.group_not_before(**group) <= now.mono);
         let Some((&group, _)) = next else { return Vec::new() };
         self.apart_turn = group.wrapping_add(1);
-        let records = self.apart.remove(&group).unwrap_or_default();
+        let mut records = self.apart.remove(&group).unwrap_or_default();
+        if self.goes_alone(group) && records.len() > 1 {
+            let last = records.split_off(records.len() - 1);
+            self.apart.insert(group, records);
+            return last;
+        }
         let mut ids = HashSet::with_capacity(records.len().min(EVENTS_PER_REQUEST));
         let mut bytes = self.size.bytes();
         let (now, later): (Vec<Sent>, Vec<Sent>) = records.into_iter().partition(|sent| {
@@ -69,7 +74,7 @@ impl Delivery {
                 took_some |= !taken.is_empty();
                 records.extend(taken.into_iter().map(|item| Sent { spool: *spool, item }));
             }
-            if self.refusals.any_apart() {
+            if self.refusals.any_apart() || !self.failing_groups.is_empty() {
                 self.part(&mut records);
             }
             if !took_some || records.len() == EVENTS_PER_REQUEST {
@@ -80,9 +85,29 @@ impl Delivery {
         records
     }
 
+    /// Takes any one record that waits, of a group that fits and is under no suspicion.
+    pub(super) fn take_any_due(&mut self, fits: impl Fn(u32) -> bool) -> Option<Sent> {
+        let suspected = self.suspected();
+        let (refusals, failing) = (&self.refusals, &self.failing_groups);
+        let fits = |meta: &Meta| {
+            let group = meta.group;
+            fits(group)
+                && !suspected.contains(&group)
+                && !refusals.is_apart(group)
+                && !failing.contains_key(&group)
+        };
+        let random = &mut self.random;
+        self.queues.iter_mut().find_map(|(spool, queue)| {
+            let item = queue.take_any(random, fits)?;
+            Some(Sent { spool: *spool, item })
+        })
+    }
+
     /// Moves the records of groups that travel apart to where they wait.
     pub(super) fn part(&mut self, records: &mut Vec<Sent>) {
-        for sent in records.extract_if(.., |sent| self.refusals.is_apart(sent.group())) {
+        let (refusals, failing) = (&self.refusals, &self.failing_groups);
+        let is_apart = |group| refusals.is_apart(group) || failing.contains_key(&group);
+        for sent in records.extract_if(.., |sent| is_apart(sent.group())) {
             self.apart.entry(sent.group()).or_default().push(sent);
         }
     }

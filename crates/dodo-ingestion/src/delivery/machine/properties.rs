@@ -129,6 +129,52 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+    /// Whatever the server fails on, and however, all else is settled; and when it works, so is that, once.
+    #[test]
+    fn what_the_server_fails_on_is_kept_and_holds_up_nothing(
+        records in 1_u64..3_000,
+        groups in 1_u64..200,
+        some_bad in proptest::collection::btree_set(0_u64..3_000, 0..20),
+        all_bad in proptest::collection::btree_set(any::<u64>(), 0..4),
+        chance in proptest::collection::vec(0_u8..6, 0..60),
+        is_silent in any::<bool>(),
+    ) {
+        let mut world = World::new(LatePolicy::Restamp);
+        world.groups = groups;
+        let is_bad = |seq: u64| {
+            some_bad.contains(&seq) || all_bad.iter().any(|group| seq % groups == group % groups)
+        };
+        let good: BTreeSet<u64> = (0..records).filter(|seq| !is_bad(*seq)).collect();
+        world.append(records);
+        let mut chance = chance.into_iter();
+        let (mut answered, mut works) = (0, false);
+        while world.settled.len() < records as usize {
+            works |= world.settled.len() >= good.len() && good.iter().all(|seq| world.settled.contains(seq));
+            if world.sent.len() == answered {
+                let wake_at = world.delivery.wake_at().expect("something to wait for");
+                world.pass(wake_at.saturating_sub(world.now.mono).max(1));
+                continue;
+            }
+            answered = world.sent.len();
+            prop_assert!(answered < 20_000, "{} of {} good ones settled", world.settled.len(), good.len());
+            let lost = || Answer::Failed(Failure::Lost("timeout".into()));
+            let holds_bad = world.last().iter().any(|seq| is_bad(*seq));
+            let answer = match chance.next().unwrap_or(0) {
+                1 => lost(),
+                2 => response(503, ""),
+                _ if holds_bad && !works => if is_silent { lost() } else { response(500, "") },
+                _ => ok(),
+            };
+            world.answer(answer);
+        }
+        prop_assert!(world.aside.is_empty());
+        let settled: BTreeSet<u64> = world.settled.iter().copied().collect();
+        prop_assert_eq!(settled.len(), records as usize, "each once");
+    }
+}
+
 #[test]
 fn good_calls_of_a_condemned_group_may_go_with_its_bad_ones() {
     let mut world = World::new(LatePolicy::Restamp);

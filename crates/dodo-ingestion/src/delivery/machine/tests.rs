@@ -2,6 +2,7 @@
 
 mod aside;
 mod bad_customers;
+mod failing_customers;
 mod gone;
 mod lookups;
 mod reading;

@@ -16,34 +16,42 @@ impl Turn {
         [Self::Deliver, Self::TellApart, Self::Apart, Self::Failing, Self::Parked, Self::Lookup];
 }
 
+/// So many requests are for something else than what is due while that waits for what they show.
+const SEARCHES: u32 = 3;
+
 /// Whose turn it was.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Turns {
-    delivered: bool,
+    /// How many requests there were since one was for what is due.
+    since_delivery: u32,
     aside: Turn,
 }
 
 impl Default for Turns {
     fn default() -> Self {
-        Self { delivered: false, aside: Turn::Lookup }
+        Self { since_delivery: 1, aside: Turn::Lookup }
     }
 }
 
 impl Turns {
     pub(super) fn note(&mut self, turn: Turn) {
-        self.delivered = turn == Turn::Deliver;
-        if !self.delivered {
+        if turn == Turn::Deliver {
+            self.since_delivery = 0;
+        } else {
+            self.since_delivery = self.since_delivery.saturating_add(1);
             self.aside = turn;
         }
     }
 
-    /// Every other request is for what is due; the rest take turns among themselves.
-    pub(super) fn in_order(self) -> impl Iterator<Item = Turn> {
+    /// Every other request is for what is due, or fewer while a search shows why that fails; the rest take
+    /// turns among themselves.
+    pub(super) fn in_order(self, searching: bool) -> impl Iterator<Item = Turn> {
         let asides = &Turn::ALL[1..];
         let after = asides.iter().position(|turn| *turn == self.aside).map_or(0, |at| at + 1);
         let rotated = asides[after..].iter().chain(&asides[..after]).copied();
+        let delivers = self.since_delivery >= if searching { SEARCHES } else { 1 };
         let (first, last) =
-            if self.delivered { (None, Some(Turn::Deliver)) } else { (Some(Turn::Deliver), None) };
+            if delivers { (Some(Turn::Deliver), None) } else { (None, Some(Turn::Deliver)) };
         first.into_iter().chain(rotated).chain(last)
     }
 }

@@ -96,14 +96,15 @@ fn what_the_server_fails_on_is_parked_and_the_others_pass() {
     world.answer(failing());
     let failed_at = world.now.mono;
     wait_for_request(&mut world);
-    assert!(world.now.mono >= failed_at + 120_000);
+    let waited = world.now.mono - failed_at;
+    assert!(waited >= 120_000);
     // That nobody answers is not its fault: the wait stays, and nobody is told.
     let told = world.alarms.len();
     world.answer(lost());
     let lost_at = world.now.mono;
     wait_for_request(&mut world);
-    let waited = world.now.mono - lost_at;
-    assert!((120_000..240_000).contains(&waited), "{waited}");
+    let again = world.now.mono - lost_at;
+    assert!((waited..2 * waited).contains(&again), "{again} after {waited}");
     assert_eq!((world.last(), world.alarms.len()), (&[77][..], told));
     world.answer(ok());
     assert_eq!(world.settled.len(), 600);

@@ -1,0 +1,127 @@
+//! Customers on whose every call the server fails.
+
+use super::*;
+
+type Bad<'a> = &'a dyn Fn(u32) -> bool;
+type How<'a> = &'a dyn Fn() -> Answer;
+
+/// Answers requests by the groups they hold, for so long.
+fn run_for(world: &mut World, ms: u64, bad: Bad<'_>, how: How<'_>) {
+    let end = world.now.mono + ms;
+    while world.now.mono < end {
+        if world.delivery.under_way.is_some() {
+            let holds_bad = world.last().iter().any(|seq| bad(world.group(*seq)));
+            world.answer(if holds_bad { how() } else { ok() });
+            continue;
+        }
+        let wake_at = world.delivery.wake_at().unwrap_or(end).min(end);
+        world.pass(wake_at.saturating_sub(world.now.mono).max(1));
+    }
+}
+
+/// Ten minutes at almost half of what the budget allows, of a thousand customers: how long it takes until the
+/// calls of all but the bad ones are settled, and how many requests.
+fn until_settled(bad: Bad<'_>, how: How<'_>) -> (f64, usize) {
+    let mut world = World::new(LatePolicy::Restamp);
+    world.groups = 1_000;
+    let start = world.now.mono;
+    for _ in 0..600 {
+        world.append(700);
+        run_for(&mut world, 1_000, bad, how);
+    }
+    let good = (0..world.appended).filter(|seq| !bad(world.group(*seq))).count();
+    while world.settled.len() < good {
+        assert!(world.now.mono < start + 20 * 3_600_000, "{} of {good}", world.settled.len());
+        run_for(&mut world, 1_000, bad, how);
+    }
+    assert!(world.aside.is_empty());
+    ((world.now.mono - start) as f64 / 1e3, world.sent.len())
+}
+
+#[test]
+fn customers_the_server_fails_on_hardly_slow_the_others() {
+    let failing = || response(500, "oops");
+    let conflict = || response(409, "");
+    let ways: [(How<'_>, u32, f64); 6] = [
+        (&failing, 1_000, 1.1),
+        (&failing, 200, 1.1),
+        (&failing, 50, 1.5),
+        (&conflict, 200, 1.1),
+        (&lost, 1_000, 1.1),
+        (&lost, 200, 1.1),
+    ];
+    let (without, _) = until_settled(&|_| false, &failing);
+    for (how, every, at_most) in ways {
+        let (with, requests) = until_settled(&|group| group % every == 7, how);
+        println!("one of {every}: {with} s, {requests} requests; {without} s without");
+        assert!(with < without * at_most, "one of {every}: {with} s against {without} s");
+    }
+}
+
+/// Answers requests until so many records are settled.
+fn run(world: &mut World, bad: &dyn Fn(&World, u64) -> bool, settled: usize) {
+    while world.settled.len() < settled {
+        assert!(world.sent.len() < 3_000, "{} settled", world.settled.len());
+        until_request(world);
+        let holds_bad = world.last().iter().any(|seq| bad(world, *seq));
+        world.answer(if holds_bad { response(500, "oops") } else { ok() });
+    }
+}
+
+#[test]
+fn a_customer_the_server_fails_on_costs_a_few_requests_an_hour_until_it_does_not() {
+    let mut world = World::new(LatePolicy::Restamp);
+    let of_three = |world: &World, seq: u64| world.group(seq) == 3;
+    world.append(1_000);
+    run(&mut world, &of_three, 900);
+    let (before, from) = (world.sent.len(), world.now.mono);
+    while world.now.mono < from + 10 * 3_600_000 {
+        let done = world.settled.len();
+        world.append(100);
+        run(&mut world, &of_three, done + 90);
+        world.pass(600_000);
+    }
+    let of_others = 60;
+    let (spent, hours) = (world.sent.len() - before - of_others, 10);
+    assert!(spent < 10 * hours, "{spent} requests in {hours} hours");
+    assert!(world.settled.iter().all(|seq| !of_three(&world, *seq)) && world.aside.is_empty());
+
+    let (appended, from) = (world.appended as usize, world.now.mono);
+    while world.settled.len() < appended {
+        until_request(&mut world);
+        world.answer(ok());
+    }
+    assert!(world.now.mono - from <= 3_600_000, "{}", world.now.mono - from); // one is parked
+    assert!(world.delivery.failing_groups.is_empty());
+}
+
+#[test]
+fn of_a_customer_the_server_fails_on_now_and_then_all_other_calls_are_billed() {
+    let mut world = World::new(LatePolicy::Restamp);
+    let bad = |_: &World, seq: u64| seq % 10 == 3 && seq.is_multiple_of(7);
+    world.append(3_000);
+    let good = (0..3_000).filter(|seq| !bad(&world, *seq)).count();
+    run(&mut world, &bad, good);
+    assert!(world.aside.is_empty());
+    world.append(1_000);
+    let good = (0..4_000).filter(|seq| !bad(&world, *seq)).count();
+    run(&mut world, &bad, good);
+}
+
+#[test]
+fn after_an_outage_of_hours_a_sole_customer_is_billed_at_once() {
+    let mut world = World::new(LatePolicy::Restamp);
+    world.groups = 1;
+    world.append(2_000);
+    let from = world.now.mono;
+    while world.now.mono < from + 10 * 3_600_000 {
+        until_request(&mut world);
+        world.answer(response(500, "oops"));
+    }
+    let over = world.now.mono;
+    while world.settled.len() < 2_000 {
+        until_request(&mut world);
+        world.answer(ok());
+    }
+    assert!(world.now.mono - over <= 5 * 60_000, "{}", world.now.mono - over);
+}
