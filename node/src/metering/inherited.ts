@@ -9,10 +9,10 @@ import { ServerResponse } from 'node:http';
 
 /** Hears what passes to a response. */
 export interface Watcher {
-  /** `write` or `end` is called with this. */
+  /** `write` is about to be called with this. */
   passes(chunk: unknown, encoding: unknown): void;
-  /** The response is being ended. */
-  ending: boolean;
+  /** `end` is about to be called with this. */
+  ends(chunk: unknown, encoding: unknown): void;
 }
 
 const watchers = new WeakMap<object, Watcher>();
@@ -52,8 +52,8 @@ export function watchInherited(outgoing: ServerResponse, watcher: Watcher): bool
 function prepare(prototype: object): boolean {
   const framework = prototypeOfFramework(prototype);
   if (framework !== undefined && !telling.has(framework)) {
-    tell(framework, 'write', false);
-    tell(framework, 'end', true);
+    tell(framework, 'write', 'passes');
+    tell(framework, 'end', 'ends');
     telling.set(framework, true);
   }
   telling.set(prototype, framework !== undefined);
@@ -73,15 +73,11 @@ function prototypeOfFramework(prototype: object): object | undefined {
 
 type Method = (this: ServerResponse, ...args: unknown[]) => unknown;
 
-function tell(framework: object, name: 'write' | 'end', ending: boolean): void {
+function tell(framework: object, name: 'write' | 'end', hears: 'passes' | 'ends'): void {
   const own = Object.getOwnPropertyDescriptor(framework, name)?.value as Method | undefined;
   const inherited = Object.getPrototypeOf(framework) as Record<typeof name, Method>;
   const value: Method = function (...args) {
-    const watcher = watchers.get(this);
-    if (watcher !== undefined) {
-      watcher.passes(args[0], args[1]);
-      watcher.ending ||= ending;
-    }
+    watchers.get(this)?.[hears](args[0], args[1]);
     return (own ?? inherited[name]).apply(this, args);
   };
   Object.defineProperty(framework, name, { configurable: true, writable: true, value });

@@ -5,6 +5,9 @@
  * what they give back unchanged, so that backpressure, callbacks and errors are as they were. Bytes are counted as
  * they pass: what a middleware further in makes of them (it compresses them) is seen, what one further out makes of
  * them is not.
+ *
+ * The call is metered before `end` hands the last of the response on, so that what a client has received whole is
+ * billed even if this process is killed.
  */
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
@@ -107,8 +110,7 @@ function write(this: ServerResponse & Observed, ...args: unknown[]): boolean {
 
 function end(this: ServerResponse & Observed, ...args: unknown[]): ServerResponse {
   const observation = this[OBSERVATION];
-  observation.passes(args[0], args[1]);
-  observation.ending = true;
+  observation.ends(args[0], args[1]);
   return (observation.end as End).apply(this, args as Parameters<End>);
 }
 
@@ -135,14 +137,13 @@ function endAll(this: Socket): void {
 class Observation<Request> implements Watcher {
   readonly write: Write | undefined;
   readonly end: End | undefined;
-  /** The compatibility API writes by `write` what it is given to end with. */
-  ending = false;
   readonly #began = performance.now();
   readonly #meter: Meter<Request>;
   readonly #metered: Metered<Request>;
   readonly #outgoing: ServerResponse;
   readonly #method: string;
   readonly #inherits: boolean;
+  #ending = false;
   #firstByte: number | undefined;
   #bytes = 0;
   #ended = false;
@@ -174,8 +175,17 @@ class Observation<Request> implements Watcher {
     }
   }
 
+  ends(chunk: unknown, encoding: unknown): void {
+    this.passes(chunk, encoding);
+    // The compatibility API writes by `write` what it is given to end with.
+    this.#ending = true;
+    if (willEnd(this.#outgoing, chunk)) {
+      this.#over(false, true);
+    }
+  }
+
   passes(chunk: unknown, encoding: unknown): void {
-    if (this.ending) {
+    if (this.#ending) {
       return;
     }
     this.#firstByte ??= performance.now();
@@ -187,18 +197,18 @@ class Observation<Request> implements Watcher {
     }
   }
 
-  #over(aborted: boolean): void {
+  #over(aborted: boolean, begun = this.#outgoing.headersSent): void {
     if (this.#ended) {
       return;
     }
     this.#ended = true;
     this.#leave?.();
-    const { headersSent, statusCode } = this.#outgoing;
+    const { statusCode } = this.#outgoing;
     const now = performance.now();
-    const isSeen = headersSent && this.#isSeen();
+    const isSeen = begun && this.#isSeen();
     this.#meter.end(this.#metered, {
       method: this.#method,
-      statusCode: headersSent ? statusCode : undefined,
+      statusCode: begun ? statusCode : undefined,
       aborted,
       responseTimeMs: now - this.#began,
       ttfbMs: isSeen ? (this.#firstByte ?? now) - this.#began : undefined,
@@ -216,6 +226,21 @@ class Observation<Request> implements Watcher {
     const none = this.#method === 'HEAD' || statusCode === 204 || statusCode === 304;
     return none ? 0 : this.#bytes;
   }
+}
+
+/**
+ * Whether a response that is ended with this goes out: it is its turn on a connection that lives, and `end` will not
+ * throw. If not, its `finish` or its `close` is waited for.
+ */
+function willEnd({ socket, statusCode }: ServerResponse, chunk: unknown): boolean {
+  const fits = chunk === undefined || chunk === null || typeof chunk === 'function';
+  return (
+    socket?.destroyed === false &&
+    (fits || typeof chunk === 'string' || chunk instanceof Uint8Array) &&
+    Number.isInteger(statusCode) &&
+    statusCode >= 100 &&
+    statusCode <= 999
+  );
 }
 
 /** HTTP/2 says that a response is finished also where its stream was reset. */
