@@ -26,8 +26,13 @@ const apps = {
     up(
       createServer((request, response) => {
         metered(request, response);
-        response.end('answered');
-        work();
+        // Of what has a length, the client has the whole before the end.
+        response.setHeader('content-length', 8);
+        response.write('answered');
+        setImmediate(() => {
+          work();
+          response.end();
+        });
       }),
     );
   },

@@ -48,10 +48,12 @@ export class FetchObservation<Request> {
       this.end(false);
       return response;
     }
-    return new Response(this.#watched(body), response);
+    const declared = Number(response.headers.get('content-length') ?? Number.NaN);
+    return new Response(this.#watched(body, declared), response);
   }
 
-  #watched(body: ReadableStream<Uint8Array>): ReadableStream<Uint8Array> {
+  /** `declared` is the length that it is to have, or `NaN`. */
+  #watched(body: ReadableStream<Uint8Array>, declared: number): ReadableStream<Uint8Array> {
     const reader = body.getReader();
     return new ReadableStream<Uint8Array>(
       {
@@ -65,6 +67,10 @@ export class FetchObservation<Request> {
             }
             this.#firstByte ??= performance.now();
             this.#bytes += lengthOf(value);
+            if (this.#bytes >= declared) {
+              // A client has the whole before the end.
+              this.end(false);
+            }
             controller.enqueue(value);
           } catch (error) {
             this.end(true);

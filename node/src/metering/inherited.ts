@@ -10,7 +10,7 @@ import { ServerResponse } from 'node:http';
 /** Hears what passes to a response. */
 export interface Watcher {
   /** `write` is about to be called with this. */
-  passes(chunk: unknown, encoding: unknown): void;
+  writes(chunk: unknown, encoding: unknown): void;
   /** `end` is about to be called with this. */
   ends(chunk: unknown, encoding: unknown): void;
 }
@@ -52,7 +52,7 @@ export function watchInherited(outgoing: ServerResponse, watcher: Watcher): bool
 function prepare(prototype: object): boolean {
   const framework = prototypeOfFramework(prototype);
   if (framework !== undefined && !telling.has(framework)) {
-    tell(framework, 'write', 'passes');
+    tell(framework, 'write', 'writes');
     tell(framework, 'end', 'ends');
     telling.set(framework, true);
   }
@@ -73,7 +73,7 @@ function prototypeOfFramework(prototype: object): object | undefined {
 
 type Method = (this: ServerResponse, ...args: unknown[]) => unknown;
 
-function tell(framework: object, name: 'write' | 'end', hears: 'passes' | 'ends'): void {
+function tell(framework: object, name: 'write' | 'end', hears: 'writes' | 'ends'): void {
   const own = Object.getOwnPropertyDescriptor(framework, name)?.value as Method | undefined;
   const inherited = Object.getPrototypeOf(framework) as Record<typeof name, Method>;
   const value: Method = function (...args) {

@@ -104,7 +104,7 @@ interface Observed {
 // One function for all responses: a closure for each would give each a shape of its own.
 function write(this: ServerResponse & Observed, ...args: unknown[]): boolean {
   const observation = this[OBSERVATION];
-  observation.passes(args[0], args[1]);
+  observation.writes(args[0], args[1]);
   return (observation.write as Write).apply(this, args as Parameters<Write>);
 }
 
@@ -146,6 +146,8 @@ class Observation<Request> implements Watcher {
   #ending = false;
   #firstByte: number | undefined;
   #bytes = 0;
+  /** The length that the response is to have; `NaN` where it says none. */
+  #declared: number | undefined;
   #ended = false;
   #leave: (() => void) | undefined;
 
@@ -175,8 +177,17 @@ class Observation<Request> implements Watcher {
     }
   }
 
+  writes(chunk: unknown, encoding: unknown): void {
+    this.#passes(chunk, encoding);
+    // Of what has a length, a client has the whole before the end.
+    this.#declared ??= Number(this.#outgoing.getHeader('content-length'));
+    if (this.#bytes >= this.#declared && willEnd(this.#outgoing, chunk)) {
+      this.#over(false, true);
+    }
+  }
+
   ends(chunk: unknown, encoding: unknown): void {
-    this.passes(chunk, encoding);
+    this.#passes(chunk, encoding);
     // The compatibility API writes by `write` what it is given to end with.
     this.#ending = true;
     if (willEnd(this.#outgoing, chunk)) {
@@ -184,7 +195,7 @@ class Observation<Request> implements Watcher {
     }
   }
 
-  passes(chunk: unknown, encoding: unknown): void {
+  #passes(chunk: unknown, encoding: unknown): void {
     if (this.#ending) {
       return;
     }

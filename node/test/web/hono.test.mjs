@@ -125,6 +125,26 @@ test('Hono by fetch: a body of whatever is in its stream', async () => {
   assert.deepEqual([metadata.response_bytes, metadata.aborted], [2 + 3 + 4, undefined]);
 });
 
+test('Hono by fetch: a body of a declared length is metered when it is whole', async () => {
+  const ingestion = client();
+  const app = new Hono();
+  const customer = someone();
+  const metered = meter(ingestion, { customer: () => customer });
+  app.use(metered);
+  app.get('/whole', () => {
+    const body = ReadableStream.from(['four', 'teen chars']);
+    return new Response(body, { headers: { 'content-length': '14' } });
+  });
+  const reader = (await app.request('/whole')).body.getReader();
+  await reader.read();
+  assert.equal(metered.stats().billed, 0);
+  await reader.read();
+  assert.equal(metered.stats().billed, 1);
+  await reader.cancel();
+  const [{ metadata }] = await events(ingestion, customer);
+  assert.deepEqual([metadata.response_bytes, metadata.aborted], [14, undefined]);
+});
+
 test('Hono by fetch: a signal that outlives its requests keeps nothing of them', async () => {
   const ingestion = client();
   const { app } = appOf(ingestion, { customer: () => 'cus_signal' });
