@@ -105,6 +105,10 @@ class Exchange:
             if self.bytes is not None:
                 self.bytes += size
 
+    def has_sent(self, length: int | None) -> bool:
+        """Whether a client that was told this length has the whole, before the response's end."""
+        return length is not None and self.bytes is not None and self.bytes >= length
+
     def fail(self, error: BaseException | None = None) -> None:
         """Note that the app raised: the server answers for it, if no response has begun."""
         if error is not None and not isinstance(error, Exception):

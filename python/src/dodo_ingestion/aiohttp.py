@@ -146,6 +146,11 @@ class _Call(Exchange):
 
         async def counted(data: Any) -> None:
             self.sending(len(data))
+            whole = False
+            with self.metering.guarded("no length of the response"):
+                whole = self.has_sent(response.content_length)
+            if whole and not self.finished:
+                await self.finish_async()
             await write(data)
 
         async def ended(data: bytes = b"") -> None:

@@ -15,7 +15,7 @@ after a signal.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dodo_ingestion import _routes
@@ -161,6 +161,10 @@ class _Call(Exchange):
 
 
 class _Http(_Call):
+    headers: Iterable[tuple[bytes, bytes]] | None = None
+    """Those of the response, until its length was looked up."""
+    length: int | None = None
+
     async def receive(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.disconnect" and not self.ended:
@@ -172,12 +176,14 @@ class _Http(_Call):
         if kind == "http.response.start":
             if not self.disconnected:
                 self.begin(message["status"])
+            self.headers = message.get("headers")
             if self.metering.options.raises:
                 await self.check_customer()
             await self._send(message)
         elif kind == "http.response.body":
             self.sending(len(message.get("body") or b""))
-            if not message.get("more_body") and self.end():
+            whole = not message.get("more_body") or self.is_whole()
+            if whole and not self.finished and self.end():
                 await self.finish_async()
             await self._send(message)
         elif kind == "http.response.pathsend":
@@ -198,6 +204,14 @@ class _Http(_Call):
             await self._send(message)
         else:
             await self._send(message)
+
+    def is_whole(self) -> bool:
+        """Whether the client has the whole with this, though the app will say more."""
+        headers, self.headers = self.headers, None
+        if headers is not None:
+            with self.metering.guarded("no length of the response"):
+                self.length = _content_length(headers)
+        return self.has_sent(self.length)
 
     def end(self) -> bool:
         """Make the event, unless the customer may have to be awaited: that is returned."""
@@ -282,6 +296,13 @@ class _WebSocket(_Call):
     def _count(self) -> None:
         if self.status == 101:
             self.extra = {"messages_received": self.received, "messages_sent": self.sent}
+
+
+def _content_length(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
+    for name, value in headers:
+        if name.lower() == b"content-length":
+            return int(value)
+    return None
 
 
 def _header(name: str) -> Callable[[Scope], str | None]:

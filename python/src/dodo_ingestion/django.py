@@ -122,6 +122,7 @@ class MeterMiddleware:
 
 class _Call(Exchange):
     closed_early = False
+    length: int | None = None
 
     def __init__(self, metering: Metering, request: Any) -> None:
         super().__init__(metering, request, request.method, request.path_info)
@@ -145,10 +146,12 @@ class _Call(Exchange):
         if not response.streaming:
             self.sending(0 if self.method == "HEAD" else len(response.content))
             self.finish()
-        elif getattr(response, "file_to_stream", None) is not None:
+            return
+        length = response.headers.get("Content-Length", "")
+        self.length = int(length) if length.isdecimal() else None
+        if getattr(response, "file_to_stream", None) is not None:
             # The server may send the file in a way of its own.
-            length = response.headers.get("Content-Length", "")
-            self.bytes = int(length) if length.isdecimal() else None
+            self.bytes = self.length
             self._finish_on_close(response)
         else:
             # Closed before its end: also before it has begun.
@@ -159,11 +162,16 @@ class _Call(Exchange):
             )
             self._finish_on_close(response)
 
+    def _passing(self, chunk: bytes) -> None:
+        self.sending(len(chunk))
+        if self.has_sent(self.length):
+            self.finish()
+
     def _stream(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         token = current.set(self)
         try:
             for chunk in chunks:
-                self.sending(len(chunk))
+                self._passing(chunk)
                 yield chunk
         except BaseException:
             self.aborted = True
@@ -176,7 +184,7 @@ class _Call(Exchange):
         token = current.set(self)
         try:
             async for chunk in chunks:
-                self.sending(len(chunk))
+                self._passing(chunk)
                 yield chunk
         except BaseException:
             self.aborted = True

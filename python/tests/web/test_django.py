@@ -83,3 +83,24 @@ def test_a_response_that_cannot_be_read_is_billed(
     assert (asyncio.run(response) if asynchronous else response) is answered
     (event,) = billed(meter, ingestion, name)
     assert event["event_name"] == "api_call"
+
+
+@pytest.mark.parametrize("length", [8, 9])
+def test_a_stream_of_a_declared_length_is_metered_when_it_is_whole(
+    length: int, connect: Connect, meter: Meter
+) -> None:
+    ingestion = connect(account="django-declared")
+    customer = f"cus_django_declared_{length}"
+
+    def view(_request: object) -> StreamingHttpResponse:
+        headers = {"Content-Length": str(length)}
+        return StreamingHttpResponse(iter([b"four", b"four"]), headers=headers)
+
+    before = ingestion.stats()["accepted"]
+    response = metered(view, ingestion, lambda _: customer)(get())
+    seen = [(chunk, ingestion.stats()["accepted"] - before) for chunk in response]
+    assert seen == [(b"four", 0), (b"four", int(length == 8))]
+    response.close()
+    (event,) = billed(meter, ingestion, customer)
+    assert event["metadata"]["response_bytes"] == 8
+    assert "aborted" not in event["metadata"]

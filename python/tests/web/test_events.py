@@ -149,3 +149,41 @@ def test_a_file_that_the_server_copies(
     (event,) = billed(meter, ingestion, customer)
     assert "aborted" not in event["metadata"]
     assert event["metadata"].get("response_bytes") == size
+
+
+@pytest.mark.parametrize(
+    ("name", "headers", "early"),
+    [
+        ("right", [(b"Content-Length", b"8")], True),
+        ("longer", [(b"content-length", b"9")], False),
+        ("words", [(b"content-length", b"eight")], False),
+        ("broken", [("content-length", "8"), None], False),
+        ("none", None, False),
+    ],
+)
+def test_a_body_of_a_declared_length_is_metered_when_it_is_whole(
+    name: str,
+    headers: Any,  # noqa: ANN401
+    early: bool,
+    connect: Connect,
+    meter: Meter,
+) -> None:
+    ingestion = connect(account="declared")
+    customer = f"cus_declared_{name}"
+    accepted: list[int] = []
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:  # noqa: ANN401
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for body in (b"four", b"four"):
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+            accepted.append(ingestion.stats()["accepted"] - before)
+        await send({"type": "http.response.body", "body": b""})
+
+    before = ingestion.stats()["accepted"]
+    served: Any = Asgi()
+    served.app = app
+    served.serve(ingestion, customer, customer="x-customer-id")
+    (event,) = billed(meter, ingestion, customer)
+    assert accepted == [0, int(early)]
+    assert event["metadata"]["response_bytes"] == 8
+    assert "aborted" not in event["metadata"]
