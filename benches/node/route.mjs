@@ -44,7 +44,7 @@ async function serve(server) {
   return { cpu_seconds: (user + system) / 1e6 };
 }
 
-/** Sees the end of each response, and does nothing: less than this none can do. */
+/** Sees the end of each response, and does nothing. */
 function seeing(response) {
   response.on('finish', () => {});
   response.on('close', () => {});

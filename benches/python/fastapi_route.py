@@ -61,7 +61,7 @@ def without(_: argparse.Namespace) -> Measured:
 
 
 class Seeing:
-    """See each part of a response, and do nothing: less than this no middleware can do."""
+    """See each part of a response, and do nothing."""
 
     def __init__(self, app: ASGIApp) -> None:
         """Take the app."""
@@ -77,7 +77,7 @@ class Seeing:
 
 
 def seeing(_: argparse.Namespace) -> Measured:
-    """Serve the route with a middleware that does nothing."""
+    """Serve the route with a middleware that sees the response and does nothing."""
     app = route()
     app.add_middleware(Seeing)
     return serve(app)

@@ -66,10 +66,8 @@ pub(crate) fn compare(
          was left to do of the one before."
             .into(),
     );
-    section.note(
-        "Seeing the end: a middleware that sees each response end and does nothing, so what any has to cost."
-            .into(),
-    );
+    section
+        .note("Seeing the end: a middleware that sees each response end and does nothing.".into());
     section.note(
         "Processor time is that of the server's process with all its threads, deliveries included."
             .into(),

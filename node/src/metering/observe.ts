@@ -178,21 +178,25 @@ class Observation<Request> implements Watcher {
   }
 
   writes(chunk: unknown, encoding: unknown): void {
-    this.#passes(chunk, encoding);
-    // Of what has a length, a client has the whole before the end.
-    this.#declared ??= Number(this.#outgoing.getHeader('content-length'));
-    if (this.#bytes >= this.#declared && willEnd(this.#outgoing, chunk)) {
-      this.#over(false, true);
-    }
+    this.#meter.attempt(() => {
+      this.#passes(chunk, encoding);
+      // Of what has a length, a client has the whole before the end.
+      this.#declared ??= Number(this.#outgoing.getHeader('content-length'));
+      if (this.#bytes >= this.#declared && willEnd(this.#outgoing, chunk)) {
+        this.#over(false, true);
+      }
+    });
   }
 
   ends(chunk: unknown, encoding: unknown): void {
-    this.#passes(chunk, encoding);
-    // The compatibility API writes by `write` what it is given to end with.
-    this.#ending = true;
-    if (willEnd(this.#outgoing, chunk)) {
-      this.#over(false, true);
-    }
+    this.#meter.attempt(() => {
+      this.#passes(chunk, encoding);
+      // The compatibility API writes by `write` what it is given to end with.
+      this.#ending = true;
+      if (willEnd(this.#outgoing, chunk)) {
+        this.#over(false, true);
+      }
+    });
   }
 
   #passes(chunk: unknown, encoding: unknown): void {

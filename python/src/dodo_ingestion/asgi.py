@@ -182,8 +182,7 @@ class _Http(_Call):
             await self._send(message)
         elif kind == "http.response.body":
             self.sending(len(message.get("body") or b""))
-            whole = not message.get("more_body") or self.is_whole()
-            if whole and not self.finished and self.end():
+            if (not message.get("more_body") or self.is_whole()) and self.end():
                 await self.finish_async()
             await self._send(message)
         elif kind == "http.response.pathsend":
@@ -215,6 +214,8 @@ class _Http(_Call):
 
     def end(self) -> bool:
         """Make the event, unless the customer may have to be awaited: that is returned."""
+        if self.finished:
+            return False
         self.ended = True
         self.aborted = self.disconnected
         if self.metering.may_await:

@@ -161,7 +161,7 @@ class _Call(Exchange):
         """Whether a client waits for nothing more."""
         if self.method == "HEAD" or self.status in (204, 304):
             return True
-        return self.length is not None and (self.bytes is None or self.bytes >= self.length)
+        return self.has_sent(self.length)
 
     def watch_file_wrapper(self) -> None:
         """See which bodies a server's function for files makes: it may know them by identity."""

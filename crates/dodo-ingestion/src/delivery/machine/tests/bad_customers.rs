@@ -31,34 +31,42 @@ fn a_bad_customer_costs_a_few_requests_and_then_travels_apart() {
 
 #[test]
 fn twenty_unknown_customers_among_a_thousand_hardly_slow_the_known() {
-    let seconds_until_settled = |bad: &dyn Fn(u32) -> bool| {
-        let mut world = World::new(LatePolicy::Restamp);
-        world.groups = 1_000;
-        let start = world.now.mono;
-        // Ten minutes at almost half of what the budget allows.
-        for _ in 0..600 {
-            world.append(700);
-            run_for(&mut world, 1_000, bad);
-        }
-        let known = (0..world.appended).filter(|seq| !bad(world.group(*seq))).count();
-        while world.settled.len() < known {
-            run_for(&mut world, 1_000, bad);
-        }
-        (world.now.mono - start) as f64 / 1e3
-    };
-    let without = seconds_until_settled(&|_| false);
-    let with = seconds_until_settled(&|group| group % 50 == 7);
+    let (without, _) = until_settled(&|_| false, &refused);
+    let (with, _) = until_settled(&|group| group % 50 == 7, &refused);
     println!("the known calls were settled after {with} s; {without} s without unknown ones");
     assert!(with < without * 1.1, "{with} s against {without} s");
 }
 
+/// Whether a group is bad.
+pub(super) type Bad<'a> = &'a dyn Fn(u32) -> bool;
+/// What a request is answered that holds a record of a bad one.
+pub(super) type How<'a> = &'a dyn Fn() -> Answer;
+
+/// Ten minutes at almost half of what the budget allows, of a thousand customers: after how many seconds the calls of
+/// all but the bad ones are settled.
+pub(super) fn until_settled(bad: Bad<'_>, how: How<'_>) -> (f64, World) {
+    let mut world = World::new(LatePolicy::Restamp);
+    world.groups = 1_000;
+    let start = world.now.mono;
+    for _ in 0..600 {
+        world.append(700);
+        run_for(&mut world, 1_000, bad, how);
+    }
+    let good = (0..world.appended).filter(|seq| !bad(world.group(*seq))).count();
+    while world.settled.len() < good {
+        assert!(world.now.mono < start + 20 * 3_600_000, "{} of {good}", world.settled.len());
+        run_for(&mut world, 1_000, bad, how);
+    }
+    ((world.now.mono - start) as f64 / 1e3, world)
+}
+
 /// Answers requests by the groups they hold, for so long.
-fn run_for(world: &mut World, ms: u64, bad_group: &dyn Fn(u32) -> bool) {
+fn run_for(world: &mut World, ms: u64, bad: Bad<'_>, how: How<'_>) {
     let end = world.now.mono + ms;
     while world.now.mono < end {
         if world.delivery.under_way.is_some() {
-            let holds_bad = world.last().iter().any(|seq| bad_group(world.group(*seq)));
-            world.answer(if holds_bad { refused() } else { ok() });
+            let holds_bad = world.last().iter().any(|seq| bad(world.group(*seq)));
+            world.answer(if holds_bad { how() } else { ok() });
             continue;
         }
         let wake_at = world.delivery.wake_at().unwrap_or(end).min(end);
@@ -227,7 +235,7 @@ fn three_hundred_unknown_customers_among_a_thousand_do_not_stop_the_known() {
     let start = world.now.mono;
     let known = (0..world.appended).filter(|seq| !bad(world.group(*seq))).count();
     while world.settled.len() < known {
-        run_for(&mut world, 1_000, &bad);
+        run_for(&mut world, 1_000, &bad, &refused);
         let minutes = (world.now.mono - start) / 60_000;
         assert!(minutes < 60, "{} of {known} known calls were settled", world.settled.len());
     }

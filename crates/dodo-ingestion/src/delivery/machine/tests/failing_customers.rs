@@ -1,42 +1,7 @@
 //! Customers on whose every call the server fails.
 
+use super::bad_customers::{How, until_settled};
 use super::*;
-
-type Bad<'a> = &'a dyn Fn(u32) -> bool;
-type How<'a> = &'a dyn Fn() -> Answer;
-
-/// Answers requests by the groups they hold, for so long.
-fn run_for(world: &mut World, ms: u64, bad: Bad<'_>, how: How<'_>) {
-    let end = world.now.mono + ms;
-    while world.now.mono < end {
-        if world.delivery.under_way.is_some() {
-            let holds_bad = world.last().iter().any(|seq| bad(world.group(*seq)));
-            world.answer(if holds_bad { how() } else { ok() });
-            continue;
-        }
-        let wake_at = world.delivery.wake_at().unwrap_or(end).min(end);
-        world.pass(wake_at.saturating_sub(world.now.mono).max(1));
-    }
-}
-
-/// Ten minutes at almost half of what the budget allows, of a thousand customers: how long it takes until the
-/// calls of all but the bad ones are settled, and how many requests.
-fn until_settled(bad: Bad<'_>, how: How<'_>) -> (f64, usize) {
-    let mut world = World::new(LatePolicy::Restamp);
-    world.groups = 1_000;
-    let start = world.now.mono;
-    for _ in 0..600 {
-        world.append(700);
-        run_for(&mut world, 1_000, bad, how);
-    }
-    let good = (0..world.appended).filter(|seq| !bad(world.group(*seq))).count();
-    while world.settled.len() < good {
-        assert!(world.now.mono < start + 20 * 3_600_000, "{} of {good}", world.settled.len());
-        run_for(&mut world, 1_000, bad, how);
-    }
-    assert!(world.aside.is_empty());
-    ((world.now.mono - start) as f64 / 1e3, world.sent.len())
-}
 
 #[test]
 fn customers_the_server_fails_on_hardly_slow_the_others() {
@@ -52,8 +17,9 @@ fn customers_the_server_fails_on_hardly_slow_the_others() {
     ];
     let (without, _) = until_settled(&|_| false, &failing);
     for (how, every, at_most) in ways {
-        let (with, requests) = until_settled(&|group| group % every == 7, how);
-        println!("one of {every}: {with} s, {requests} requests; {without} s without");
+        let (with, world) = until_settled(&|group| group % every == 7, how);
+        println!("one of {every}: {with} s, {} requests; {without} s without", world.sent.len());
+        assert!(world.aside.is_empty());
         assert!(with < without * at_most, "one of {every}: {with} s against {without} s");
     }
 }
