@@ -230,7 +230,7 @@ impl<'p> Arena<'p> {
         last.ask_to_end();
         last.join()?;
 
-        let mut differences = self.settings.casualties()?;
+        let mut differences = self.settings.casualties(self.kills.in_a_call)?;
         for spool in self.settings.spools()? {
             differences.push(format!("spool {} is left, and nobody owns it", spool.display()));
         }

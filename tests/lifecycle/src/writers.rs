@@ -15,6 +15,8 @@ use crate::plan::Budget;
 use crate::process::{Process, Signal, program_beside};
 
 const MOMENT: Duration = Duration::from_micros(500);
+/// What stands in front of a record's body in a spool.
+const RECORD_HEADER_BYTES: usize = 44;
 
 /// What every writer is started with.
 pub(crate) struct Settings {
@@ -98,11 +100,27 @@ impl Settings {
         Ok(names)
     }
 
-    /// What lies in the namespace that never should after what is done here.
-    pub(crate) fn casualties(&self) -> Result<Vec<String>> {
+    /// What lies in the namespace that never should after what is done here. So many writers as died in
+    /// a call may each have left the beginning of a record.
+    pub(crate) fn casualties(&self, died_in_a_call: u32) -> Result<Vec<String>> {
         let namespace = self.namespace()?;
-        let left = ["dead-letters.jsonl", "quarantine"].map(|name| namespace.join(name));
-        Ok(left.into_iter().filter(|at| at.exists()).map(|at| at.display().to_string()).collect())
+        let [letters, quarantine] =
+            ["dead-letters.jsonl", "quarantine"].map(|name| namespace.join(name));
+        let mut left = Vec::from_iter(letters.exists().then(|| letters.display().to_string()));
+        let mut begun = 0;
+        if quarantine.exists() {
+            for entry in fs::read_dir(quarantine)? {
+                let at = entry?.path();
+                let bytes = fs::read(&at)?;
+                if begun < died_in_a_call && is_beginning(&bytes) {
+                    begun += 1;
+                } else {
+                    let start = &bytes[..bytes.len().min(RECORD_HEADER_BYTES)];
+                    left.push(format!("{}, {} bytes: {start:02x?}", at.display(), bytes.len()));
+                }
+            }
+        }
+        Ok(left)
     }
 
     fn namespace(&self) -> Result<PathBuf> {
@@ -113,6 +131,15 @@ impl Settings {
             _ => bail!("not one namespace in {}", parent.display()),
         }
     }
+}
+
+/// Whether bytes of a spool are a record that was not written to its end: its length is missing, which
+/// is written last, or what it says is not there.
+fn is_beginning(bytes: &[u8]) -> bool {
+    let Some(body) = bytes.first_chunk().map(|length| u32::from_le_bytes(*length) as usize) else {
+        return true;
+    };
+    body == 0 || bytes.len() < RECORD_HEADER_BYTES + body
 }
 
 /// A running writer.
