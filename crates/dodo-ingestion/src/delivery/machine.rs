@@ -306,7 +306,8 @@ impl Delivery {
             Turn::Deliver => self.queues_due(),
             Turn::TellApart => (!self.suspects.is_empty()).then_some(now.mono),
             Turn::Apart => self.apart_due(now),
-            Turn::Failing => (!self.failing.is_empty()).then_some(now.mono),
+            Turn::Failing => self.is_failing(false).then_some(now.mono),
+            Turn::FailingApart => self.is_failing(true).then_some(now.mono),
             Turn::Parked => self.parked.iter().map(|(parking, _)| parking.not_before).min(),
             Turn::Lookup => self.lookups.iter().map(|(lookup, _)| lookup.not_before).min(),
         }
@@ -357,7 +358,8 @@ impl Delivery {
                     (Purpose::TellApart, self.suspects.pop_front().unwrap_or_default())
                 }
                 Turn::Apart => (Purpose::Apart, self.take_apart(now)),
-                Turn::Failing => self.take_failing()?,
+                Turn::Failing => self.take_failing(false)?,
+                Turn::FailingApart => self.take_failing(true)?,
                 Turn::Parked => self.take_parked(now)?,
                 Turn::Lookup => self.take_lookup(now)?,
             }

@@ -27,10 +27,9 @@ impl Delivery {
         match (request.purpose, &request.records[..]) {
             (_, []) => {}
             (Purpose::TellApart, _) => self.suspects.push_front(request.records),
-            (Purpose::Apart, _) => {
-                for sent in request.records {
-                    self.apart.entry(sent.group()).or_default().push(sent);
-                }
+            (Purpose::Apart, [first, ..]) => {
+                let group = first.group();
+                self.return_apart(group, request.records);
             }
             (Purpose::Failing(set), _) => self.keep_failing(set, request.records),
             (Purpose::Parked(parking), [alone]) => self.park_again(*alone, parking, now),

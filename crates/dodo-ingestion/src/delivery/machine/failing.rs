@@ -60,10 +60,13 @@ pub(super) struct Parking {
 }
 
 impl Delivery {
-    pub(super) fn take_failing(&mut self) -> Option<(Purpose, Vec<Sent>)> {
-        // That of a batch first, if what is due waits for it.
-        let batch = self.failing.iter().position(|(set, _)| !set.apart);
-        let at = batch.filter(|_| self.is_searching()).unwrap_or(0);
+    pub(super) fn is_failing(&self, apart: bool) -> bool {
+        self.failing.iter().any(|(set, _)| set.apart == apart)
+    }
+
+    /// The next set of a batch, or of what travels apart.
+    pub(super) fn take_failing(&mut self, apart: bool) -> Option<(Purpose, Vec<Sent>)> {
+        let at = self.failing.iter().position(|(set, _)| set.apart == apart)?;
         let first = self.failing.remove(at)?;
         self.failing.push_front(first);
         let (set, _) = self.failing.front()?;
@@ -100,17 +103,13 @@ impl Delivery {
         }
         let worst = records.iter().map(|sent| sent.item.failures).max().unwrap_or(0);
         // One batch under suspicion is enough: the next one mostly holds calls of the same customer.
-        worst >= FAILURES_TO_SPLIT && !self.is_batch_suspected()
-    }
-
-    fn is_batch_suspected(&self) -> bool {
-        self.failing.iter().any(|(set, _)| !set.apart)
+        worst >= FAILURES_TO_SPLIT && !self.is_failing(false)
     }
 
     /// Whether batches fail, others do not, and one that is told apart will show why.
     pub(super) fn is_searching(&self) -> bool {
         self.batches_fail_since.is_some_and(|then| self.passed_since(then))
-            && self.is_batch_suspected()
+            && self.is_failing(false)
     }
 
     /// The server took a batch that was due, or failed on it.

@@ -50,6 +50,17 @@ impl Delivery {
         now
     }
 
+    /// Returns records of a group that travels apart; others of it are the next.
+    pub(super) fn return_apart(&mut self, group: u32, mut records: Vec<Sent>) {
+        let goes_alone = self.goes_alone(group);
+        let waiting = self.apart.entry(group).or_default();
+        if goes_alone {
+            waiting.splice(..0, records);
+        } else {
+            waiting.append(&mut records);
+        }
+    }
+
     /// Takes what waits, in equal shares of the spools as far as it goes.
     pub(super) fn fill(&mut self) -> Vec<Sent> {
         let mut records = Vec::new();

@@ -130,7 +130,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(ProptestConfig::with_cases(400))]
     /// Whatever the server fails on, and however, all else is settled; and when it works, so is that, once.
     #[test]
     fn what_the_server_fails_on_is_kept_and_holds_up_nothing(

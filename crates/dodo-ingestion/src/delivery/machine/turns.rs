@@ -7,13 +7,21 @@ pub(super) enum Turn {
     TellApart,
     Apart,
     Failing,
+    FailingApart,
     Parked,
     Lookup,
 }
 
 impl Turn {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Deliver, Self::TellApart, Self::Apart, Self::Failing, Self::Parked, Self::Lookup];
+    pub(super) const ALL: [Self; 7] = [
+        Self::Deliver,
+        Self::TellApart,
+        Self::Apart,
+        Self::Failing,
+        Self::FailingApart,
+        Self::Parked,
+        Self::Lookup,
+    ];
 }
 
 /// So many requests are for something else than what is due while that waits for what they show.
