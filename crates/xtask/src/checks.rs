@@ -386,9 +386,12 @@ fn close(reports: &[Report], logs: &Path, elapsed: Duration) -> ExitCode {
                     println!("not tested: {}: {what}", title(step));
                 }
             }
-            Outcome::Failed { .. } => {
+            Outcome::Failed { tally, .. } => {
                 failed += 1;
                 println!("failed: {}: {}", title(step), log_path(logs, step).display());
+                for name in &tally.failures {
+                    println!("    {name}");
+                }
             }
             Outcome::Skipped(reason) => {
                 skipped += 1;

@@ -1,5 +1,6 @@
 //! How many tests ran: read from the closing lines of the test runners.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::AddAssign;
 
@@ -25,6 +26,8 @@ pub(crate) struct Tally {
     pub(crate) passed: u64,
     pub(crate) failed: u64,
     pub(crate) skipped: u64,
+    /// Of those that failed, the names that the runner told.
+    pub(crate) failures: Vec<String>,
     /// Of those skipped, what was not tested, and why.
     pub(crate) not_tested: Vec<String>,
 }
@@ -58,6 +61,7 @@ impl AddAssign for Tally {
         self.passed += other.passed;
         self.failed += other.failed;
         self.skipped += other.skipped;
+        self.failures.extend(other.failures);
         self.not_tested.extend(other.not_tested);
     }
 }
@@ -74,7 +78,8 @@ impl Runner {
     pub(crate) fn tally(self, output: &str) -> Tally {
         let output = without_colours(output);
         let lines = output.lines().map(str::trim);
-        match self {
+        let failures = lines.clone().filter_map(|line| self.failure(line)).collect::<BTreeSet<_>>();
+        let tally = match self {
             Self::Cargo => {
                 let not_tested = lines.clone().filter_map(not_tested_line).collect();
                 sum(lines.filter_map(cargo_line)).without(not_tested)
@@ -82,6 +87,29 @@ impl Runner {
             Self::Pytest => lines.rev().find_map(pytest_line).unwrap_or_default(),
             Self::Node => sum(lines.filter_map(node_line)),
             Self::Surefire => sum(lines.filter_map(surefire_line)),
+        };
+        Tally { failures: failures.into_iter().map(str::to_owned).collect(), ..tally }
+    }
+
+    /// The name of a test that failed, if a line tells of one.
+    fn failure(self, line: &str) -> Option<&str> {
+        match self {
+            Self::Cargo => line.strip_prefix("test ")?.strip_suffix(" ... FAILED"),
+            Self::Pytest => {
+                let line = line.strip_prefix("FAILED ").or_else(|| line.strip_prefix("ERROR "))?;
+                let name = line.split_once(" - ").map_or(line, |(name, _)| name);
+                // What is logged stands further in.
+                (name.contains(".py") && !name.starts_with(' ')).then_some(name)
+            }
+            Self::Node => match line.strip_prefix("not ok ") {
+                Some(line) => line.split_once(" - ").map(|(_, name)| name),
+                // With how long it took behind it; the heading of their list has none.
+                None => line.strip_prefix("✖ ")?.rsplit_once(" (").map(|(name, _)| name),
+            },
+            Self::Surefire => {
+                let (line, _) = line.strip_prefix("[ERROR] ")?.split_once(" <<< ")?;
+                line.split_once(" -- ").map(|(name, _)| name).filter(|name| !name.contains(": "))
+            }
         }
     }
 }
@@ -186,6 +214,29 @@ test result: FAILED. 5 passed; 2 failed; 0 ignored; 0 measured; 3 filtered out; 
 test result: ok. 4 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.31s
 ";
         assert_eq!(Runner::Cargo.tally(output), tally(11, 2, 1));
+    }
+
+    #[test]
+    fn what_failed_is_named() {
+        let of = |runner: Runner, output: &str| runner.tally(output).failures;
+        let cargo = "test a::b ... ok\ntest a::c - should panic ... FAILED\n\nfailures:\n    a::c";
+        assert_eq!(of(Runner::Cargo, cargo), ["a::c - should panic"]);
+        let pytest = "\
+FAILED tests/test_a.py::test_b[c d] - AssertionError: assert 1 - 2 == 3
+ERROR tests/test_e.py - ModuleNotFoundError: No module named 'f'
+ERROR    root:test_g.py:12 a line of some log
+FAILED to connect";
+        let named = ["tests/test_a.py::test_b[c d]", "tests/test_e.py"];
+        assert_eq!(of(Runner::Pytest, pytest), named);
+        let tap = "ok 1 - a\n    not ok 2 - b - c\nnot ok 3 - d";
+        assert_eq!(of(Runner::Node, tap), ["b - c", "d"]);
+        let spec = "✔ a (1.2ms)\n  ✖ b (c) (0.5ms)\n✖ failing tests:\n✖ b (c) (0.5ms)";
+        assert_eq!(of(Runner::Node, spec), ["b (c)"]);
+        let surefire = "\
+[ERROR] Tests run: 2, Failures: 1, Errors: 0, Skipped: 0, Time elapsed: 0.1 s <<< FAILURE! -- in com.example.ATest
+[ERROR] com.example.ATest.b -- Time elapsed: 0.02 s <<< FAILURE!
+[ERROR] com.example.ATest.c -- Time elapsed: 0.02 s <<< ERROR!";
+        assert_eq!(of(Runner::Surefire, surefire), ["com.example.ATest.b", "com.example.ATest.c"]);
     }
 
     #[test]
