@@ -160,6 +160,7 @@ impl Delivery {
         if matches!(request.purpose, Purpose::Deliver) && failing != Failing::No {
             self.note_batch(false);
         }
+        let apart = matches!(request.purpose, Purpose::Apart);
         match request.purpose {
             _ if failing == Failing::No => self.put_back(request, now),
             Purpose::Control => {
@@ -171,11 +172,10 @@ impl Delivery {
                 self.failed_apart(request.records, failing, now, actions);
             }
             Purpose::Deliver | Purpose::TellApart | Purpose::Apart
-                if self.fails_again(&mut request.records) =>
+                if self.fails_again(&mut request.records, apart) =>
             {
                 let answered = failing == Failing::Answered;
                 let evidence = if answered { Evidence::Answer } else { Evidence::Silence };
-                let apart = matches!(request.purpose, Purpose::Apart);
                 self.tell_apart_failing(request.records, apart, evidence, now, actions);
             }
             Purpose::Failing(set) => self.failed_set(set, failing, request.records, now, actions),

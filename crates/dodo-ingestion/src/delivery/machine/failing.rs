@@ -96,14 +96,15 @@ impl Delivery {
         Some((Purpose::Parked(parking), vec![sent]))
     }
 
-    /// The server failed on a batch that was due. True when the batch is to let others pass.
-    pub(super) fn fails_again(&mut self, records: &mut [Sent]) -> bool {
+    /// The server failed on a batch that was due, or on what travels apart. True when that is to let others
+    /// pass.
+    pub(super) fn fails_again(&mut self, records: &mut [Sent], apart: bool) -> bool {
         for sent in &mut *records {
             sent.item.failures += 1;
         }
         let worst = records.iter().map(|sent| sent.item.failures).max().unwrap_or(0);
-        // One batch under suspicion is enough: the next one mostly holds calls of the same customer.
-        worst >= FAILURES_TO_SPLIT && !self.is_failing(false)
+        // One under suspicion is enough: the next batch mostly holds calls of the same customer.
+        worst >= FAILURES_TO_SPLIT && !self.is_failing(apart)
     }
 
     /// Whether batches fail, others do not, and one that is told apart will show why.

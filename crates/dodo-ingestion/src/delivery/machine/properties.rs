@@ -175,6 +175,82 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    /// Whatever the server refuses, and whatever it fails on meanwhile, ends where it belongs, once.
+    #[test]
+    fn what_is_refused_and_what_is_failed_on_do_not_hide_each_other(
+        portions in proptest::collection::vec(1_u64..700, 1..4),
+        groups in 1_u64..200,
+        failed_on in proptest::collection::btree_set(0_u64..2_000, 0..12),
+        groups_failed_on in proptest::collection::btree_set(any::<u64>(), 0..3),
+        refusals in proptest::collection::btree_set(0_u64..2_000, 0..5),
+        groups_refused in proptest::collection::btree_set(any::<u64>(), 0..3),
+        chance in proptest::collection::vec(0_u8..12, 0..80),
+        (is_silent, refuses_first) in any::<(bool, bool)>(),
+    ) {
+        let mut world = World::new(LatePolicy::Restamp);
+        // The last group is not bad as a whole.
+        world.groups = groups + 1;
+        let group = |seq: u64| seq % (groups + 1);
+        let of = |all: &BTreeSet<u64>, seq| all.iter().any(|bad| group(seq) == bad % groups);
+        let is_refused = |seq: u64| refusals.contains(&seq) || of(&groups_refused, seq);
+        let fails = |seq: u64| failed_on.contains(&seq) || of(&groups_failed_on, seq);
+        let is_done = |world: &World, seq: u64| {
+            world.settled.contains(&seq) || world.aside.iter().any(|(aside, _)| *aside == seq)
+        };
+        let records: u64 = portions.iter().sum();
+        let mut portions = portions.into_iter().enumerate();
+        let mut chance = chance.into_iter();
+        let (mut answered, mut lookups, mut works) = (0, 0, false);
+        while world.settled.len() + world.aside.len() < records as usize {
+            let idle = world.sent.len() == answered && world.delivery.wake_at().is_none();
+            let next = portions.clone().next().filter(|(nth, _)| idle || answered >= 50 * nth);
+            if let Some((_, more)) = next {
+                portions.next();
+                world.append(more);
+            }
+            if world.sent.len() == answered {
+                let wake_at = world.delivery.wake_at().expect("something to wait for");
+                world.pass(wake_at.saturating_sub(world.now.mono).max(1));
+                continue;
+            }
+            answered = world.sent.len();
+            // Looking at all of them takes its time.
+            works |= answered % 50 == 0 && (0..records).all(|seq| fails(seq) || is_done(&world, seq));
+            prop_assert!(answered < 20_000, "no progress; works: {works}");
+            let is_lookup = world.looked_up() > lookups;
+            lookups = world.looked_up();
+            let lost = || Answer::Failed(Failure::Lost("timeout".into()));
+            let refused_one = world.last().iter().any(|seq| is_refused(*seq));
+            let failed_one = !works && world.last().iter().any(|seq| fails(*seq));
+            let answer = match chance.next().unwrap_or(0) {
+                1 => lost(),
+                2 => Answer::Failed(Failure::Connect("refused".into())),
+                3 => response(503, ""),
+                4 => response(429, ""),
+                5 => response(401, ""),
+                6 if world.last().len() > 1 => response(413, ""),
+                _ if is_lookup => response(404, r#"{"code":"NOT_FOUND","message":"no"}"#),
+                _ if refused_one && (refuses_first || !failed_one) => refused(),
+                _ if failed_one => if is_silent { lost() } else { response(500, "") },
+                _ => ok(),
+            };
+            world.answer(answer);
+        }
+        let mut done: Vec<u64> = world.settled.clone();
+        done.extend(world.aside.iter().map(|(seq, _)| *seq));
+        done.sort_unstable();
+        prop_assert_eq!(done, (0..records).collect::<Vec<_>>());
+        prop_assert!(world.settled.iter().all(|seq| !is_refused(*seq)));
+        for (seq, cause) in world.aside.iter().filter(|(seq, _)| !is_refused(*seq)) {
+            let of_group = (0..records).filter(|other| group(*other) == group(*seq));
+            let refused = of_group.filter(|other| is_refused(*other)).count();
+            prop_assert!(cause.by_group && refused > 3, "{} was set aside", seq);
+        }
+    }
+}
+
 #[test]
 fn good_calls_of_a_condemned_group_may_go_with_its_bad_ones() {
     let mut world = World::new(LatePolicy::Restamp);

@@ -141,6 +141,10 @@ impl World {
         self.handle(Input::Answer { request, answer });
     }
 
+    pub(super) fn looked_up(&self) -> usize {
+        self.looked_up.len()
+    }
+
     pub(super) fn last(&self) -> &[u64] {
         &self.sent.last().expect("a request").1
     }
