@@ -1,5 +1,5 @@
 // A server of one route, until standard input ends. It prints its port when it is up, and at its end
-// the processor time that it took in between.
+// the processor time that it took since it was last told to measure.
 
 import { once } from 'node:events';
 import express from 'express';
@@ -36,8 +36,10 @@ async function serve(server) {
     await once(server, 'listening');
   }
   tell({ port: server.address().port });
-  const cpu = process.cpuUsage();
-  for await (const _ of process.stdin);
+  let cpu = process.cpuUsage();
+  for await (const _ of process.stdin) {
+    cpu = process.cpuUsage();
+  }
   const { user, system } = process.cpuUsage(cpu);
   server.close();
   server.closeAllConnections();

@@ -1,6 +1,7 @@
 """A FastAPI app of one route, served by uvicorn until standard input ends.
 
-It prints its port when it is up, and at its end the processor time that it took in between.
+It prints its port when it is up, and at its end the processor time that it took since it was last
+told to measure.
 """
 
 import argparse
@@ -41,9 +42,10 @@ class Server(uvicorn.Server):
         threading.Thread(target=self.watch).start()
 
     def watch(self) -> None:
-        """Wait until standard input ends."""
+        """Measure from each line on, until standard input ends."""
         before = time.process_time()
-        sys.stdin.read()
+        for _ in sys.stdin:
+            before = time.process_time()
         self.spent = time.process_time() - before
         self.should_exit = True
 

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 const REQUEST: &[u8] = b"GET /v1/users/7 HTTP/1.1\r\nhost: bench\r\nx-customer-id: cus_1\r\n\r\n";
 /// How every answer ends.
 const END: &[u8] = b"\r\n\r\na user";
-/// Requests of each connection that are not measured.
+/// Requests of each connection that are not measured, where the server is compiled already.
 const WARM_UP: u64 = 200;
 
 pub(crate) const PERCENTILES: [usize; 2] = [50, 99];
@@ -30,6 +30,7 @@ pub(crate) async fn ask(address: SocketAddr, connections: u64, requests: u64) ->
     for _ in 0..connections {
         asking.spawn(async move {
             let mut connection = Connection::open(address).await?;
+            connection.ask(WARM_UP, Duration::ZERO).await?;
             connection.ask(requests / connections, Duration::ZERO).await
         });
     }
@@ -55,13 +56,10 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Opens one to a server that it warms up.
     pub(crate) async fn open(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        let mut connection = Self { stream };
-        connection.ask(WARM_UP, Duration::ZERO).await?;
-        Ok(connection)
+        Ok(Self { stream })
     }
 
     /// Asks so often, each time after such a pause; how long the answers took.

@@ -9,6 +9,9 @@ use crate::route;
 use crate::scripts::{self, Contender};
 use crate::sink::{Counts, EVENT_ID, Sink};
 
+/// Enough for an interpreter, which compiles nothing.
+const WARM_UP: u64 = 1_000;
+
 #[derive(Debug, Deserialize)]
 struct Accepted {
     nanoseconds: f64,
@@ -148,5 +151,6 @@ pub(crate) fn fastapi(plan: &Plan) -> Result<Section> {
             ("seeing the end", "seeing"),
             ("with Apitally's", "apitally"),
         ],
+        WARM_UP,
     )
 }

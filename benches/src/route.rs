@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use crate::Plan;
 use crate::figures::{Aim, Section, number};
 use crate::load::{Latency, PERCENTILES};
-use crate::scripts::{self, Contender, Served};
+use crate::scripts::{self, Contender, Requests, Served};
 use crate::sink::{EVENT_ID, Sink};
 
 /// Microseconds that a request may cost more with ours.
@@ -15,15 +15,17 @@ const AIM: Aim = Aim::AtMost(15.0);
 const OURS: usize = 0;
 
 /// Compares the contenders of a script, of which the first has no middleware and the second has ours: how each is
-/// called in the tables and by the script.
+/// called in the tables and by the script. Each is warmed up with so many requests in a full run.
 pub(crate) fn compare(
     plan: &Plan,
     name: &'static str,
     what: &str,
     script: &str,
     contenders: &[(&'static str, &'static str)],
+    warm_up: u64,
 ) -> Result<Section> {
-    let requests = plan.calls(20_000, 3_000);
+    let requests =
+        Requests { warm_up: plan.calls(warm_up, 200), measured: plan.calls(20_000, 3_000) };
     let contenders: Vec<Contender> = contenders
         .iter()
         .map(|&(name, argument)| Contender { name, argument, key: EVENT_ID })
@@ -36,7 +38,7 @@ pub(crate) fn compare(
             let pair = [without, contender];
             served.push(scripts::serve(plan, script, pair, requests, &mut sink)?);
             if index == OURS {
-                sink.counts()?.check(scripts::made(requests))?;
+                sink.counts()?.check(requests.all())?;
             }
         }
     }
@@ -45,9 +47,10 @@ pub(crate) fn compare(
         format!(
             "microseconds of a request to {what}, a real server in a process of its own over one \
              connection that stays open, in turn with one that has no middleware; {} rounds of {} \
-             requests",
+             requests, after {} to warm up",
             plan.rounds,
-            number(requests as f64)
+            number(requests.measured as f64),
+            number(requests.warm_up as f64)
         ),
     );
     for (index, percentile) in PERCENTILES.into_iter().enumerate() {

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::Plan;
 use crate::child::Talking;
-use crate::load::{self, Connection, Latency, percentiles};
+use crate::load::{Connection, Latency, percentiles};
 use crate::sink::Sink;
 
 /// So many requests one server is asked before the other is,
@@ -84,7 +84,7 @@ struct Up {
 
 #[derive(Debug, Deserialize)]
 struct Down {
-    /// Of processor, between the two.
+    /// Of processor, since it was told to measure.
     cpu_seconds: f64,
 }
 
@@ -99,9 +99,23 @@ pub(crate) struct Served {
     pub(crate) cpu: f64,
 }
 
-/// How many requests are made where so many are measured back to back.
-pub(crate) fn made(requests: u64) -> u64 {
-    load::made(1, requests) + requests / AT_A_TIME * PAUSED
+/// How many requests a contender is asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Requests {
+    /// Not measured: an engine that compiles what runs often has done so after these.
+    pub(crate) warm_up: u64,
+    /// Measured, back to back.
+    pub(crate) measured: u64,
+}
+
+impl Requests {
+    fn back_to_back_and_paused(self) -> u64 {
+        self.measured + self.measured / AT_A_TIME * PAUSED
+    }
+
+    pub(crate) fn all(self) -> u64 {
+        self.warm_up + self.back_to_back_and_paused()
+    }
 }
 
 /// Has two contenders serve a route, and asks each so often over one connection: a server of one thread would make
@@ -111,7 +125,7 @@ pub(crate) fn serve(
     plan: &Plan,
     script: &str,
     contenders: [&Contender; 2],
-    requests: u64,
+    requests: Requests,
     sink: &mut Sink,
 ) -> Result<[Served; 2]> {
     sink.know_by(contenders[1].key)?;
@@ -121,10 +135,20 @@ pub(crate) fn serve(
         let mut script = Script::start(plan, script, contender, 0, sink)?;
         let up: Up = script.child.reply().with_context(|| contender.name)?;
         let opening = Connection::open(([127, 0, 0, 1], up.port).into());
+        let connection = runtime.block_on(opening)?;
         let (paused, back_to_back) = (Vec::new(), Vec::new());
-        serving.push((script, runtime.block_on(opening)?, paused, back_to_back));
+        serving.push((script, connection, paused, back_to_back));
     }
-    for _ in 0..requests / AT_A_TIME {
+    for _ in 0..requests.warm_up / AT_A_TIME {
+        // In turn here too: a server closes a connection on which nobody asks for some seconds.
+        for (_, connection, ..) in &mut serving {
+            runtime.block_on(connection.ask(AT_A_TIME, Duration::ZERO))?;
+        }
+    }
+    for (script, ..) in &mut serving {
+        script.child.tell("measure")?;
+    }
+    for _ in 0..requests.measured / AT_A_TIME {
         for (_, connection, paused, back_to_back) in &mut serving {
             back_to_back.extend(runtime.block_on(connection.ask(AT_A_TIME, Duration::ZERO))?);
             paused.extend(runtime.block_on(connection.ask(PAUSED, PAUSE))?);
@@ -136,7 +160,7 @@ pub(crate) fn serve(
     {
         drop(connection);
         let down: Down = script.child.finish().with_context(|| contender.name)?;
-        let cpu = down.cpu_seconds * 1e6 / made(requests) as f64;
+        let cpu = down.cpu_seconds * 1e6 / requests.back_to_back_and_paused() as f64;
         let (paused, back_to_back) = (percentiles(paused)?, percentiles(back_to_back)?);
         served.push(Served { paused, back_to_back, cpu });
     }
