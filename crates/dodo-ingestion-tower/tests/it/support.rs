@@ -65,7 +65,8 @@ impl Stage {
         let mut seen = self.seen.lock().unwrap();
         let mut news: Vec<Value> = answer["items"].as_array().unwrap().clone();
         news.retain(|event| seen.insert(event["event_id"].as_str().unwrap().to_owned()));
-        news.sort_by_key(|event| event["event_id"].as_str().unwrap().to_owned());
+        // The meter answers with the newest first. Ids do not tell which of a millisecond came first.
+        news.reverse();
         news
     }
 
