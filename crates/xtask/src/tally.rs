@@ -108,7 +108,8 @@ impl Runner {
             },
             Self::Surefire => {
                 let (line, _) = line.strip_prefix("[ERROR] ")?.split_once(" <<< ")?;
-                line.split_once(" -- ").map(|(name, _)| name).filter(|name| !name.contains(": "))
+                // The line of a class has its name behind that.
+                line.split_once(" -- ").map(|(name, _)| name)
             }
         }
     }

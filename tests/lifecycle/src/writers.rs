@@ -15,8 +15,9 @@ use crate::plan::Budget;
 use crate::process::{Process, Signal, program_beside};
 
 const MOMENT: Duration = Duration::from_micros(500);
-/// What stands in front of a record's body in a spool.
-const RECORD_HEADER_BYTES: usize = 44;
+/// What stands in front of a record's body in a spool: written down here once more, so that these tests do not go by
+/// the code that they test.
+const RECORD_HEADER: usize = 44;
 
 /// What every writer is started with.
 pub(crate) struct Settings {
@@ -115,7 +116,7 @@ impl Settings {
                 if begun < died_in_a_call && is_beginning(&bytes) {
                     begun += 1;
                 } else {
-                    let start = &bytes[..bytes.len().min(RECORD_HEADER_BYTES)];
+                    let start = &bytes[..bytes.len().min(RECORD_HEADER)];
                     left.push(format!("{}, {} bytes: {start:02x?}", at.display(), bytes.len()));
                 }
             }
@@ -139,7 +140,7 @@ fn is_beginning(bytes: &[u8]) -> bool {
     let Some(body) = bytes.first_chunk().map(|length| u32::from_le_bytes(*length) as usize) else {
         return true;
     };
-    body == 0 || bytes.len() < RECORD_HEADER_BYTES + body
+    body == 0 || bytes.len() < RECORD_HEADER + body
 }
 
 /// A running writer.
@@ -200,5 +201,22 @@ impl Writer {
     fn said(&self) -> String {
         let said = fs::read_to_string(self.notes.join(format!("{}.stderr", self.name)));
         said.map_or_else(|_| String::new(), |said| format!(": {}", said.trim()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_not_written_to_its_end_is_a_beginning() {
+        let mut record = vec![7; RECORD_HEADER + 300];
+        record[..4].copy_from_slice(&300_u32.to_le_bytes());
+        assert!(!is_beginning(&record), "damaged or not, it was whole");
+        for cut in [0, 3, 4, RECORD_HEADER, RECORD_HEADER + 299] {
+            assert!(is_beginning(&record[..cut]), "{cut} bytes");
+        }
+        record[..4].fill(0);
+        assert!(is_beginning(&record));
     }
 }

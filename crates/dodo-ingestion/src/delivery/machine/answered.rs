@@ -27,10 +27,7 @@ impl Delivery {
         match (request.purpose, &request.records[..]) {
             (_, []) => {}
             (Purpose::TellApart, _) => self.suspects.push_front(request.records),
-            (Purpose::Apart, [first, ..]) => {
-                let group = first.group();
-                self.return_apart(group, request.records);
-            }
+            (Purpose::Apart, _) => self.return_apart(request.records),
             (Purpose::Failing(set), _) => self.keep_failing(set, request.records),
             (Purpose::Parked(parking), [alone]) => self.park_again(*alone, parking, now),
             (Purpose::Lookup(lookup), [alone]) => self.lookups.push_back((lookup, *alone)),
@@ -317,7 +314,7 @@ impl Delivery {
             (Purpose::Apart, [first, rest @ ..]) if self.refusals.is_apart(first.group()) => {
                 // Another one alone says more of the group than its halves would.
                 self.suspects.push_front(vec![*first]);
-                self.apart.entry(first.group()).or_default().extend(rest);
+                self.return_apart(rest.to_vec());
             }
             _ => self.tell_apart(request),
         }

@@ -60,6 +60,7 @@ pub(super) struct Parking {
 }
 
 impl Delivery {
+    /// Whether something of a batch, or of what travels apart, is being told apart.
     pub(super) fn is_failing(&self, apart: bool) -> bool {
         self.failing.iter().any(|(set, _)| set.apart == apart)
     }

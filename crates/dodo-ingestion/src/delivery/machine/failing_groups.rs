@@ -80,7 +80,7 @@ impl Delivery {
         let Some(group) = self.failing_groups.get_mut(&sent.group()) else { return };
         if group.alone > 0 {
             group.failed_alone(self.acknowledged, now);
-            self.return_apart(sent.group(), records);
+            self.return_apart(records);
         } else if failing == Failing::Answered {
             group.acknowledged = self.acknowledged;
             self.tell_apart_failing(records, true, Evidence::OthersPass, now, actions);

@@ -50,8 +50,10 @@ impl Delivery {
         now
     }
 
-    /// Returns records of a group that travels apart; others of it are the next.
-    pub(super) fn return_apart(&mut self, group: u32, mut records: Vec<Sent>) {
+    /// Returns records of one group that travels apart; others of it are the next.
+    pub(super) fn return_apart(&mut self, mut records: Vec<Sent>) {
+        let Some(group) = records.first().map(Sent::group) else { return };
+        // The last one is the next that goes alone; of more, the first are.
         let goes_alone = self.goes_alone(group);
         let waiting = self.apart.entry(group).or_default();
         if goes_alone {

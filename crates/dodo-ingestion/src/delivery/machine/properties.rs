@@ -16,8 +16,7 @@ fn deliver(world: &mut World, records: u64, bad: &BTreeSet<u64>) {
     let mut answered = 0;
     while world.settled.len() + world.aside.len() < records as usize {
         if world.sent.len() == answered {
-            let wake_at = world.delivery.wake_at().expect("something to wait for");
-            world.pass(wake_at.saturating_sub(world.now.mono).max(1));
+            world.wait();
             continue;
         }
         answered = world.sent.len();
@@ -25,6 +24,14 @@ fn deliver(world: &mut World, records: u64, bad: &BTreeSet<u64>) {
         let holds_bad = world.last().iter().any(|seq| bad.contains(seq));
         world.answer(if holds_bad { refused() } else { ok() });
     }
+}
+
+/// What was settled or set aside, as often as it was.
+fn ended(world: &World) -> Vec<u64> {
+    let aside = world.aside.iter().map(|(seq, _)| *seq);
+    let mut ended: Vec<u64> = world.settled.iter().copied().chain(aside).collect();
+    ended.sort_unstable();
+    ended
 }
 
 proptest! {
@@ -91,8 +98,7 @@ proptest! {
         while world.settled.len() + world.aside.len() < records as usize {
             prop_assert!(starts.len() < 2_000, "no progress");
             if world.sent.len() == answered {
-                let wake_at = world.delivery.wake_at().expect("something to wait for");
-                world.pass(wake_at.saturating_sub(world.now.mono).max(1));
+                world.wait();
                 continue;
             }
             answered = world.sent.len();
@@ -111,10 +117,7 @@ proptest! {
             };
             world.answer(answer);
         }
-        let mut done: Vec<u64> = world.settled.clone();
-        done.extend(world.aside.iter().map(|(seq, _)| *seq));
-        done.sort_unstable();
-        prop_assert_eq!(done, (0..records).collect::<Vec<_>>());
+        prop_assert_eq!(ended(&world), (0..records).collect::<Vec<_>>());
         let by_itself = |(seq, cause): &(u64, Cause)| bad.contains(seq) || cause.by_group;
         prop_assert!(world.aside.iter().all(by_itself));
         prop_assert!(bad.iter().filter(|seq| **seq < records).all(|seq| !world.settled.contains(seq)));
@@ -153,8 +156,7 @@ proptest! {
         while world.settled.len() < records as usize {
             works |= world.settled.len() >= good.len() && good.iter().all(|seq| world.settled.contains(seq));
             if world.sent.len() == answered {
-                let wake_at = world.delivery.wake_at().expect("something to wait for");
-                world.pass(wake_at.saturating_sub(world.now.mono).max(1));
+                world.wait();
                 continue;
             }
             answered = world.sent.len();
@@ -211,8 +213,7 @@ proptest! {
                 world.append(more);
             }
             if world.sent.len() == answered {
-                let wake_at = world.delivery.wake_at().expect("something to wait for");
-                world.pass(wake_at.saturating_sub(world.now.mono).max(1));
+                world.wait();
                 continue;
             }
             answered = world.sent.len();
@@ -238,10 +239,7 @@ proptest! {
             };
             world.answer(answer);
         }
-        let mut done: Vec<u64> = world.settled.clone();
-        done.extend(world.aside.iter().map(|(seq, _)| *seq));
-        done.sort_unstable();
-        prop_assert_eq!(done, (0..records).collect::<Vec<_>>());
+        prop_assert_eq!(ended(&world), (0..records).collect::<Vec<_>>());
         prop_assert!(world.settled.iter().all(|seq| !is_refused(*seq)));
         for (seq, cause) in world.aside.iter().filter(|(seq, _)| !is_refused(*seq)) {
             let of_group = (0..records).filter(|other| group(*other) == group(*seq));

@@ -136,11 +136,18 @@ impl World {
         self.handle(Input::Tick);
     }
 
+    /// Lets the time pass until there may be something to do.
+    pub(super) fn wait(&mut self) {
+        let wake_at = self.delivery.wake_at().expect("something to wait for");
+        self.pass(wake_at.saturating_sub(self.now.mono).max(1));
+    }
+
     pub(super) fn answer(&mut self, answer: Answer) {
         let request = self.sent.last().expect("a request").0;
         self.handle(Input::Answer { request, answer });
     }
 
+    /// How many look-ups there were.
     pub(super) fn looked_up(&self) -> usize {
         self.looked_up.len()
     }
@@ -346,8 +353,7 @@ fn until_request(world: &mut World) {
 fn wait_for_request(world: &mut World) {
     let before = world.sent.len();
     while world.sent.len() == before {
-        let wake_at = world.delivery.wake_at().expect("something is to come");
-        world.pass(wake_at.saturating_sub(world.now.mono).max(1));
+        world.wait();
     }
 }
 
