@@ -27,7 +27,11 @@ const apps = {
       createServer((request, response) => {
         metered(request, response);
         // Of what has a length, the client has the whole before the end.
-        response.setHeader('content-length', 8);
+        if (request.headers['x-number'] % 2) {
+          response.setHeader('content-length', 8);
+        } else {
+          response.writeHead(200, { 'Content-Length': 8 });
+        }
         response.write('answered');
         setImmediate(() => {
           work();

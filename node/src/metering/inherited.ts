@@ -2,13 +2,15 @@
  * Has the responses of Express tell what passes by a prototype of theirs.
  *
  * Express gives each request and response another prototype, and from then on V8 makes a new shape for each property
- * that is added to one: to give a response a `write` and an `end` of its own costs more than all the rest of a call.
+ * that is added to one: to give a response methods of its own costs more than all the rest of a call.
  */
 
 import { ServerResponse } from 'node:http';
 
 /** Hears what passes to a response. */
 export interface Watcher {
+  /** `writeHead` was called with this, and did not throw. */
+  hasHead(args: readonly unknown[]): void;
   /** `write` is about to be called with this. */
   writes(chunk: unknown, encoding: unknown): void;
   /** `end` is about to be called with this. */
@@ -38,10 +40,13 @@ export function tells(outgoing: ServerResponse): boolean {
 /** Has a response watched, unless it cannot be so: what has wrapped its methods before is not to be gone around. */
 export function watchInherited(outgoing: ServerResponse, watcher: Watcher): boolean {
   const prototype = Object.getPrototypeOf(outgoing) as object;
+  const known = telling.get(prototype);
   const inherits =
-    (telling.get(prototype) ?? prepare(prototype)) &&
+    (known ?? prepare(prototype)) &&
     !Object.hasOwn(outgoing, 'write') &&
-    !Object.hasOwn(outgoing, 'end');
+    !Object.hasOwn(outgoing, 'end') &&
+    // What wraps this calls what it found, which told already if the prototype was known.
+    (known === true || !Object.hasOwn(outgoing, 'writeHead'));
   if (inherits) {
     watchers.set(outgoing, watcher);
   }
@@ -52,8 +57,19 @@ export function watchInherited(outgoing: ServerResponse, watcher: Watcher): bool
 function prepare(prototype: object): boolean {
   const framework = prototypeOfFramework(prototype);
   if (framework !== undefined && !telling.has(framework)) {
-    tell(framework, 'write', 'writes');
-    tell(framework, 'end', 'ends');
+    wrap(framework, 'write', (method, response, args) => {
+      watchers.get(response)?.writes(args[0], args[1]);
+      return method.apply(response, args);
+    });
+    wrap(framework, 'end', (method, response, args) => {
+      watchers.get(response)?.ends(args[0], args[1]);
+      return method.apply(response, args);
+    });
+    wrap(framework, 'writeHead', (method, response, args) => {
+      const returned = method.apply(response, args);
+      watchers.get(response)?.hasHead(args);
+      return returned;
+    });
     telling.set(framework, true);
   }
   telling.set(prototype, framework !== undefined);
@@ -73,12 +89,15 @@ function prototypeOfFramework(prototype: object): object | undefined {
 
 type Method = (this: ServerResponse, ...args: unknown[]) => unknown;
 
-function tell(framework: object, name: 'write' | 'end', hears: 'writes' | 'ends'): void {
+function wrap(
+  framework: object,
+  name: 'write' | 'end' | 'writeHead',
+  call: (method: Method, response: ServerResponse, args: unknown[]) => unknown,
+): void {
   const own = Object.getOwnPropertyDescriptor(framework, name)?.value as Method | undefined;
   const inherited = Object.getPrototypeOf(framework) as Record<typeof name, Method>;
   const value: Method = function (...args) {
-    watchers.get(this)?.[hears](args[0], args[1]);
-    return (own ?? inherited[name]).apply(this, args);
+    return call(own ?? inherited[name], this, args);
   };
   Object.defineProperty(framework, name, { configurable: true, writable: true, value });
 }

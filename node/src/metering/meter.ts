@@ -53,8 +53,12 @@ export interface Metered<Request> {
   template(): string | undefined;
 }
 
-/** A framework's template that takes whatever is left. */
-const CATCH_ALL = /(?:^|\/)(?:\*\w*|\{\*\w*\}|\(\.\*\)|:\w+(?:\*|\(\.\*\)))$|\{\/\*\w*\}$/;
+/**
+ * A framework's template that takes whatever is left: `*`, `*path` and `{*path}`, `:path*`, `(.*)`, Hono's
+ * `:path{.*}`, or a regular expression. What a router is mounted by may stand right before it: NestJS answers
+ * `/api*path` with 404.
+ */
+const CATCH_ALL = /(?:\*\w*|\{\/?\*\w*\}|\(\.\*\)|:\w+\{\.[*+]\})\??$|\.\*\)?\$?\/[a-z]*$/;
 
 export class Meter<Request> {
   readonly #ingestion: Ingestion;

@@ -1,13 +1,14 @@
 /**
  * Watches a Node response (HTTP/1, or the compatibility API of HTTP/2) from its first byte to its end.
  *
- * `write` and `end`, its own or those that it inherits (`inherited.ts`), are wrapped with what they are given and
- * what they give back unchanged, so that backpressure, callbacks and errors are as they were. Bytes are counted as
+ * `writeHead`, `write` and `end`, its own or those that it inherits (`inherited.ts`), are wrapped with what they are
+ * given and what they give back unchanged, so that backpressure, callbacks and errors are as they were. Bytes are counted as
  * they pass: what a middleware further in makes of them (it compresses them) is seen, what one further out makes of
  * them is not.
  *
  * The call is metered before `end` hands the last of the response on, so that what a client has received whole is
- * billed even if this process is killed.
+ * billed even if this process is killed. Until the head is made, its status may change, and making it may throw: where
+ * that is left to `write` or `end`, the call is metered when they have made it, before they send it.
  */
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
@@ -91,6 +92,7 @@ export class NodeRequest<Request> implements Metered<Request> {
   }
 }
 
+type WriteHead = ServerResponse['writeHead'];
 type Write = ServerResponse['write'];
 type End = ServerResponse['end'];
 
@@ -102,6 +104,13 @@ interface Observed {
 }
 
 // One function for all responses: a closure for each would give each a shape of its own.
+function writeHead(this: ServerResponse & Observed, ...args: unknown[]): ServerResponse {
+  const observation = this[OBSERVATION];
+  const response = (observation.writeHead as WriteHead).apply(this, args as Parameters<WriteHead>);
+  observation.hasHead(args);
+  return response;
+}
+
 function write(this: ServerResponse & Observed, ...args: unknown[]): boolean {
   const observation = this[OBSERVATION];
   observation.writes(args[0], args[1]);
@@ -135,6 +144,7 @@ function endAll(this: Socket): void {
 }
 
 class Observation<Request> implements Watcher {
+  readonly writeHead: WriteHead | undefined;
   readonly write: Write | undefined;
   readonly end: End | undefined;
   readonly #began = performance.now();
@@ -146,6 +156,8 @@ class Observation<Request> implements Watcher {
   #ending = false;
   #firstByte: number | undefined;
   #bytes = 0;
+  /** What `writeHead` was given. */
+  #head: readonly unknown[] = [];
   /** The length that the response is to have; `NaN` where it says none. */
   #declared: number | undefined;
   #ended = false;
@@ -164,9 +176,10 @@ class Observation<Request> implements Watcher {
     this.#method = incoming.method ?? '';
     this.#inherits = inherits && watchInherited(outgoing, this);
     if (!this.#inherits) {
+      this.writeHead = outgoing.writeHead;
       this.write = outgoing.write;
       this.end = outgoing.end;
-      Object.assign(outgoing, { [OBSERVATION]: this, write, end });
+      Object.assign(outgoing, { [OBSERVATION]: this, writeHead, write, end });
     }
     // Adapters of servers without a connection, such as those for Lambda, tell of no `close`.
     outgoing.on('finish', () => this.#over(!this.#inherits && wasReset(outgoing)));
@@ -177,14 +190,17 @@ class Observation<Request> implements Watcher {
     }
   }
 
+  hasHead(args: readonly unknown[]): void {
+    this.#meter.attempt(() => {
+      this.#head = args;
+      this.#overIfWhole();
+    });
+  }
+
   writes(chunk: unknown, encoding: unknown): void {
     this.#meter.attempt(() => {
       this.#passes(chunk, encoding);
-      // Of what has a length, a client has the whole before the end.
-      this.#declared ??= Number(this.#outgoing.getHeader('content-length'));
-      if (this.#bytes >= this.#declared && willEnd(this.#outgoing, chunk)) {
-        this.#over(false, true);
-      }
+      this.#overIfWhole(chunk);
     });
   }
 
@@ -193,10 +209,29 @@ class Observation<Request> implements Watcher {
       this.#passes(chunk, encoding);
       // The compatibility API writes by `write` what it is given to end with.
       this.#ending = true;
-      if (willEnd(this.#outgoing, chunk)) {
-        this.#over(false, true);
-      }
+      this.#overIfWhole(chunk);
     });
+  }
+
+  /** The call is over if the client is about to have the whole response, and its head is made. */
+  #overIfWhole(chunk?: unknown): void {
+    const outgoing = this.#outgoing;
+    if (
+      (outgoing.headersSent || isHttp2(outgoing)) &&
+      this.#isWhole() &&
+      willEnd(outgoing, chunk)
+    ) {
+      this.#over(false, true);
+    }
+  }
+
+  #isWhole(): boolean {
+    if (this.#ending || this.#firstByte === undefined) {
+      return this.#ending;
+    }
+    // Of what has a length, a client has the whole before the end.
+    this.#declared ??= lengthIn(this.#head) ?? Number(this.#outgoing.getHeader('content-length'));
+    return this.#bytes >= this.#declared;
   }
 
   #passes(chunk: unknown, encoding: unknown): void {
@@ -247,19 +282,35 @@ class Observation<Request> implements Watcher {
  * Whether a response that is ended with this goes out: it is its turn on a connection that lives, and `end` will not
  * throw. If not, its `finish` or its `close` is waited for.
  */
-function willEnd({ socket, statusCode }: ServerResponse, chunk: unknown): boolean {
+function willEnd({ socket }: ServerResponse, chunk: unknown): boolean {
   const fits = chunk === undefined || chunk === null || typeof chunk === 'function';
   return (
     socket?.destroyed === false &&
-    (fits || typeof chunk === 'string' || chunk instanceof Uint8Array) &&
-    Number.isInteger(statusCode) &&
-    statusCode >= 100 &&
-    statusCode <= 999
+    (fits || typeof chunk === 'string' || chunk instanceof Uint8Array)
   );
+}
+
+/** The `content-length` among what `writeHead` is given, of which Node tells nobody. */
+function lengthIn(args: readonly unknown[]): number | undefined {
+  const headers = args.find((arg) => typeof arg === 'object' && arg !== null) ?? {};
+  const list = (Array.isArray(headers) ? headers : Object.entries(headers)).flat();
+  const at = list.findIndex(
+    (name, index) => index % 2 === 0 && String(name).toLowerCase() === 'content-length',
+  );
+  return at < 0 ? undefined : Number(list[at + 1]);
+}
+
+interface Http2 {
+  stream?: { aborted?: boolean; rstCode?: number };
+}
+
+/** The compatibility API of HTTP/2, whose `end` does not make its head by `writeHead`. */
+function isHttp2(outgoing: ServerResponse): boolean {
+  return (outgoing as Http2).stream !== undefined;
 }
 
 /** HTTP/2 says that a response is finished also where its stream was reset. */
 function wasReset(outgoing: ServerResponse): boolean {
-  const { stream } = outgoing as { stream?: { aborted?: boolean; rstCode?: number } };
+  const { stream } = outgoing as Http2;
   return stream !== undefined && (stream.aborted === true || (stream.rstCode ?? 0) !== 0);
 }

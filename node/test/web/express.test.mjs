@@ -235,7 +235,7 @@ for (const [version, express] of [
   test(`${version}: what takes whatever is left is no route for what is not found`, async () => {
     const ingestion = client();
     const customer = someone();
-    for (const way of ['guard', 'answer']) {
+    for (const way of ['guard', 'answer', 'mounted']) {
       const app = express();
       app.use(meter(ingestion, { customer: () => customer }));
       const all = express === express4 ? '*' : '/{*splat}';
@@ -246,16 +246,21 @@ for (const [version, express] of [
       if (way === 'answer') {
         app.get(all, (_, res) => res.status(404).end());
       }
+      if (way === 'mounted') {
+        const router = express.Router();
+        router.all(express === express4 ? '*' : '*path', (_, res) => res.status(404).end());
+        app.use('/nowhere', router);
+      }
       const port = await listen(createServer(app));
-      await call(port, '/nowhere');
+      await call(port, '/nowhere/else');
       await call(port, '/users/1');
     }
-    const found = (await events(ingestion, customer, 4)).map(({ event_name: name, metadata }) =>
+    const found = (await events(ingestion, customer, 6)).map(({ event_name: name, metadata }) =>
       [name, metadata.endpoint].join(' '),
     );
     assert.deepEqual(found.sort(), [
-      ...Array(2).fill('api_call /users/:id'),
-      ...Array(2).fill('api_error '),
+      ...Array(3).fill('api_call /users/:id'),
+      ...Array(3).fill('api_error '),
     ]);
   });
 

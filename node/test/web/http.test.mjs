@@ -104,6 +104,45 @@ test('every way to write a response', async () => {
   assert.deepEqual(Object.entries(counted).sort(), Object.entries(sent).sort());
 });
 
+test('the status is the one that is sent', async () => {
+  const ways = {
+    '/unsendable': (res) => {
+      res.statusMessage = 'two\nlines';
+      assert.throws(() => res.end('fine'), { code: 'ERR_INVALID_CHAR' });
+      res.statusMessage = undefined;
+      res.statusCode = 500;
+      res.end('failed');
+    },
+    '/changed': (res) => {
+      // As `on-headers` does it.
+      const { writeHead } = res;
+      res.writeHead = function (_, ...args) {
+        this.statusCode = 429;
+        return writeHead.call(this, 429, ...args);
+      };
+      res.end('fine');
+    },
+    '/written': (res) => {
+      res.statusCode = 201;
+      res.setHeader('content-length', 4);
+      res.write('fine');
+      res.end();
+    },
+  };
+  const { port, headers, found } = await serve((req, res) => ways[req.url](res), {
+    endpoint: ({ url }) => url,
+  });
+  const sent = {};
+  for (const path of Object.keys(ways)) {
+    sent[path] = (await call(port, path, { headers })).status;
+  }
+  assert.deepEqual(sent, { '/unsendable': 500, '/changed': 429, '/written': 201 });
+  for (const metadata of await found(Object.keys(ways).length)) {
+    assert.equal(metadata.status_code, sent[metadata.endpoint], metadata.endpoint);
+    assert.equal(metadata.aborted, undefined, metadata.endpoint);
+  }
+});
+
 test('backpressure, return values and errors are as they were', async () => {
   const size = 16 * 1024 * 1024;
   let full = 0;

@@ -1,12 +1,14 @@
 import 'reflect-metadata';
+import assert from 'node:assert/strict';
 import { Readable } from 'node:stream';
-import { after } from 'node:test';
+import { after, test } from 'node:test';
 import { All, Controller, Get, Module, Param, Req, Res, StreamableFile } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { ExpressAdapter } from '@nestjs/platform-express';
 import { FastifyAdapter } from '@nestjs/platform-fastify';
 import { meter, setCustomer, setUnits } from 'dodo-ingestion/nestjs';
 import { arrivals, CHUNKS, suite } from './suite.mjs';
+import { call, client, events, someone } from './support.mjs';
 
 /** What TypeScript makes of decorators. */
 function decorate(type, decorators, methods) {
@@ -93,5 +95,14 @@ for (const [platform, adapter] of Object.entries(platforms)) {
   suite(`NestJS on ${platform}`, start, {
     endpoint: '/v1/users/:user/orders/:order',
     fallback: false,
+  });
+
+  test(`NestJS on ${platform}: what is not found under the prefix has no route`, async () => {
+    const ingestion = client();
+    const { port } = await start(ingestion, { customer: 'x-customer-id' });
+    const customer = someone();
+    await call(port, '/v1/nowhere', { headers: { 'x-customer-id': customer } });
+    const [{ event_name: name, metadata }] = await events(ingestion, customer);
+    assert.deepEqual([name, metadata.endpoint], ['api_error', undefined]);
   });
 }
