@@ -69,7 +69,7 @@ export interface Options {
    */
   requestTimeout?: number | undefined;
   /**
-   * What happens to a call older than the hour that the billing API accepts. restamp: it is billed with the oldest time accepted, and keeps its own as original_timestamp. dead_letter: it is dead-lettered.
+   * What happens to a call older than 55 minutes: the billing API accepts an hour, of which five minutes are left for the way. restamp: it is billed with the oldest time accepted, and keeps its own as original_timestamp. dead_letter: it is dead-lettered.
    */
   late?: 'restamp' | 'dead_letter' | undefined;
   /**
@@ -92,7 +92,7 @@ export interface Stats {
   readonly spooled: number;
   /** Calls refused here, because they break a limit. */
   readonly invalid: number;
-  /** Calls refused here, because the spool was full. */
+  /** Calls refused here, because the spool was full, or the disk did not take them. */
   readonly overflowed: number;
   /** Requests started. */
   readonly requests: number;

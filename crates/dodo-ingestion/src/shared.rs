@@ -163,11 +163,12 @@ impl Shared {
     }
 
     fn refused(&self, kind: ErrorKind, message: &str, now: Now) {
-        if kind == ErrorKind::Overflow {
-            self.counters.overflowed.fetch_add(1, Ordering::Relaxed);
-            self.alarms.raise(AlarmKind::Overflow, message, now.mono);
-        } else if kind == ErrorKind::Storage {
-            self.alarms.raise(AlarmKind::Storage, message, now.mono);
-        }
+        let alarm = match kind {
+            ErrorKind::Overflow => AlarmKind::Overflow,
+            ErrorKind::Storage => AlarmKind::Storage,
+            _ => return,
+        };
+        self.counters.overflowed.fetch_add(1, Ordering::Relaxed);
+        self.alarms.raise(alarm, message, now.mono);
     }
 }

@@ -38,7 +38,7 @@ counts! {
         spooled,
         /// Calls refused here, because they break a limit.
         invalid,
-        /// Calls refused here, because the spool was full.
+        /// Calls refused here, because the spool was full, or the disk did not take them.
         overflowed,
         /// Requests started.
         requests,

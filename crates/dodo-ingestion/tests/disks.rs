@@ -227,6 +227,7 @@ fn full_at_a_record_and_at_a_roll(disk: &Path) {
         eventually("a call is accepted", || calls.track(&ingestion));
         calls.track_all(&ingestion, 50);
     }
+    assert_eq!(ingestion.stats().overflowed, calls.refused.len() as u64);
     calls.settle(&ingestion, &server);
 }
 

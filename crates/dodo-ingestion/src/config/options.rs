@@ -218,7 +218,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         env: "DODO_INGESTION_LATE",
         kind: OptionKind::Choice(&["restamp", "dead_letter"]),
         default: "restamp",
-        doc: "What happens to a call older than the hour that the billing API accepts. restamp: it is billed with the oldest time accepted, and keeps its own as original_timestamp. dead_letter: it is dead-lettered.",
+        doc: "What happens to a call older than 55 minutes: the billing API accepts an hour, of which five minutes are left for the way. restamp: it is billed with the oldest time accepted, and keeps its own as original_timestamp. dead_letter: it is dead-lettered.",
     },
     OptionSpec {
         name: "exit_timeout",

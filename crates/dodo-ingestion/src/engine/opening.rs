@@ -1,4 +1,4 @@
-//! What an operator is told of when a namespace is opened.
+//! What an operator is told of when a namespace is opened, and of those beside it from time to time.
 
 use std::path::Path;
 

@@ -31,6 +31,8 @@ const YIELD_MS: MonoMs = 5_000;
 const LOOK_AFTER_MS: MonoMs = 1_000;
 /// A sender without a sign of life for so long is told of.
 const STALLED_MS: MonoMs = 10_000;
+/// How often the sender looks for calls beside its namespace that no process serves.
+const LOOK_BESIDE_MS: MonoMs = 10 * MINUTE_MS as MonoMs;
 /// A segment to which nothing was appended for so long is left for a new one.
 const IDLE_SEGMENT_MS: WallMs = 10 * MINUTE_MS;
 
@@ -86,6 +88,8 @@ pub(crate) struct Task {
     yielded: Option<ApiKey>,
     next_election: MonoMs,
     next_look: MonoMs,
+    /// When to look beside the namespace; when it was opened, that was done.
+    next_look_beside: Option<MonoMs>,
     /// The other process's sign of life, and when it changed.
     last_beat: (u64, MonoMs),
 }
@@ -101,6 +105,7 @@ impl Task {
             yielded: None,
             next_election: 0,
             next_look: 0,
+            next_look_beside: None,
             last_beat: (0, 0),
         }
     }
@@ -135,6 +140,7 @@ impl Task {
                 self.watch_sender(now);
             }
         }
+        self.look_beside(now);
         if self.shared.settlement.has_waiters() {
             self.shared.settlement.tick();
         }
@@ -202,6 +208,17 @@ impl Task {
             Ok(LookedAfter::Gone) => self.replace_removed_spool(now),
             Ok(LookedAfter::Closed) => self.leave_closed_spool(now),
             Err(error) => self.alarm_storage("the spool cannot be looked after", &error, now),
+        }
+    }
+
+    /// Those who served a namespace beside this one may have gone since this one was opened.
+    fn look_beside(&mut self, now: Now) {
+        let due = *self.next_look_beside.get_or_insert(now.mono + LOOK_BESIDE_MS);
+        if now.mono >= due {
+            self.next_look_beside = None;
+            if self.sender.is_some() {
+                opening::tell_of_abandoned(&self.shared.alarms, &self.namespace, now.mono);
+            }
         }
     }
 

@@ -349,7 +349,8 @@ impl Writer {
             ErrorKind::Overflow,
             format!(
                 "the spool is full: its {max} bytes are taken, and the call was not accepted; \
-                 see why calls are not delivered, or raise max_spool_bytes"
+                 see why calls are not delivered, or raise max_spool_bytes, and where calls are kept \
+                 in memory set a spool_dir that can be written"
             ),
         )
         .with_field("max_spool_bytes")

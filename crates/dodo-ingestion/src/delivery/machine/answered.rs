@@ -357,7 +357,7 @@ impl Delivery {
         }
         self.counts.restamped += late.len() as u64;
         let message = format!(
-            "{} calls were older than an hour and billed with a later time; theirs is kept as \
+            "{} calls were older than 55 minutes and billed with a later time; theirs is kept as \
              original_timestamp",
             late.len()
         );

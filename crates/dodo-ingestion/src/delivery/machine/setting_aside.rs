@@ -19,8 +19,8 @@ impl Delivery {
         let late: Vec<Sent> =
             records.extract_if(.., |sent| base.is_late(sent.item.meta.occurred_at)).collect();
         for sent in late {
-            let message = "older than the hour that the billing API takes, and late = \
-                           \"dead_letter\" was chosen";
+            let message = "older than 55 minutes, of the hour that the billing API takes, and \
+                           late = \"dead_letter\" was chosen";
             self.set_aside(sent, Cause::new(ErrorKind::Rejected, None, message), now, actions);
         }
     }

@@ -34,6 +34,28 @@ fn spoil(file: &Path, spoil: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     bytes
 }
 
+#[test]
+fn calls_that_are_left_beside_a_namespace_are_told_of_while_it_is_served() {
+    let (root, server) = (tempdir().unwrap(), Server::default());
+    let (ours, theirs) = (root.path().join("ours"), root.path().join("theirs"));
+    let mut sender = Process::start(&ours, &server, at(0), &[]);
+    let mut other = Process::start(&ours, &server, at(0), &[]);
+    let beside = Process::start(&theirs, &server, at(0), &[]);
+    beside.track(at(0));
+    let mut serve = |from: u64, to: u64| {
+        for mono in (from..to).step_by(1_000) {
+            sender.serve(at(mono));
+            other.serve(at(mono));
+        }
+        (sender.was_told_of(AlarmKind::Abandoned), other.was_told_of(AlarmKind::Abandoned))
+    };
+    let minute = 60_000;
+    assert_eq!(serve(0, 11 * minute), (false, false), "its owner lives");
+    drop(beside);
+    assert_eq!(serve(11 * minute, 19 * minute), (false, false), "it was looked at lately");
+    assert_eq!(serve(19 * minute, 22 * minute), (true, false), "the sender tells of it");
+}
+
 fn serve(process: &mut Process, from: u64, to: u64) {
     (from..to).step_by(500).for_each(|mono| process.serve(at(mono)));
 }
