@@ -10,10 +10,10 @@
  * @packageDocumentation
  */
 
-import type { IncomingMessage } from 'node:http';
 import type { FastifyPluginCallback, FastifyRequest } from 'fastify';
 import type { Ingestion } from './ingestion';
 import { Meter, type MeterStats } from './metering/meter';
+import type { HttpRequest } from './metering/middleware';
 import { watch } from './metering/observe';
 import type { MeterOptions } from './metering/options';
 import { tellers } from './metering/told';
@@ -22,7 +22,7 @@ export type { MeterStats } from './metering/meter';
 export type { Call, Customer, Metadata, MeterOptions, OnMissingCustomer } from './metering/options';
 
 export const { setCustomer, setUnits, setMetadata, setEndpoint, skipMetering } = tellers<{
-  raw: IncomingMessage;
+  raw: HttpRequest;
 }>((request) => request.raw);
 
 /**

@@ -11,3 +11,9 @@ app.get<{ Params: { id: string } }>('/users/:id', async (request) => {
   setCustomer(request, request.params.id);
 });
 export const { billed } = plugin.stats();
+
+const http2 = fastify({ http2: true });
+http2.register(meter(ingestion, { skip: (request) => request.method === 'PURGE' }));
+http2.get('/users/:id', async (request) => {
+  setCustomer(request, 'cus_1');
+});

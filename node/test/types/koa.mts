@@ -1,3 +1,4 @@
+import { createSecureServer } from 'node:http2';
 import Router from '@koa/router';
 import { meter, setCustomer } from 'dodo-ingestion/koa';
 import Koa from 'koa';
@@ -10,3 +11,4 @@ router.get('/users/:id', (ctx) => {
   setCustomer(ctx, 'cus_1');
 });
 app.use(router.routes());
+createSecureServer({}, app.callback());
