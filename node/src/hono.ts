@@ -100,7 +100,10 @@ function template(context: AnyContext): () => string | undefined {
   };
 }
 
-/** Whether it is a route, and not a middleware after which nothing was found. */
+/**
+ * Whether it is a route, and not a middleware after which nothing was found. Hono keeps the same of `use`, `all` and
+ * `mount`; its own `inspectRoutes` goes by the parameters, too.
+ */
 function answers({ method, handler }: { method: string; handler: unknown }): boolean {
   let target = handler as Handler;
   while (target.__COMPOSED_HANDLER !== undefined) {

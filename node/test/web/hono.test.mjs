@@ -3,7 +3,7 @@ import { getEventListeners } from 'node:events';
 import { createServer } from 'node:http';
 import { test } from 'node:test';
 import { getRequestListener } from '@hono/node-server';
-import { meter, setCustomer, setUnits } from 'dodo-ingestion/hono';
+import { meter, setCustomer, setEndpoint, setUnits } from 'dodo-ingestion/hono';
 import { meter as meterNode } from 'dodo-ingestion/http';
 import { Hono } from 'hono';
 import { arrivals, CHUNKS, STREAMED, suite } from './suite.mjs';
@@ -189,6 +189,38 @@ test('Hono: a middleware that answers is no route', async () => {
   await (await app.request('/guarded/1', { headers: { 'x-customer-id': customer } })).text();
   const [{ metadata }] = await events(ingestion, customer);
   assert.deepEqual([metadata.status_code, metadata.endpoint], [401, undefined]);
+});
+
+test('Hono: of what may be a middleware, an endpoint is what it says', async () => {
+  const ingestion = client();
+  const app = new Hono();
+  const customer = someone();
+  app.use(meter(ingestion, { customer: () => customer }));
+  app.all('/one/:id', (c) => c.text('one', 404));
+  app.all('/two/:id', (c, _next) => c.text('two', 404));
+  app.all('/told/:id', (c, _next) => {
+    setEndpoint(c, '/told/:id');
+    return c.text('told', 404);
+  });
+  app.mount('/mounted', () => new Response('mounted'));
+  app.use('/old/*', (c, next) => {
+    setEndpoint(c, '/old/*');
+    return next();
+  });
+  app.mount('/old', () => new Response('old'));
+  for (const path of ['/one/1', '/two/1', '/told/1', '/mounted/1', '/old/1']) {
+    await (await app.request(path)).text();
+  }
+  const found = (await events(ingestion, customer, 5)).map(({ event_name: name, metadata }) =>
+    [name, metadata.status_code, metadata.endpoint].join(' '),
+  );
+  assert.deepEqual(found.sort(), [
+    'api_call 200 ',
+    'api_call 200 /old/*',
+    'api_call 404 /one/:id',
+    'api_call 404 /told/:id',
+    'api_error 404 ',
+  ]);
 });
 
 test('Hono on Node: behind a meter of the server it is not metered again', async () => {
