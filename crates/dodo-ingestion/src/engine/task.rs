@@ -153,6 +153,11 @@ impl Task {
                 self.yielded = None;
                 return;
             }
+            // The namespace was removed: how many calls went with it is told when the spool is looked after.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.next_look = now.mono;
+                return;
+            }
             Err(error) => {
                 return self.alarm_storage("the sender's lock cannot be tried", &error, now);
             }
@@ -226,7 +231,7 @@ impl Task {
         let settled = self.shared.settlement.settled();
         let what = "the spool was removed, and another cannot be made";
         let Some(end) = self.move_to_a_new_spool(what, now) else { return };
-        let calls = self.shared.settlement.unsettled_calls(end);
+        let calls = self.shared.settlement.waiting_calls(end);
         let message = format!(
             "the spool was removed while it was in use, and with it {calls} calls that were not \
              billed; another was made"
@@ -245,7 +250,7 @@ impl Task {
         // It takes the old spool for that of a living owner, and its files may be closed as well.
         self.sender = None;
         self.next_election = now.mono;
-        let calls = self.shared.settlement.unsettled_calls(end);
+        let calls = self.shared.settlement.waiting_calls(end);
         let message = format!(
             "the host closed the files of the spool, as a program does that becomes a daemon; \
              another was made. {calls} calls stay in the old one, and the next sender delivers them"

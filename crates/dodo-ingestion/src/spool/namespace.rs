@@ -272,6 +272,10 @@ impl Namespace {
         let SegmentHeader::Readable(info) = parse_segment_header(&header[..read]) else {
             return Ok(0);
         };
+        // It is as long as that while it is written to, and is cut when it is left.
+        if info.is_mapped {
+            return Ok(0);
+        }
         Ok(u64::from(info.allotted).saturating_sub(file.len()?))
     }
 

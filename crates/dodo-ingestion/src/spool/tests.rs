@@ -206,6 +206,28 @@ fn processes_share_the_room_exactly() {
 }
 
 #[test]
+fn many_processes_of_which_nothing_waits_leave_room_for_another() {
+    let namespace = in_memory();
+    let names = (0..40).map(|i| SpoolName(i.to_string()));
+    let owned: Vec<Owned> = names.map(|name| namespace.create_spool(name).unwrap()).collect();
+    let mut writers = Vec::new();
+    for owned in owned {
+        let mut drain = Drain::open(&namespace, owned.name.clone(), true, &[]).unwrap();
+        let writer = Writer::new(namespace.clone(), owned, SMALL);
+        // Its segments grow as large as they may, and the last one stays.
+        for seq in 0..100 {
+            append(&writer, &"x".repeat(10_000));
+            drain.read(1, usize::MAX).unwrap();
+            drain.settle(seq);
+            drain.commit().unwrap();
+            drain.unlink_settled().unwrap();
+        }
+        writers.push(writer);
+    }
+    assert!(namespace.usage().unwrap() <= SMALL.max_bytes);
+}
+
+#[test]
 fn one_record_that_waits_keeps_its_own_segment_only() {
     let namespace = in_memory();
     let writer = writer(&namespace, SMALL);

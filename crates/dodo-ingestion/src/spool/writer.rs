@@ -21,6 +21,9 @@ const LEAST_SEGMENT_BYTES: u64 = 64 << 10;
 const MOST_SEGMENT_BYTES: u64 = 8 << 20;
 /// One part in so many of the room is kept for cursors, dead letters and what else is not a segment.
 const RESERVE: u64 = 16;
+/// The last segments of living processes stay when all of them is settled: together they take one part in so many of
+/// the room, where the processes are many.
+const SHARE: u64 = 2;
 /// How often a lock that is held for one write is tried before this thread sleeps.
 const SPINS: u32 = 40;
 
@@ -273,7 +276,10 @@ impl Writer {
             if room < least && !is_planted(Fault::IgnoreTheRoom) {
                 return Ok(false);
             }
-            let allotted = state.next_segment_bytes.min(room).max(least);
+            let spools = self.namespace.spools()?.len() as u64;
+            let share = self.settings.bytes_for_segments() / (SHARE * spools.max(1));
+            let most = room.min(share.max(LEAST_SEGMENT_BYTES));
+            let allotted = state.next_segment_bytes.min(most).max(least);
             self.begin_segment(state, allotted as u32)?; // a few megabytes at most
             Ok(true)
         });
