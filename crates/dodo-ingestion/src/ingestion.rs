@@ -320,7 +320,7 @@ struct Flush<'a> {
 }
 
 fn timed_out(shared: &Shared, timeout: Duration) -> Error {
-    let left = shared.settlement.unsettled_calls(shared.writer.next_seq());
+    let left = shared.settlement.waiting_calls(shared.writer.next_seq());
     let in_memory = engine::is_in_memory(&shared.writer.dir());
     let fate = if in_memory { "are lost when this process ends" } else { "stay spooled" };
     let message = format!("after {timeout:?} {left} calls are not billed yet and {fate}");

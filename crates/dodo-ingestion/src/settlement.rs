@@ -38,10 +38,56 @@ struct State {
     longest: u64,
     /// Whatever is below it and not among the rejections may have been one that was forgotten.
     forgotten_below: Seq,
+    /// How many records were forgotten before the cursor passed them.
+    forgotten_ahead: u64,
     /// What keeps calls from being billed, as the sender says; in its words, where it is this process.
     trouble: Option<(Trouble, Option<String>)>,
     /// Flush records that are not settled: they are no calls.
     flushes: VecDeque<Seq>,
+}
+
+impl State {
+    /// False when it was known.
+    fn remember(&mut self, rejection: Rejection, settled: Seq) -> bool {
+        self.longest = self.longest.max(rejection.records);
+        let new = self.rejections.insert(rejection.seq, rejection).is_none();
+        if self.rejections.len() > MAX_REJECTIONS
+            && let Some((_, oldest)) = self.rejections.pop_first()
+        {
+            if self.forgotten_below <= settled {
+                self.forgotten_ahead = 0;
+            }
+            if oldest.seq >= settled {
+                self.forgotten_ahead += oldest.records;
+            }
+            self.forgotten_below = self.forgotten_below.max(oldest.end());
+        }
+        new
+    }
+
+    /// How many of the records up to `next_seq` are calls of which nothing is known yet, where all below
+    /// `settled` are settled. Behind one that waits, others are set aside.
+    fn waiting_calls(&mut self, settled: Seq, next_seq: Seq) -> u64 {
+        while self.flushes.front().is_some_and(|flush| *flush < settled) {
+            self.flushes.pop_front();
+        }
+        let ahead: u64 =
+            self.rejections.range(settled..).map(|(_, set_aside)| set_aside.records).sum();
+        let forgotten = if self.forgotten_below > settled { self.forgotten_ahead } else { 0 };
+        next_seq
+            .saturating_sub(settled)
+            .saturating_sub(self.flushes.len() as u64)
+            .saturating_sub(ahead + forgotten)
+    }
+}
+
+/// How many of the calls up to some record came to which end, at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ends {
+    /// They came to none yet, as far as is known; or they are left to the next sender.
+    pub(crate) waiting: u64,
+    pub(crate) dead_lettered: u64,
+    pub(crate) lost: u64,
 }
 
 impl Settlement {
@@ -69,14 +115,20 @@ impl Settlement {
         self.left.load(Ordering::Relaxed)
     }
 
-    /// How many of the records up to `next_seq` are calls that are not settled.
-    pub(crate) fn unsettled_calls(&self, next_seq: Seq) -> u64 {
+    /// How many of the records up to `next_seq` are calls that wait.
+    pub(crate) fn waiting_calls(&self, next_seq: Seq) -> u64 {
         let mut state = self.state();
-        let settled = self.settled();
-        while state.flushes.front().is_some_and(|flush| *flush < settled) {
-            state.flushes.pop_front();
+        state.waiting_calls(self.settled(), next_seq)
+    }
+
+    /// What became of the calls up to `next_seq`.
+    pub(crate) fn ends(&self, next_seq: Seq) -> Ends {
+        let mut state = self.state();
+        Ends {
+            waiting: state.waiting_calls(self.settled(), next_seq) + self.left(),
+            dead_lettered: self.dead_lettered(),
+            lost: self.lost(),
         }
-        next_seq.saturating_sub(settled).saturating_sub(state.flushes.len() as u64)
     }
 
     /// How many calls came to another end than to be billed or set aside: lost, and left.
@@ -107,7 +159,8 @@ impl Settlement {
     /// Notes why records were not billed; before [`Settlement::advance`] passes it.
     pub(crate) fn reject(&self, rejection: Rejection) {
         let (records, lost) = (rejection.records, rejection.is_lost());
-        if self.remember(rejection) {
+        let mut state = self.state();
+        if state.remember(rejection, self.settled()) {
             let counter = if lost { &self.lost } else { &self.dead_lettered };
             counter.fetch_add(records, Ordering::Relaxed);
         }
@@ -135,23 +188,13 @@ impl Settlement {
     pub(crate) fn leave(&self, end: Seq) {
         let settled = self.settled();
         if settled < end {
-            self.left.fetch_add(self.unsettled_calls(end), Ordering::Relaxed);
-            self.remember(Rejection::left(&(settled..end)));
+            let mut state = self.state();
+            let left = state.waiting_calls(settled, end);
+            self.left.fetch_add(left, Ordering::Relaxed);
+            state.remember(Rejection::left(&(settled..end)), settled);
+            drop(state);
             self.advance(end);
         }
-    }
-
-    /// False when it was known.
-    fn remember(&self, rejection: Rejection) -> bool {
-        let mut state = self.state();
-        state.longest = state.longest.max(rejection.records);
-        let new = state.rejections.insert(rejection.seq, rejection).is_none();
-        if state.rejections.len() > MAX_REJECTIONS
-            && let Some((_, oldest)) = state.rejections.pop_first()
-        {
-            state.forgotten_below = state.forgotten_below.max(oldest.end());
-        }
-        new
     }
 
     /// Everything below `settled` is settled.
@@ -307,7 +350,7 @@ mod tests {
         let kinds: Vec<_> = (2..11).map(kind).collect();
         let (left, set_aside) = (Some(ErrorKind::Closed), Some(ErrorKind::Rejected));
         assert_eq!(kinds, [None, left, left, set_aside, left, left, left, left, None]);
-        assert_eq!((settlement.left(), settlement.unsettled_calls(10)), (6, 0));
+        assert_eq!((settlement.left(), settlement.waiting_calls(10)), (5, 0));
         assert_eq!((settlement.lost(), settlement.dead_lettered()), (0, 1));
     }
 
@@ -327,6 +370,32 @@ mod tests {
             [Some(ErrorKind::Rejected), Some(ErrorKind::Rejected), None]
         );
         assert!(settlement.outcome(1).unwrap_err().may_be_billed());
+    }
+
+    #[test]
+    fn what_is_set_aside_behind_a_call_that_waits_does_not_wait() {
+        let settlement = Settlement::default();
+        let many = MAX_REJECTIONS as Seq + 100;
+        let ends = || {
+            let Ends { waiting, dead_lettered, lost } = settlement.ends(many + 10);
+            (waiting, dead_lettered, lost)
+        };
+        settlement.advance(2);
+        settlement.flush_appended(3);
+        settlement.reject(refused(1));
+        assert_eq!(ends(), (many + 7, 1, 0));
+        settlement.reject(Rejection::lost(&(4..6)));
+        settlement.reject(refused(6));
+        settlement.reject(refused(6));
+        assert_eq!(ends(), (many + 4, 2, 2));
+        for seq in 7..many {
+            settlement.reject(refused(seq));
+        }
+        assert_eq!(ends(), (11, many - 5, 2), "some are remembered no more");
+        settlement.advance(many);
+        assert_eq!(ends(), (10, many - 5, 2));
+        settlement.reject(refused(many + 3));
+        assert_eq!(ends(), (9, many - 4, 2));
     }
 
     #[test]

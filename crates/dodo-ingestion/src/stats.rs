@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
+use crate::settlement::Ends;
 use crate::shared::Shared;
 
 macro_rules! counts {
@@ -58,10 +59,8 @@ impl Stats {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let counters = &shared.counters;
         // Settled calls are counted before accepted ones, so that the sum never falls short.
-        let spooled =
-            shared.settlement.unsettled_calls(shared.writer.next_seq()) + shared.settlement.left();
-        let dead_lettered = shared.settlement.dead_lettered();
-        let quarantined = shared.settlement.lost();
+        let Ends { waiting: spooled, dead_lettered, lost: quarantined } =
+            shared.settlement.ends(shared.writer.next_seq());
         let accepted = get(&counters.accepted);
         Self {
             accepted,

@@ -122,12 +122,33 @@ impl Transport for HttpTransport {
     }
 
     fn look_up(&self, event_id: &str) -> AnswerFuture {
+        let Some(id) = path_segment(event_id) else {
+            let failure = Failure::Lost("no address names an event with this id".into());
+            return Box::pin(async { Answer::Failed(failure) });
+        };
         let mut url = self.events_url.clone();
-        if let Ok(mut path) = url.path_segments_mut() {
-            path.push(event_id);
-        }
+        url.set_path(&format!("{}/{id}", self.events_url.path()));
         self.answer(self.client.get(url))
     }
+}
+
+/// A text as one segment of a path, with every byte that might mean something there in its escaped form; none for
+/// what means another segment in any form.
+fn path_segment(text: &str) -> Option<String> {
+    use std::fmt::Write as _;
+    if matches!(text, "." | "..") {
+        return None;
+    }
+    let mut segment = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+            segment.push(char::from(byte));
+        } else {
+            // Writing to a string does not fail.
+            _ = write!(segment, "%{byte:02X}");
+        }
+    }
+    Some(segment)
 }
 
 async fn read(mut response: reqwest::Response, key: &ApiKey) -> Answer {
@@ -187,7 +208,8 @@ fn failure(error: &reqwest::Error) -> Failure {
         is_tls |= self::is_tls(cause);
         source = cause.source();
     }
-    if is_tls {
+    // Once there was a connection, the server may have read the request before it broke.
+    if is_tls && error.is_connect() {
         Failure::Tls(words)
     } else if error.is_connect() {
         Failure::Connect(words)
@@ -204,6 +226,32 @@ fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn whatever_is_asked_for_is_one_segment_of_the_address() {
+        let base = url::Url::parse("https://host/base/events").unwrap();
+        for id in ["a", "order-17\n", "a\tb\r", "a/b?c#%", "...", ".a", "é ", "%2e%2e", "\\", "a;b"]
+        {
+            let mut url = base.clone();
+            url.set_path(&format!("{}/{}", base.path(), super::path_segment(id).unwrap()));
+            let [segment] = &url.path_segments().unwrap().skip(2).collect::<Vec<_>>()[..] else {
+                panic!("{url}")
+            };
+            let bytes = unescaped(segment);
+            assert_eq!(String::from_utf8(bytes).unwrap(), id);
+        }
+        assert_eq!((super::path_segment("."), super::path_segment("..")), (None, None));
+    }
+
+    fn unescaped(segment: &str) -> Vec<u8> {
+        let mut parts = segment.split('%');
+        let mut bytes = parts.next().unwrap().as_bytes().to_vec();
+        for part in parts {
+            bytes.push(u8::from_str_radix(&part[..2], 16).unwrap());
+            bytes.extend(&part.as_bytes()[2..]);
+        }
+        bytes
+    }
+
     #[test]
     fn a_key_that_is_repeated_is_taken_out() {
         let without = |secret: &str, body: &str| {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use child::{Child, say};
 use dodo_ingestion::{ApiCall, BatchConfig, Durability, ErrorKind, Ingestion};
-use support::{Server, client, eventually};
+use support::{PATIENT, Server, client, eventually};
 use tempfile::tempdir;
 
 /// Runs a role in a process of its own.
@@ -215,6 +215,31 @@ fn memory_is_bounded() {
     let stats = ingestion.stats();
     assert!((20_000..40_000).contains(&stats.accepted), "{stats:?}");
     assert_eq!((stats.spooled, stats.overflowed), (stats.accepted, 1));
+}
+
+#[test]
+fn calls_that_are_refused_take_no_memory_from_those_that_wait() {
+    let (server, dir) = (Server::start(), tempdir().unwrap());
+    server.state.lock().unwrap().unknown_customer = Some("ghost".into());
+    let ingestion = client(&server, dir.path())
+        .durability(Durability::Memory)
+        .max_spool_bytes(1 << 20)
+        .requests_per_minute(1_000_000_u32)
+        .requests_per_second(100_000_u32)
+        .build()
+        .unwrap();
+    let mut refused = 0;
+    while refused < 5_000 {
+        for _ in 0..500 {
+            ingestion.track_api_call(ApiCall::new("ghost").endpoint("x".repeat(400))).unwrap();
+        }
+        refused += 500;
+        ingestion.blocking_flush(PATIENT).unwrap();
+    }
+    ingestion.track_api_call(ApiCall::new("cus_1")).unwrap();
+    ingestion.blocking_flush(PATIENT).unwrap();
+    let stats = ingestion.stats();
+    assert_eq!((stats.dead_lettered, stats.billed, stats.overflowed), (5_000, 1, 0));
 }
 
 #[test]

@@ -43,6 +43,9 @@ impl BaseUrl {
         if url.query().is_some() || url.fragment().is_some() {
             return wrong("holds a query or fragment; give scheme, host and port only");
         }
+        if url.path().trim_end_matches('/').ends_with("/events/ingest") {
+            return wrong("ends with /events/ingest, which is added to it; leave that out");
+        }
         match url.scheme() {
             "https" => {}
             "http" if is_loopback(&url) => {}
@@ -125,6 +128,7 @@ mod tests {
             ("test.dodopayments.com", "not a URL"),
             ("https://key@host", "api_key"),
             ("https://host/?a=1", "query"),
+            ("https://host/relay/events/ingest/", "leave that out"),
             ("", "not a URL"),
         ] {
             let error = parse(bad).unwrap_err();

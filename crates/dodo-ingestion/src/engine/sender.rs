@@ -20,8 +20,8 @@ use crate::alarm::{AlarmKind, bounded};
 use crate::clock::{MINUTE_MS, MonoMs, Now};
 use crate::config::{ApiKey, Durability};
 use crate::delivery::{
-    Action, Answer, Cause, Delivery, Input, Meta, RecordRef, RequestBody, Settings, SpoolId,
-    StampBase, Token, Trouble,
+    Action, Answer, Cause, Delivery, Failure, Input, Meta, RecordRef, RequestBody, Settings,
+    SpoolId, StampBase, Token, Trouble,
 };
 use crate::disk::DiskFile;
 use crate::error::Result;
@@ -168,6 +168,12 @@ impl Sender {
 
     pub(crate) fn answered(&mut self, request: Token, answer: Answer, now: Now) {
         self.under_way = None;
+        // The certificates that are trusted are read when the transport is made.
+        if let Answer::Failed(Failure::Tls(_)) = &answer
+            && let Ok(transport) = (self.connect)(&self.shared.config, &self.key)
+        {
+            self.transport = transport;
+        }
         self.handle(Input::Answer { request, answer }, now);
     }
 

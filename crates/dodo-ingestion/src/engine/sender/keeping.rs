@@ -116,14 +116,14 @@ impl Sender {
         if letters.of.is_empty() || !self.may_act() {
             return Vec::new();
         }
-        let no_room = letters.cut_to(self.room());
+        let no_room = letters.cut_to(if self.is_in_memory() { u64::MAX } else { self.room() });
         if !no_room.is_empty() {
             let message = "max_spool_bytes is taken: clear the dead letters or raise it";
             let error = io::Error::new(io::ErrorKind::StorageFull, message);
             self.alarm_storage("a dead letter cannot be written", &error, now);
         }
         let mut ok = !letters.of.is_empty();
-        if ok && let Err(error) = self.namespace.append_dead_letters(&letters.lines) {
+        if ok && let Err(error) = self.append_letters(&letters.lines) {
             self.alarm_storage("a dead letter cannot be written", &error, now);
             ok = false;
         }
@@ -131,7 +131,6 @@ impl Sender {
         let mut done: Vec<Input> = no_room.into_iter().map(|token| stored(token, false)).collect();
         done.extend(letters.of.iter().map(|(token, ..)| stored(*token, ok)));
         if ok {
-            self.used_bytes += letters.lines.len() as u64;
             let mut outcomes: BTreeMap<SpoolId, Vec<Rejection>> = BTreeMap::new();
             for (_, spool, rejection) in letters.of {
                 outcomes.entry(spool).or_default().push(rejection);
@@ -145,6 +144,20 @@ impl Sender {
             }
         }
         done
+    }
+
+    fn append_letters(&mut self, lines: &[u8]) -> io::Result<()> {
+        if !self.is_in_memory() {
+            self.namespace.append_dead_letters(lines)?;
+            self.used_bytes += lines.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Nobody reads what is kept in memory of calls that were set aside, and it would take the room of those
+    /// that wait. Alarms and receipts have the words.
+    fn is_in_memory(&self) -> bool {
+        self.namespace.disk().is_memory()
     }
 
     /// Writes down why records are not billed, and tells those who wait in this process.
@@ -161,11 +174,14 @@ impl Sender {
 
     /// Writes a spool's outcomes, and those that could not be written before.
     fn keep_outcomes(&mut self, spool: SpoolId, now: Now) {
+        let in_memory = self.is_in_memory();
         let Some(draining) = self.drains.get_mut(&spool) else { return };
         if draining.unwritten.is_empty() {
             return;
         }
-        match draining.drain.record_outcomes(&draining.unwritten) {
+        let written =
+            if in_memory { Ok(()) } else { draining.drain.record_outcomes(&draining.unwritten) };
+        match written {
             Ok(()) => {
                 draining.unwritten.clear();
                 draining.uncommitted = true;

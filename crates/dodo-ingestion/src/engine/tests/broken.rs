@@ -56,6 +56,19 @@ fn calls_that_are_left_beside_a_namespace_are_told_of_while_it_is_served() {
     assert_eq!(serve(19 * minute, 22 * minute), (true, false), "the sender tells of it");
 }
 
+#[test]
+fn corrected_certificates_are_trusted_without_a_restart() {
+    let (dir, server) = (tempdir().unwrap(), Server::default());
+    server.is_trusted(false);
+    let mut process = Process::start(dir.path(), &server, at(0), &[]);
+    process.track(at(0));
+    serve(&mut process, 0, 30_000);
+    assert!(process.was_told_of(AlarmKind::Address));
+    server.is_trusted(true);
+    serve(&mut process, 30_000, 200_000);
+    assert_eq!((process.settled(), server.taken()), (1, 1));
+}
+
 fn serve(process: &mut Process, from: u64, to: u64) {
     (from..to).step_by(500).for_each(|mono| process.serve(at(mono)));
 }

@@ -178,6 +178,8 @@ struct Answers {
     refused_key: Option<&'static str>,
     /// Nobody answers.
     away: bool,
+    /// A connection that is made now does not trust its certificate.
+    untrusted: bool,
     keys: Vec<String>,
     /// How many calls were taken.
     taken: usize,
@@ -192,6 +194,10 @@ impl Server {
         self.0.borrow_mut().away = away;
     }
 
+    pub(super) fn is_trusted(&self, trusted: bool) {
+        self.0.borrow_mut().untrusted = !trusted;
+    }
+
     pub(super) fn taken(&self) -> usize {
         self.0.borrow().taken
     }
@@ -203,7 +209,9 @@ impl Server {
     fn connect(&self) -> Rc<Connect> {
         let server = self.clone();
         Rc::new(move |_: &NamespaceConfig, key: &ApiKey| {
-            Ok(Box::new(Connection { server: server.clone(), key: key.expose().to_owned() }))
+            let trusts = !server.0.borrow().untrusted;
+            let (server, key) = (server.clone(), key.expose().to_owned());
+            Ok(Box::new(Connection { server, key, trusts }))
         })
     }
 }
@@ -211,11 +219,16 @@ impl Server {
 struct Connection {
     server: Server,
     key: String,
+    trusts: bool,
 }
 
 impl Transport for Connection {
     fn ingest(&self, body: Vec<u8>) -> AnswerFuture {
         let mut server = self.server.0.borrow_mut();
+        if !self.trusts {
+            let failure = crate::delivery::Failure::Tls("its certificate is unknown".into());
+            return Box::pin(async { Answer::Failed(failure) });
+        }
         server.keys.push(self.key.clone());
         if server.away {
             let failure = crate::delivery::Failure::Connect("nobody answers".into());
