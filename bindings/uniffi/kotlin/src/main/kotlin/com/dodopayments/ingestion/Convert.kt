@@ -22,7 +22,7 @@ internal fun setting(name: String, value: Any): Setting =
             is Boolean -> SettingValue.Flag(value)
             is Int -> SettingValue.Integer(value.toLong())
             is Long -> SettingValue.Integer(value)
-            is Float -> SettingValue.Number(value.toDouble())
+            is Float -> SettingValue.Number(shown(value))
             is Double -> SettingValue.Number(value)
             is Duration -> SettingValue.Length(length(name, value))
             is JavaDuration -> SettingValue.Length(length(name, value))
@@ -57,7 +57,8 @@ private fun pairValue(value: Any): PairValue =
         is UShort -> PairValue.Integer(value.toLong())
         is UInt -> PairValue.Integer(value.toLong())
         is ULong -> pairValue(BigInteger(value.toString()))
-        is Float, is Double -> PairValue.Number((value as Number).toDouble())
+        is Float -> PairValue.Number(shown(value))
+        is Double -> PairValue.Number(value)
         is BigInteger ->
             if (value.bitLength() < Long.SIZE_BITS) {
                 PairValue.Integer(value.toLong())
@@ -66,6 +67,9 @@ private fun pairValue(value: Any): PairValue =
             }
         else -> PairValue.Unsupported(typeName(value))
     }
+
+/** The number that a [Float] is shown as: 0.1f is 0.1, and not 0.10000000149011612, which is its exact value. */
+private fun shown(value: Float): Double = value.toString().toDouble()
 
 private fun isUnicode(text: String): Boolean = Charsets.UTF_8.newEncoder().canEncode(text)
 

@@ -73,7 +73,9 @@ class ErrorsTest {
         listOf(
             Double.NaN,
             Double.POSITIVE_INFINITY,
+            Float.NaN,
             Float.NEGATIVE_INFINITY,
+            Float.POSITIVE_INFINITY,
             ULong.MAX_VALUE,
             BigInteger.TWO.pow(63),
             BigDecimal.ONE,

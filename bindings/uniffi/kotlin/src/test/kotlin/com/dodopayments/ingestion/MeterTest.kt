@@ -82,6 +82,27 @@ class MeterTest {
     }
 
     @Test
+    fun `a Float is billed as it is shown`() {
+        val shown =
+            listOf(
+                0.1f to "0.1",
+                -0.1f to "-0.1",
+                0.5f to "0.5",
+                1.1f to "1.1",
+                1e-7f to "1.0E-7",
+                16_777_216f to "1.6777216E7",
+                Float.MAX_VALUE to "3.4028235E38",
+            )
+        Meter.connected { ingestion ->
+            for ((value, text) in shown) ingestion.trackApiCall("kt_float", mapOf("n" to value), eventId = "kt-float-$text")
+            ingestion.blockingFlush(30.seconds)
+        }
+        for ((_, text) in shown) {
+            assertEquals(text.toDouble(), Meter.event("kt-float-$text")["metadata"].asJsonObject["n"].asDouble)
+        }
+    }
+
+    @Test
     fun `a closed client refuses`() {
         val ingestion = Meter.connect("account" to "closed")
         ingestion.close()
