@@ -102,16 +102,16 @@ public class Ingestion(
     /** The blocking form of [flush]. */
     public fun blockingFlush(timeout: Duration? = null): Unit = calling { native.blockingFlush(limit(timeout)) }
 
-    /** Flushes and lets go. What is left stays spooled. */
+    /** Flushes and lets go. What is left stays spooled. If it is cancelled, the client stays open. */
     public suspend fun close(timeout: Duration?) {
-        AtExit.remove(native)
         calling { native.finish(limit(timeout)) }
+        AtExit.remove(native) // not before: a call that is cancelled or refused has closed nothing
     }
 
     /** The blocking form of [close], for `use`. */
     override fun close() {
-        AtExit.remove(native)
         calling { native.blockingFinish(null) }
+        AtExit.remove(native)
     }
 
     /** Counts of what has happened so far, by name. */

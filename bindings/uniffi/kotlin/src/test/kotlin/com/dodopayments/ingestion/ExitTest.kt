@@ -1,0 +1,114 @@
+package com.dodopayments.ingestion
+
+import kotlinx.coroutines.CoroutineStart
+import kotlinx.coroutines.cancelAndJoin
+import kotlinx.coroutines.launch
+import kotlinx.coroutines.runBlocking
+import org.junit.jupiter.api.Assertions.assertEquals
+import org.junit.jupiter.api.Assertions.assertThrows
+import org.junit.jupiter.api.Assertions.assertTrue
+import org.junit.jupiter.api.DynamicTest
+import org.junit.jupiter.api.DynamicTest.dynamicTest
+import org.junit.jupiter.api.Test
+import org.junit.jupiter.api.TestFactory
+import org.junit.jupiter.api.extension.ExtendWith
+import java.io.File
+import java.net.InetAddress
+import java.net.ServerSocket
+import java.nio.file.Path
+import java.util.concurrent.TimeUnit
+import kotlin.time.Duration.Companion.milliseconds
+import kotlin.time.Duration.Companion.seconds
+import kotlin.time.TimeSource
+
+/** The ends of programs. Each runs in a JVM of its own: see [main]. */
+@ExtendWith(Meter::class)
+class ExitTest {
+    @TestFactory
+    fun `the end of a program bills what an open client accepted`(): List<DynamicTest> =
+        listOf("open", "cancelled", "refused").map { how ->
+            dynamicTest(how) {
+                toTheEnd(how, Meter.url)
+                assertEquals(2, Meter.events("kt_exit_$how").size)
+            }
+        }
+
+    @Test
+    fun `a client whose close fails is closed, and nothing is waited for at the end`() {
+        ServerSocket(0, 64, InetAddress.getLoopbackAddress()).use { blackHole ->
+            val started = TimeSource.Monotonic.markNow()
+            toTheEnd("failed", "http://127.0.0.1:${blackHole.localPort}")
+            assertTrue(started.elapsedNow() < 30.seconds, "it took ${started.elapsedNow()}") // exit_timeout is 60 s
+        }
+    }
+
+    /** Runs [main] to its end; returns what it wrote to standard error. */
+    private fun toTheEnd(vararg arguments: String): String {
+        val java = Path.of(System.getProperty("java.home"), "bin", "java").toString()
+        val properties = listOf("java.class.path", "jna.library.path").map { "-D$it=${System.getProperty(it)}" }
+        val told = File.createTempFile("exit", null)
+        try {
+            val process =
+                ProcessBuilder(listOf(java) + properties + "com.dodopayments.ingestion.ExitTestKt" + arguments)
+                    .redirectError(told)
+                    .start()
+            try {
+                assertTrue(process.waitFor(ENDS_WITHIN_SECONDS, TimeUnit.SECONDS), "it did not end: ${told.readText()}")
+            } finally {
+                process.destroyForcibly()
+            }
+            assertEquals(0, process.exitValue(), told.readText())
+            return told.readText()
+        } finally {
+            told.delete()
+        }
+    }
+
+    private companion object {
+        const val ENDS_WITHIN_SECONDS = 120L
+    }
+}
+
+/** Is not collected before the end. */
+private val open = mutableListOf<Ingestion>()
+
+/** A program that leaves clients open, with calls that are not due before its end. */
+fun main(arguments: Array<String>) {
+    val (how, url) = arguments
+    when (how) {
+        "open" -> connect(how, url).trackApiCall("kt_exit_open")
+        "cancelled" -> {
+            val ingestion = connect(how, url)
+            runBlocking { launch(start = CoroutineStart.UNDISPATCHED) { ingestion.close(20.seconds) }.cancelAndJoin() }
+            ingestion.trackApiCall("kt_exit_cancelled")
+        }
+        "refused" -> {
+            val ingestion = connect(how, url)
+            assertThrows(IngestionException.Configuration::class.java) { runBlocking { ingestion.close((-1).seconds) } }
+            ingestion.trackApiCall("kt_exit_refused")
+        }
+        "failed" -> {
+            val ingestion = connect(how, url)
+            assertThrows(IngestionException.Timeout::class.java) { runBlocking { ingestion.close(100.milliseconds) } }
+        }
+        else -> error("no program is called $how")
+    }
+}
+
+private fun connect(
+    how: String,
+    url: String,
+): Ingestion {
+    val options =
+        mapOf(
+            "durability" to "memory",
+            "linger" to 300.seconds,
+            "exit_timeout" to 60.seconds,
+            "account" to "exit-$how",
+        )
+    val config = IngestionConfig("dodo_test_kotlin", "test_mode", url, "api_call", options) { _, _ -> }
+    val ingestion = Ingestion(config)
+    open += ingestion
+    ingestion.trackApiCall("kt_exit_$how")
+    return ingestion
+}
