@@ -38,20 +38,33 @@ private object AtExit {
     private val open = Collections.synchronizedSet(Collections.newSetFromMap(WeakHashMap<NativeIngestion, Boolean>()))
 
     init {
-        Runtime.getRuntime().addShutdownHook(Thread(::close))
+        Runtime.getRuntime().addShutdownHook(Thread { close() })
     }
 
     fun add(native: NativeIngestion) = open.add(native)
 
     fun remove(native: NativeIngestion) = open.remove(native)
 
+    /** All at once: a server that is dead takes no time of the others. */
     private fun close() {
-        for (native in synchronized(open) { open.toList() }) {
+        val closing = synchronized(open) { open.toList() }.map { native -> Thread({ close(native) }, "dodo-ingestion-exit") }
+        for (thread in closing) {
             try {
-                native.finishAtExit()
-            } catch (failure: Failure.Core) {
-                log("exit", failure.reason)
+                thread.start()
+            } catch (_: OutOfMemoryError) {
+                thread.run() // on this one: the system has no more
             }
+        }
+        closing.forEach(Thread::join)
+    }
+
+    private fun close(native: NativeIngestion) {
+        try {
+            native.finishAtExit()
+        } catch (failure: Failure.Core) {
+            log("exit", failure.reason)
+        } catch (failure: Throwable) {
+            log("exit", failure.toString())
         }
     }
 }

@@ -1,5 +1,6 @@
 package com.dodopayments.ingestion
 
+import com.dodopayments.ingestion.native.NativeIngestion
 import kotlinx.coroutines.CoroutineStart
 import kotlinx.coroutines.cancelAndJoin
 import kotlinx.coroutines.launch
@@ -34,12 +35,29 @@ class ExitTest {
         }
 
     @Test
+    fun `a dead server takes no time of the other clients at the end`() {
+        ServerSocket(0, 64, InetAddress.getLoopbackAddress()).use { blackHole ->
+            val started = TimeSource.Monotonic.markNow()
+            toTheEnd("outage", Meter.url, "http://127.0.0.1:${blackHole.localPort}")
+            // One bound of three seconds for all, not three for each.
+            assertTrue(started.elapsedNow() < 20.seconds, "it took ${started.elapsedNow()}")
+        }
+        assertEquals(1, Meter.events("kt_exit_outage").size)
+    }
+
+    @Test
     fun `a client whose close fails is closed, and nothing is waited for at the end`() {
         ServerSocket(0, 64, InetAddress.getLoopbackAddress()).use { blackHole ->
             val started = TimeSource.Monotonic.markNow()
             toTheEnd("failed", "http://127.0.0.1:${blackHole.localPort}")
             assertTrue(started.elapsedNow() < 30.seconds, "it took ${started.elapsedNow()}") // exit_timeout is 60 s
         }
+    }
+
+    @Test
+    fun `a client that cannot be closed keeps no other from it`() {
+        toTheEnd("broken", Meter.url)
+        assertEquals(BROKEN, Meter.events("kt_exit_broken").size)
     }
 
     /** Runs [main] to its end; returns what it wrote to standard error. */
@@ -69,6 +87,9 @@ class ExitTest {
     }
 }
 
+private const val DEAD = 10
+private const val BROKEN = 5
+
 /** Is not collected before the end. */
 private val open = mutableListOf<Ingestion>()
 
@@ -91,6 +112,16 @@ fun main(arguments: Array<String>) {
             val ingestion = connect(how, url)
             assertThrows(IngestionException.Timeout::class.java) { runBlocking { ingestion.close(100.milliseconds) } }
         }
+        "outage" -> {
+            repeat(DEAD) { connect(how, arguments[2], "dead-$it") }
+            connect(how, url, "live")
+        }
+        "broken" -> {
+            repeat(BROKEN) {
+                destroy(connect(how, url, "broken-$it"))
+                connect(how, url, "whole-$it")
+            }
+        }
         else -> error("no program is called $how")
     }
 }
@@ -98,17 +129,24 @@ fun main(arguments: Array<String>) {
 private fun connect(
     how: String,
     url: String,
+    account: String = "a",
 ): Ingestion {
     val options =
         mapOf(
             "durability" to "memory",
             "linger" to 300.seconds,
-            "exit_timeout" to 60.seconds,
-            "account" to "exit-$how",
+            "exit_timeout" to if (how == "outage") 3.seconds else 60.seconds,
+            "account" to "exit-$how-$account",
         )
     val config = IngestionConfig("dodo_test_kotlin", "test_mode", url, "api_call", options) { _, _ -> }
     val ingestion = Ingestion(config)
     open += ingestion
     ingestion.trackApiCall("kt_exit_$how")
     return ingestion
+}
+
+/** What a client is left with when its library fails. */
+private fun destroy(ingestion: Ingestion) {
+    val native = Ingestion::class.java.getDeclaredField("native").apply { isAccessible = true }
+    (native[ingestion] as NativeIngestion).destroy()
 }
