@@ -62,11 +62,14 @@ private object AtExit {
         try {
             native.finishAtExit()
         } catch (failure: Failure.Core) {
-            log("exit", failure.reason)
+            tell(failure.reason)
         } catch (failure: Throwable) {
-            log("exit", failure.toString())
+            tell(failure.toString())
         }
     }
+
+    /** Not to a log: it may end in a hook of its own, beside this one, as that of the JDK does. */
+    private fun tell(failure: String) = System.err.println("com.dodopayments.ingestion: at exit: $failure")
 }
 
 /** A client of the billing API: accepts calls in microseconds and delivers them in batches. */

@@ -38,9 +38,10 @@ class ExitTest {
     fun `a dead server takes no time of the other clients at the end`() {
         ServerSocket(0, 64, InetAddress.getLoopbackAddress()).use { blackHole ->
             val started = TimeSource.Monotonic.markNow()
-            toTheEnd("outage", Meter.url, "http://127.0.0.1:${blackHole.localPort}")
+            val told = toTheEnd("outage", Meter.url, "http://127.0.0.1:${blackHole.localPort}")
             // One bound of three seconds for all, not three for each.
             assertTrue(started.elapsedNow() < 20.seconds, "it took ${started.elapsedNow()}")
+            assertEquals(DEAD, count("at exit: after 3s 1 calls are not billed yet", told), told)
         }
         assertEquals(1, Meter.events("kt_exit_outage").size)
     }
@@ -56,9 +57,12 @@ class ExitTest {
 
     @Test
     fun `a client that cannot be closed keeps no other from it`() {
-        toTheEnd("broken", Meter.url)
+        val told = toTheEnd("broken", Meter.url)
+        assertEquals(BROKEN, count("object has already been destroyed", told), told)
         assertEquals(BROKEN, Meter.events("kt_exit_broken").size)
     }
+
+    private fun count(words: String, text: String) = text.windowed(words.length).count { it == words }
 
     /** Runs [main] to its end; returns what it wrote to standard error. */
     private fun toTheEnd(vararg arguments: String): String {
