@@ -80,10 +80,15 @@ async def until(done: Callable[[], bool], limit: float) -> None:
         await sleep(pause)
 
 
+class CancelledByOthersError(Exception):
+    """What was awaited was cancelled, and who awaited it was not."""
+
+
 async def within(limit: float, awaitable: Awaitable[_T]) -> _T:
     """Await something for at most so many seconds, in the task that this is.
 
     Raises:
+        CancelledByOthersError: It was cancelled, as a task is that several await.
         Exception: The time was over, which is of another type with each loop.
 
     """
@@ -91,13 +96,40 @@ async def within(limit: float, awaitable: Awaitable[_T]) -> _T:
     if trio is not None:
         with trio.fail_after(limit):
             return await awaitable
+    if sys.version_info < (3, 11):
+        return await within_a_task(limit, awaitable)
     import asyncio  # noqa: PLC0415, RUF100 - not before a program uses it
 
-    if sys.version_info >= (3, 11):
+    task: Any = asyncio.current_task()
+    before = task.cancelling()
+    try:
         async with asyncio.timeout(limit):
             return await awaitable
-    # In a task of its own.
-    return await asyncio.wait_for(awaitable, limit)
+    except asyncio.CancelledError as error:
+        if task.cancelling() > before:
+            raise
+        raise CancelledByOthersError from error
+
+
+async def within_a_task(limit: float, awaitable: Awaitable[_T]) -> _T:
+    """Do as `within` does under asyncio before 3.11, where no task knows whether it is cancelled.
+
+    In a task of its own, whose end does not cancel who waits for it.
+    """
+    import asyncio  # noqa: PLC0415, RUF100 - not before a program uses it
+
+    task = asyncio.ensure_future(awaitable)
+    try:
+        await asyncio.wait({task}, timeout=limit)
+        if not task.done():
+            raise asyncio.TimeoutError
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
+    if task.cancelled():
+        raise CancelledByOthersError
+    return task.result()
 
 
 def at_once(value: _T) -> Generator[Any, None, _T]:

@@ -20,7 +20,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 from dodo_ingestion import _fitting, _options
-from dodo_ingestion._await import running_trio, until, within
+from dodo_ingestion._await import CancelledByOthersError, running_trio, until, within
 from dodo_ingestion._client import Client
 from dodo_ingestion._notice import Notice
 from dodo_ingestion.errors import ConfigurationError, ValidationError
@@ -229,8 +229,16 @@ class Metering:
     async def await_customer(self, exchange: Exchange, looked_up: Awaitable[Any]) -> None:
         """Wait for the customer: the end of the response waits for it too, and not for ever."""
         found = None
+        end = perf_counter() + PATIENCE
         try:
-            found = await within(PATIENCE, looked_up)
+            try:
+                found = await within(PATIENCE, looked_up)
+            except CancelledByOthersError:
+                # With a request that shared the look-up, which is no reason to bill nobody.
+                again = self.ask_customer(exchange)
+                found = exchange.customer
+                if again is not None:
+                    found = await within(end - perf_counter(), again)
         except Exception as error:
             self.failed.occur("customer raised", error)
         exchange.customer = self._named(found) or ""
@@ -442,7 +450,8 @@ class Metering:
                 self.failed.occur(f"{what}: awaitable, which only `customer` may be")
                 return None
             return found if read is None else read(found)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            # Where nothing is awaited, it is something else that was cancelled.
             self.failed.occur(f"{what} raised", error)
             return None
 
