@@ -87,6 +87,11 @@ class Exchange:
         self.began = perf_counter()
         self._open = [True]
 
+    def __deepcopy__(self, _memo: object = None) -> Exchange:
+        return self  # it is one call in each copy of a scope, as hypercorn's ProxyFix makes one
+
+    __copy__ = __deepcopy__
+
     @property
     def finished(self) -> bool:
         """Whether its event is made, or it makes none."""
