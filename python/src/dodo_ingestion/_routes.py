@@ -1,13 +1,15 @@
 """Which route took a request: its template, as each framework keeps it.
 
-Where a framework leaves the route in the scope or the environ it is read from there. Where it does
-not (Quart, Falcon, Pyramid) a hook of the framework's own notes it. None of the frameworks is
-imported unless the app has imported it.
+Where a framework leaves the route in the scope or the environ it is read from there: in the scope
+that the framework was given, of which a middleware may have made a copy. Where it does not (Quart,
+Falcon, Pyramid) a hook of the framework's own notes it. None of the frameworks is imported unless
+the app has imported it.
 """
 
 from __future__ import annotations
 
 import functools
+import inspect
 import re
 import sys
 import time
@@ -15,12 +17,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dodo_ingestion._metering import Exchange, current, exchange_of
+from dodo_ingestion._metering import KEY, Exchange, current, exchange_of
 
 _RELOAD_AFTER = 1.0
 _ROUTERS = 16
 _WRAPPERS = 32
 _REST = "/{path:path}"
+_WRAPPED = ("app", "application", "wsgi_app", "asgi_app")
+"""Where wrappers of many kinds have what they wrap."""
 
 
 class AsgiTemplates:
@@ -182,17 +186,64 @@ def wsgi_template(environ: Mapping[str, Any], script_name: str) -> str | None:
 
 
 def watch(app: object) -> None:
-    """Have a framework that leaves no trace in scope or environ note the route."""
-    owner = getattr(app, "__self__", app)
-    modules = {cls.__module__.partition(".")[0] for cls in type(owner).__mro__}
+    """Have a framework say of its route what the middleware cannot see by itself."""
     if "quart" in sys.modules:
         _watch_quart()
-    if "falcon" in modules:
-        asynchronous = any(cls.__module__ == "falcon.asgi.app" for cls in type(owner).__mro__)
-        hook = _AsyncFalconHook() if asynchronous else _FalconHook()
-        owner.add_middleware(hook)  # type: ignore[attr-defined]
-    if "pyramid" in modules:
-        _watch_pyramid(owner.registry)  # type: ignore[attr-defined]
+    for module, name in (("starlette.routing", "Router"), ("litestar.app", "Litestar")):
+        if module in sys.modules:
+            _watch_scopes(getattr(sys.modules[module], name))
+    for owner in _behind(app):
+        modules = {cls.__module__.partition(".")[0] for cls in type(owner).__mro__}
+        if "falcon" in modules:
+            asynchronous = any(cls.__module__ == "falcon.asgi.app" for cls in type(owner).__mro__)
+            owner.add_middleware(_AsyncFalconHook() if asynchronous else _FalconHook())
+            return
+        if "pyramid" in modules:
+            _watch_pyramid(owner.registry)
+            return
+
+
+def _behind(app: Any) -> Iterator[Any]:
+    """Give an app, and what it wraps."""
+    for _ in range(_WRAPPERS):
+        if app is None:
+            return
+        owner = getattr(app, "__self__", app)
+        yield owner
+        app = next((each for name in _WRAPPED if (each := getattr(owner, name, None))), None)
+
+
+@functools.cache
+def _watch_scopes(framework: Any) -> None:
+    """See the scopes that routers are given, of which the meter may have had another copy.
+
+    In these they note the route. They have no hook that is called with it.
+    """
+    call = framework.__call__
+
+    @functools.wraps(call)
+    async def watched(self: Any, scope: Any, receive: Any, send: Any) -> None:
+        exchange = scope.get(KEY)
+        if (
+            isinstance(exchange, Exchange)
+            and exchange.request is not scope
+            and not exchange.finished
+            and not _is_routed(exchange.request)
+        ):
+            exchange.request = scope
+        await call(self, scope, receive, send)
+
+    framework.__call__ = watched
+
+
+def _is_routed(scope: Mapping[str, Any]) -> bool:
+    """Whether a route has the request, which may ask the app for others; not a mount."""
+    route = scope.get("route")
+    if route is not None:
+        return hasattr(route, "endpoint")
+    # FastAPI does not tell of its mounts, nor does an older Starlette of its routes.
+    endpoint = scope.get("endpoint")
+    return "path_template" in scope or inspect.isroutine(endpoint) or inspect.isclass(endpoint)
 
 
 def _note(exchange: Exchange | None, template: object) -> None:
