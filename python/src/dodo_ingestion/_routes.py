@@ -33,10 +33,12 @@ class AsgiTemplates:
     def __init__(self) -> None:
         self._tables: dict[int, _Table] = {}
 
-    def of(self, scope: Mapping[str, Any]) -> str | None:
-        """Return the template of the route that took the request."""
+    def of(self, scope: Mapping[str, Any], path: str) -> str | None:
+        """Return the template of the route that took the request, which came with this path."""
         template = scope.get("path_template")
         if isinstance(template, str):
+            if getattr(scope.get("route_handler"), "is_mount", False):
+                return _litestar_mount(scope, path)
             return _litestar_catch_all(scope, template) or template or "/"
         endpoint = scope.get("endpoint")
         if endpoint is None:
@@ -131,6 +133,16 @@ def _litestar_catch_all(scope: Mapping[str, Any], template: str) -> str | None:
     paths = getattr(scope.get("route_handler"), "paths", ())
     catch_all = template[:-1] + ":path}"
     return catch_all if catch_all in paths else None
+
+
+def _litestar_mount(scope: Mapping[str, Any], path: str) -> str:
+    """Make the template of what Litestar has mounted, to which it gives none, or `/`."""
+    app = scope.get("litestar_app", scope.get("app"))
+    handler = scope["route_handler"]
+    at = [each.path for each in app.routes if getattr(each, "route_handler", None) is handler]
+    path = path.removeprefix(_root(scope))
+    mount = next((each for each in sorted(at, reverse=True) if path.startswith(each)), at[0])
+    return _mounted(mount.rstrip("/"))
 
 
 def _root(scope: Mapping[str, Any]) -> str:

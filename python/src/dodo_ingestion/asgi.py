@@ -155,7 +155,7 @@ class _Call(Exchange):
     def find_route(self) -> None:
         if self.route is None:
             try:
-                self.route = self.templates.of(self.request)
+                self.route = self.templates.of(self.request, self.path)
             except Exception as error:
                 self.metering.failed.occur("no route template", error)
 

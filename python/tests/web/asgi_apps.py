@@ -12,6 +12,7 @@ import litestar.response
 import quart
 from fastapi import APIRouter, FastAPI, Request, Response, WebSocket
 from fastapi.responses import StreamingResponse
+from litestar.types import Receive, Scope, Send
 from serving import CHUNKS, WAITING
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
@@ -295,9 +296,14 @@ def litestar_app(ingestion: Ingestion) -> tuple[Any, dict[str, str]]:
             await socket.send_text(text)
             await socket.send_text("again")
 
+    @litestar.asgi(["/mounted", "/also/mounted"], is_mount=True, copy_scope=True)
+    async def mounted(scope: Scope, receive: Receive, send: Send) -> None:
+        await PlainTextResponse("mounted")(scope, receive, send)  # type: ignore[arg-type]
+
     inner = litestar.Router("/inner/{part:str}", route_handlers=[user])
+    below = litestar.Router("/below", route_handlers=[mounted])
     app = litestar.Litestar(
-        [status, user, marked, skipped, stream, never, boom, chat, inner],
+        [status, user, marked, skipped, stream, never, boom, chat, inner, mounted, below],
         logging_config=None,
         openapi_config=None,
     )
@@ -305,6 +311,9 @@ def litestar_app(ingestion: Ingestion) -> tuple[Any, dict[str, str]]:
     return metered, {
         "/users/7": "/users/{id}",
         "/inner/x/users/7": "/inner/{part}/users/{id}",
+        "/mounted/x/y": "/mounted/{path}",
+        "/also/mounted": "/also/mounted/{path}",
+        "/below/also/mounted/x": "/below/also/mounted/{path}",
     }
 
 

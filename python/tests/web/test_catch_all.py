@@ -20,6 +20,7 @@ from django.core.wsgi import get_wsgi_application
 from django.http import HttpResponse
 from django.urls import path, re_path
 from fastapi import FastAPI, Response
+from litestar.types import Receive, Scope, Send
 from serving import WITHIN, Site, aiohttp_server, asgi, open_client, plain_wsgi
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
@@ -61,6 +62,15 @@ def litestar_app(ingestion: Ingestion) -> Any:  # noqa: ANN401
     @litestar.get("/{rest:path}")
     async def rest() -> litestar.Response[None]:
         return litestar.Response(None, status_code=404)
+
+    app = litestar.Litestar([rest], logging_config=None, openapi_config=None)
+    return MeterMiddleware(app, ingestion=ingestion, customer="x-customer-id")
+
+
+def litestar_mount(ingestion: Ingestion) -> Any:  # noqa: ANN401
+    @litestar.asgi("/", is_mount=True, copy_scope=True)
+    async def rest(scope: Scope, receive: Receive, send: Send) -> None:
+        await PlainTextResponse("no", status_code=404)(scope, receive, send)  # type: ignore[arg-type]
 
     app = litestar.Litestar([rest], logging_config=None, openapi_config=None)
     return MeterMiddleware(app, ingestion=ingestion, customer="x-customer-id")
@@ -161,6 +171,7 @@ FRAMEWORKS: dict[str, tuple[Any, Callable[[Ingestion], Any]]] = {
     "fastapi": (asgi, fastapi_app),
     "starlette": (asgi, starlette_app),
     "litestar": (asgi, litestar_app),
+    "litestar-mount": (asgi, litestar_mount),
     "static": (asgi, static_app),
     "quart": (asgi, quart_app),
     "falcon-asgi": (asgi, falcon_asgi_app),
