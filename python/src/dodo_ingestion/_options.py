@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal, TypeAlias, TypedDict
+from typing import Any, Final, Literal, TypeAlias, TypedDict
 
 from dodo_ingestion._native import Ingestion
 from dodo_ingestion.errors import ConfigurationError
@@ -20,6 +20,8 @@ from dodo_ingestion.types import Metadata, MetadataValue, Scalar
 Units: TypeAlias = "float | Decimal | Scalar"
 IngestionSource: TypeAlias = "Ingestion | Callable[[], Ingestion]"
 OnMissingCustomer: TypeAlias = "Literal['skip', 'raise'] | Mapping[Literal['default'], str]"
+
+_NAME_CHARACTERS: Final = 255
 
 
 class MeteringOptions(TypedDict, total=False):
@@ -81,6 +83,8 @@ def check(ingestion: object, options: Mapping[str, Any]) -> Checked:
             raise _wrong(name, f"no such option; there are: {known}")
     if not isinstance(ingestion, Ingestion) and not callable(ingestion):
         raise _wrong("ingestion", "neither an Ingestion nor a callable that makes one", ingestion)
+    if is_async(ingestion):
+        raise _wrong("ingestion", "an async callable; only `customer` may be one")
     customer = options.get("customer")
     metadata = options.get("metadata")
     exclude = list(_exclude(options.get("exclude", ())))
@@ -133,9 +137,9 @@ def is_async(function: object) -> bool:
 
 
 def _name(name: str, value: object) -> str | None:
-    if value is None or (isinstance(value, str) and value):
+    if value is None or (isinstance(value, str) and 1 <= len(value) <= _NAME_CHARACTERS):
         return value
-    raise _wrong(name, "not the name of an event", value)
+    raise _wrong(name, f"not the name of an event, of 1 to {_NAME_CHARACTERS} characters", value)
 
 
 def _exclude(value: object) -> Iterable[str]:
