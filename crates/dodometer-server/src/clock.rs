@@ -1,8 +1,8 @@
 //! The meter's clock: this machine's, moved by an offset that a test may set.
 //!
 //! Whatever the meter calls now comes from here: the window that times are held against, default
-//! times, times of arrival and the forgetting of ids, and the `Date` of answers. Nothing is ordered by
-//! it: events are numbered as they arrive, so a clock that is moved back changes no order. Waiting
+//! times, times of arrival and the forgetting of ids, and the `Date` of answers. It ticks in microseconds,
+//! which is what the store keeps. Nothing is ordered by it: events are numbered as they arrive, so a clock that is moved back changes no order. Waiting
 //! (latencies, rate limits, how long a fault lasts) goes by the machine's own steady clock.
 
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -20,7 +20,7 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub(crate) fn now(&self) -> Timestamp {
-        shifted(Timestamp::now(), self.offset())
+        whole_micros(shifted(Timestamp::now(), self.offset()))
     }
 
     pub(crate) fn offset(&self) -> SignedDuration {
@@ -35,6 +35,13 @@ impl Clock {
         }
         fits
     }
+}
+
+/// A time as the store keeps it. Whatever is kept elsewhere too goes through here, so that it is the same
+/// before and after a restart.
+pub(crate) fn whole_micros(time: Timestamp) -> Timestamp {
+    // What came out of a time fits into one.
+    Timestamp::from_microsecond(time.as_microsecond()).unwrap_or(time)
 }
 
 /// A time later by `offset`; at the ends of time it stays there.

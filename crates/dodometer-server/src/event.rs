@@ -26,6 +26,7 @@ pub(crate) struct Event<'a> {
     pub(crate) event_id: Text<'a>,
     pub(crate) customer_id: Text<'a>,
     pub(crate) event_name: Text<'a>,
+    /// As it was sent, to the nanosecond.
     pub(crate) timestamp: Timestamp,
     pub(crate) metadata: Option<Metadata<'a>>,
 }

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use crate::billable::{Billable, Definition, Price};
-use crate::clock::{Clock, shifted};
+use crate::clock::{Clock, shifted, whole_micros};
 use crate::event::{self, Event};
 use crate::faults::{Bend, Count, Faults};
 use crate::ledger::{Bill, Call, Ledger, Refused};
@@ -150,7 +150,7 @@ impl Meter {
     pub(crate) fn ingest(&self, body: &[u8], bend: &Bend) -> Answer<u64> {
         let rules = &self.inner.rules;
         let now = shifted(self.now(), bend.skew);
-        let events = event::read_request(body, now)?;
+        let mut events = event::read_request(body, now)?;
         rules.check_customers(&events, bend)?;
         // A time before all others stands for one that no clock can hold.
         let forgotten = rules
@@ -169,6 +169,10 @@ impl Meter {
             }
         }
         event::check_window(&events, now, |index| exempt.contains(&index))?;
+        // The window is held against the time that was sent, everything else sees what is stored.
+        for event in &mut events {
+            event.timestamp = whole_micros(event.timestamp);
+        }
         let new = writer.insert(&events, now, forgotten)?;
         let mut ledger = self.ledger();
         ledger.advance(self.now());

@@ -207,6 +207,37 @@ async fn usage_of_a_period_is_added_up_from_its_events() {
 }
 
 #[tokio::test]
+async fn the_last_of_a_microsecond_is_what_arrived_last_live_and_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let options =
+        || Options { data: Data::File(folder.path().join("meter.db")), ..Options::default() };
+    let first = running(options()).await;
+    let client = &first.client;
+    let last = meter(client, json!({ "type": "last", "key": "n" }), Value::Null).await;
+    let price = json!({ "price_per_unit": "1" }).to_string();
+    client.send("PUT", &format!("/_dev/meters/{last}/price"), &price).await;
+    let second = &from_now(-60)[..19];
+    let at = |nanos: u32, n: i64| {
+        let timestamp = format!("{second}.{nanos:09}Z");
+        event_with(&n.to_string(), &json!({ "timestamp": timestamp, "metadata": { "n": n } }))
+    };
+    client.ingested(vec![at(123_456_900, 100), at(123_456_100, 7)]).await;
+    let shown = async |client: &Client| client.get(&format!("/meters/{last}")).await.json();
+    let made = shown(client).await;
+    let expect = async |client: &Client| {
+        assert_eq!(client.get("/_dev/bill").await.json()["totals"]["amount"], 7);
+        for query in ["", "start=2020-01-01T00:00:00Z"] {
+            assert_eq!(units(client, &last, query).await, json!({ "cus_1": "7" }), "{query}");
+        }
+        assert_eq!(shown(client).await, made);
+    };
+    expect(client).await;
+    first.server.shutdown().await;
+    drop(first.meter);
+    expect(&running(options()).await.client).await;
+}
+
+#[tokio::test]
 async fn a_file_of_the_version_before_is_brought_up_to_date() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("meter.db");
