@@ -132,6 +132,9 @@ impl fmt::Debug for Options {
 impl Options {
     pub(crate) fn validate(&self) -> Result<(), Error> {
         let refuse = |message: &str| Err(Error::new(ErrorKind::Configuration, message));
+        if matches!(&self.data, Data::File(path) if path.as_os_str().is_empty()) {
+            return refuse("the data file must have a name");
+        }
         if self.keys.iter().any(|key| key.trim() != key || key.is_empty()) {
             return refuse("an API key must not be empty, nor begin or end with a space");
         }
@@ -204,6 +207,7 @@ mod tests {
         assert!(options.validate().is_ok());
         assert!(!format!("{options:?}").contains("secret"));
         for bad in [
+            Options { data: Data::File("".into()), ..Options::default() },
             Options { keys: vec![String::new()], ..Options::default() },
             Options { keys: vec![" k".into()], ..Options::default() },
             Options { max_body_bytes: 0, ..Options::default() },

@@ -4,8 +4,12 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Output, Stdio};
 
 use support::{Serving, dodometer, fails};
 
@@ -39,6 +43,57 @@ fn a_data_file_is_kept_and_not_shared() {
     assert!(serving.ingest("a").ends_with(r#"{"ingested_count":0}"#));
     assert!(serving.send("GET", "/events/a", "").contains(r#""event_id":"a""#));
     assert_eq!(serving.stop("-TERM"), Some(0));
+}
+
+/// Who may write nothing of root's. Root may write whatever the permissions say.
+const NOBODY: u32 = 65534;
+
+#[test]
+fn a_data_file_that_cannot_be_written_is_told_of_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let allow = |path: &Path, mode: u32| {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    };
+    allow(folder.path(), 0o777);
+    let file = folder.path().join("meter.db");
+    let lock = folder.path().join("meter.db.lock");
+    let arguments = ["--listen", "127.0.0.1:0", "--data", file.to_str().unwrap(), "--json"];
+    let serving = Serving::start(&arguments);
+    assert!(serving.ingest("a").ends_with(r#"{"ingested_count":1}"#));
+    assert_eq!(serving.stop("-TERM"), Some(0));
+
+    allow(&file, 0o444);
+    allow(&lock, 0o666);
+    let is_root = File::options().write(true).open(&file).is_ok();
+    let fails = |told: &str| {
+        let mut command = dodometer(&arguments);
+        if is_root {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        match command.output() {
+            Ok(Output { status, stdout, stderr }) => {
+                let error = String::from_utf8(stderr).unwrap();
+                assert_eq!((status.code(), stdout.as_slice()), (Some(1), &b""[..]), "{error}");
+                assert!(error.contains(told) && error.contains("meter.db"), "{error}");
+            }
+            // To standard error itself, not captured: this counts as a test that was skipped.
+            Err(error) => {
+                let line = format!("NOT TESTED: a file of another user: {error}\n");
+                std::io::stderr().write_all(line.as_bytes()).unwrap();
+            }
+        }
+    };
+    fails("cannot be opened for writing");
+    allow(&file, 0o666);
+    allow(folder.path(), 0o555);
+    fails("the files beside it cannot");
+    for (missing, told) in [(&lock, "cannot be made"), (&file, "cannot be opened for writing")] {
+        allow(folder.path(), 0o777);
+        std::fs::remove_file(missing).unwrap();
+        allow(folder.path(), 0o555);
+        fails(told);
+    }
+    allow(folder.path(), 0o777);
 }
 
 #[test]
@@ -98,6 +153,8 @@ fn what_cannot_be_served_is_said_clearly() {
     assert!(error.contains("give at least one --key"), "{error}");
     let error = fails(&["--listen", "127.0.0.1:0", "--key", ""]);
     assert!(error.contains("an API key must not be empty"), "{error}");
+    let error = fails(&["--listen", "127.0.0.1:0", "--data", ""]);
+    assert!(error.contains("the data file must have a name"), "{error}");
     let error = fails(&["--customers", "no/such/file"]);
     assert!(error.contains("cannot be read from no/such/file"), "{error}");
     let error = fails(&["--customers", ","]);

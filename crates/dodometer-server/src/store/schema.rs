@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 
 use fs4::FileExt;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::{Error, ErrorKind};
 
@@ -59,10 +59,22 @@ pub(super) const SCHEMA: &str = "
     INSERT INTO requests VALUES (0, 0, 0);
 ";
 
-/// Claims the data file for this process.
+/// Claims the data file for this process, and makes it if it is missing.
 pub(super) fn lock(path: &Path) -> Result<File, Error> {
-    // The same file by another name must meet the same lock.
-    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let failed = |cause: std::io::Error| {
+        let problem = format!("the data file {} cannot be opened for writing", path.display());
+        Error::new(ErrorKind::Data, problem).because(cause)
+    };
+    // SQLite would open a file that it may only read, and say so at the first write.
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(path)
+        .map_err(failed)?;
+    // The same file by another name must meet the same lock, also where a link led to no file before.
+    let path = path.canonicalize().map_err(failed)?;
     let mut lock_path = path.clone().into_os_string();
     lock_path.push(".lock");
     let lock_path = PathBuf::from(lock_path);
@@ -95,7 +107,15 @@ pub(super) fn open_file(path: &Path) -> Result<(Connection, Connection), Error> 
     let refuse = |problem: &str| {
         Error::new(ErrorKind::Data, format!("the data file {} {problem}", path.display()))
     };
-    let failed = |cause: rusqlite::Error| refuse("cannot be used").because(cause);
+    let failed = |cause: rusqlite::Error| {
+        let problem = match cause.sqlite_error_code() {
+            Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::DiskFull) => {
+                "cannot be written, or the files beside it cannot"
+            }
+            _ => "cannot be used",
+        };
+        refuse(problem).because(cause)
+    };
     // Not SQLITE_OPEN_URI: a path is a path, whatever it begins with.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let writer =
@@ -110,9 +130,9 @@ pub(super) fn open_file(path: &Path) -> Result<(Connection, Connection), Error> 
         return Err(refuse("belongs to another program"));
     }
     let change = match version {
-        _ if tables == 0 => Some(format!("{SCHEMA} PRAGMA application_id = {APPLICATION_ID};")),
-        SCHEMA_VERSION => None,
-        2 => Some(FROM_VERSION_2.to_owned()),
+        _ if tables == 0 => format!("{SCHEMA} PRAGMA application_id = {APPLICATION_ID};"),
+        SCHEMA_VERSION => String::new(),
+        2 => FROM_VERSION_2.to_owned(),
         newer if newer > SCHEMA_VERSION => {
             return Err(refuse("was written by a newer version of this program: use that one"));
         }
@@ -124,13 +144,10 @@ pub(super) fn open_file(path: &Path) -> Result<(Connection, Connection), Error> 
              PRAGMA cache_size = -65536; PRAGMA wal_autocheckpoint = 8192;",
         )
         .map_err(failed)?;
-    if let Some(change) = change {
-        writer
-            .execute_batch(&format!(
-                "BEGIN; {change} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-            ))
-            .map_err(failed)?;
-    }
+    // Also where nothing changes: what cannot be written is told of before the server says that it is ready.
+    writer
+        .execute_batch(&format!("BEGIN; {change} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"))
+        .map_err(failed)?;
     let reader = Connection::open_with_flags(path, flags).map_err(failed)?;
     reader.execute_batch("PRAGMA query_only = ON").map_err(failed)?;
     Ok((writer, reader))

@@ -218,6 +218,20 @@ async fn a_data_file_survives_and_has_one_meter_at_a_time() {
     assert_eq!(list["items"][0]["id"], archived.as_str());
 }
 
+#[cfg(unix)]
+#[test]
+fn a_link_to_no_file_yet_meets_the_lock_of_the_file_that_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let [link, file] = ["link.db", "file.db"].map(|name| folder.path().join(name));
+    std::os::unix::fs::symlink("file.db", &link).unwrap();
+    let first = Meter::open(on(&link)).unwrap();
+    for path in [&link, &file] {
+        assert_eq!(Meter::open(on(path)).unwrap_err().kind(), ErrorKind::DataInUse, "{path:?}");
+    }
+    drop(first);
+    Meter::open(on(&file)).unwrap();
+}
+
 #[tokio::test]
 async fn a_file_that_is_not_ours_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
