@@ -239,6 +239,8 @@ impl Meter {
     }
 
     pub(crate) fn create_meter(&self, definition: Definition) -> Answer<Billable> {
+        // The time is asked for once nobody can move the clock any more.
+        let mut writer = self.inner.store.write();
         let now = self.now();
         let meter = Billable {
             id: new_meter_id(),
@@ -254,7 +256,6 @@ impl Meter {
             archived: false,
             price: None,
         };
-        let mut writer = self.inner.store.write();
         // Which events are billed depends on the meters, so all are looked at anew.
         let mut fresh = self.ledger().without_events(now);
         fresh.add_meter(meter.clone());

@@ -116,7 +116,7 @@ async fn set_clock(State(meter): State<Meter>, body: Body) -> Answer<Json<ClockV
     }
     let body = read_body(body, meter.max_body_bytes()).await?;
     let Wire { offset } = read_json(&body)?;
-    meter.set_clock(&offset).map(Json)
+    blocking(meter, move |meter| meter.set_clock(&offset)).await.map(Json)
 }
 
 async fn faults(State(meter): State<Meter>) -> Json<FaultsView> {

@@ -61,11 +61,15 @@ impl Requests {
 
     fn came(&mut self, now: Timestamp) {
         let now = now.as_second();
+        // Later ones are of before the clock was moved back.
+        while self.seconds.back().is_some_and(|(second, _)| *second > now) {
+            self.seconds.pop_back();
+        }
         while self.seconds.front().is_some_and(|(second, _)| now - second >= MINUTE) {
             self.seconds.pop_front();
         }
         match self.seconds.back_mut() {
-            Some((second, count)) if *second >= now => *count += 1,
+            Some((second, count)) if *second == now => *count += 1,
             _ => self.seconds.push_back((now, 1)),
         }
     }
@@ -75,7 +79,7 @@ impl Requests {
     }
 
     pub(super) fn in_the_last_minute(&self, now: i64) -> u64 {
-        let late = self.seconds.iter().filter(|(second, _)| now - second < MINUTE);
+        let late = self.seconds.iter().filter(|(second, _)| (0..MINUTE).contains(&(now - second)));
         late.map(|(_, count)| count).sum()
     }
 
@@ -101,6 +105,17 @@ mod tests {
         let late = [130, 159, 160, 189, 190].map(|now| requests.in_the_last_minute(now));
         assert_eq!(late, [3, 3, 1, 1, 0]);
         assert_eq!((requests.answered(), requests.duplicates), (12, 4));
+    }
+
+    #[test]
+    fn what_came_by_a_later_clock_is_not_of_the_last_minute() {
+        let mut requests = Requests::default();
+        for second in [100, 90_100, 90_100] {
+            requests.accept(at(second), 0);
+        }
+        assert_eq!([90_110, 110].map(|now| requests.in_the_last_minute(now)), [2, 0]);
+        requests.accept(at(120), 0);
+        assert_eq!([120, 179, 180].map(|now| requests.in_the_last_minute(now)), [1, 1, 0]);
     }
 
     #[test]

@@ -44,12 +44,21 @@ impl Meter {
         let read = duration::parse_signed(offset).map_err(|problem| {
             Refusal::body(format!("offset is {offset:?}: {problem}; or -90s, for earlier"))
         })?;
+        let writer = self.inner.store.write();
+        let before = self.clock_offset();
         if !self.inner.clock.set(read) {
             return Err(Refusal::body(format!(
                 "offset is {offset}: the clock can be moved by at most {} hours",
                 MAX_OFFSET.as_hours()
             )));
         }
+        if self.clock_offset() < before {
+            // What was late is of late again, and what lies ahead counts as of now, as after a restart.
+            let mut fresh = self.ledger().without_events(self.now());
+            writer.replay(|call| fresh.apply(call))?;
+            *self.ledger() = fresh;
+        }
+        drop(writer);
         self.changed();
         Ok(self.clock())
     }

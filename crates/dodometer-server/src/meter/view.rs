@@ -14,8 +14,12 @@ const MOST_SEARCHED: u32 = 1000;
 impl Meter {
     /// What the page draws.
     pub(crate) fn view(&self, filter: &Filter) -> Answer<View> {
+        let mut ledger = self.ledger();
+        // The time is asked for under the lock: the ledger must not be told one from before the clock was
+        // moved back.
         let now = self.now();
-        let mut view = self.ledger().view(filter, now);
+        let mut view = ledger.view(filter, now);
+        drop(ledger);
         if let Some(customer) = &filter.customer
             && view.newest.len() < NEWEST
         {

@@ -286,3 +286,42 @@ async fn what_others_name_does_not_grow_without_bound() {
     assert_eq!(others("methods"), (21, 1180));
     assert_eq!(others("events"), (51, 1150));
 }
+
+#[tokio::test]
+async fn what_a_clock_ahead_has_seen_is_not_of_late_when_it_is_set_back() {
+    let running = running(Options::default()).await;
+    let client = &running.client;
+    let set_clock = async |offset: &str| {
+        let body = json!({ "offset": offset }).to_string();
+        assert_eq!(client.send("PUT", "/_dev/clock", &body).await.status, 200);
+    };
+    let of_late = async || {
+        let view = view(client, "period=5m").await;
+        let totals = &view["totals"];
+        let calls = totals["calls"].as_u64().unwrap();
+        let requests = view["requests"]["last_minute"].as_u64().unwrap();
+        (calls, totals["calls_per_second"].as_f64().unwrap() > 0.0, requests)
+    };
+    client.ingested(vec![event("a"), event("b")]).await;
+    client.ingest(&[]).await;
+    set_clock("25h").await;
+    assert_eq!(of_late().await, (0, false, 0));
+    for id in ["c", "d", "e"] {
+        client.ingested(vec![event(id)]).await;
+    }
+    assert_eq!(of_late().await, (3, true, 3));
+
+    set_clock("0s").await;
+    assert_eq!(of_late().await, (5, true, 0), "a call from the future counts as of now");
+    client.ingested(vec![event("f")]).await;
+    assert_eq!(of_late().await, (6, true, 1));
+    set_clock("2m").await;
+    assert_eq!(of_late().await, (6, false, 0));
+    set_clock("6m").await;
+    assert_eq!(of_late().await, (0, false, 0));
+    set_clock("0s").await;
+    assert_eq!(of_late().await.0, 6, "what was of late is again");
+    let all = view(client, "period=all").await;
+    assert_eq!((&all["totals"]["calls"], &all["requests"]["refused"]), (&json!(6), &json!(1)));
+    assert_eq!(all["requests"]["refusals"].as_array().unwrap().len(), 1);
+}
