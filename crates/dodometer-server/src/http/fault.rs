@@ -37,32 +37,29 @@ pub(super) async fn layer(State(meter): State<Meter>, request: Request, next: Ne
         meter.faults().decide(&Asked { route, key, body: &body, now })
     });
     let Plan { delay, bend, end, remaining } = plan.unwrap_or_default();
-    tokio::time::sleep(delay).await;
     let mut peer = parts.extensions.get::<Peer>().cloned();
     let skew = bend.skew;
     parts.extensions.insert(bend);
-    let sent = body.clone();
-    let request = Request::from_parts(parts, Body::from(body));
-    let mut response = match end {
-        None => next.run(request).await,
-        Some(End { what, stage: Stage::AfterCommit }) => {
-            let response = next.run(request).await;
-            match what {
-                What::Status { code, retry_after } => {
-                    Refusal::asked_for(code, retry_after).into_response()
-                }
-                What::TooLarge(limit) => Refusal::too_large(limit).into_response(),
-                what => end_otherwise(what, response, peer.as_mut()).await,
-            }
+    let refusal = end.as_ref().and_then(|end| match end.what {
+        What::Status { code, retry_after } => Some(Refusal::asked_for(code, retry_after)),
+        What::TooLarge(limit) => Some(Refusal::too_large(limit)),
+        _ => None,
+    });
+    let mut response = match (&end, refusal) {
+        (Some(End { stage: Stage::BeforeCommit, .. }), None) => Response::default(),
+        (Some(End { stage: Stage::BeforeCommit, .. }), Some(refusal)) => {
+            refused(&meter, route, body, refusal).await
         }
-        Some(End { what, stage: Stage::BeforeCommit }) => match what {
-            What::Status { code, retry_after } => {
-                refused(&meter, route, sent, Refusal::asked_for(code, retry_after)).await
-            }
-            What::TooLarge(limit) => refused(&meter, route, sent, Refusal::too_large(limit)).await,
-            what => end_otherwise(what, Response::default(), peer.as_mut()).await,
-        },
+        (_, refusal) => {
+            let response = next.run(Request::from_parts(parts, Body::from(body))).await;
+            refusal.map_or(response, IntoResponse::into_response)
+        }
     };
+    // Only now: the request of a client that does not wait for its answer is carried out all the same.
+    tokio::time::sleep(delay).await;
+    if let Some(End { what, .. }) = end {
+        response = end_otherwise(what, response, peer.as_mut()).await;
+    }
     if let Some(remaining) = remaining {
         set_remaining(&mut response, remaining);
     }
@@ -84,9 +81,10 @@ async fn refused(meter: &Meter, route: Route, body: Bytes, refusal: Refusal) -> 
     blocking(meter.clone(), refuse).await.into_response()
 }
 
-/// Ends a request in a way that no refusal is.
+/// Ends a request in the ways that no refusal is.
 async fn end_otherwise(what: What, response: Response, peer: Option<&mut Peer>) -> Response {
     match what {
+        What::Status { .. } | What::TooLarge(_) => response,
         What::Html => Html(PORTAL).into_response(),
         What::Truncate => truncated(response).await,
         What::Hang => {
@@ -94,7 +92,7 @@ async fn end_otherwise(what: What, response: Response, peer: Option<&mut Peer>) 
             ends(peer.as_deref_mut()).await;
             cut(peer.as_deref()).await
         }
-        _ => cut(peer.as_deref()).await,
+        What::Reset => cut(peer.as_deref()).await,
     }
 }
 

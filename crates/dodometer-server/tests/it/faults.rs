@@ -112,10 +112,25 @@ async fn a_request_hangs_until_its_client_or_the_server_ends() {
 
 #[tokio::test]
 async fn answers_come_late() {
-    let running = with(&["latency=150ms..200ms,times=1"]).await;
-    let begin = Instant::now();
-    assert_eq!(running.client.ingested(vec![event("a")]).await, 1);
-    assert!(begin.elapsed() >= Duration::from_millis(150));
+    let faults = ["latency=150ms..200ms,times=3", "status=503,after=1,times=1", "reset,after=1"];
+    let running = with(&faults).await;
+    for expected in [200, 503, 0] {
+        let begin = Instant::now();
+        assert_eq!(statuses(&running.client, 1).await, [expected]);
+        assert!(begin.elapsed() >= Duration::from_millis(150), "{expected}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_wait_for_a_late_answer_has_its_request_carried_out() {
+    let running = with(&["latency=60s"]).await;
+    let client = &running.client;
+    let body = json!({ "events": [event("a")] }).to_string();
+    let given_up = client.begin("POST", "/events/ingest", &body).await.unwrap();
+    let stored = async || while !is_stored(client, "a").await {};
+    tokio::time::timeout(Duration::from_secs(20), stored()).await.expect("it is stored at once");
+    drop(given_up);
+    assert_eq!(running.meter.bill().totals.requests, 1);
 }
 
 #[tokio::test]
