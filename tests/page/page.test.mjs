@@ -81,6 +81,15 @@ pageTest('an empty meter says how to begin, and the first event appears without 
   assert.ok((await page.locator('canvas').count()) === 3);
 });
 
+pageTest('units that came as text keep their sign and their digits', async (meter) => {
+  const page = await open(meter);
+  const shown = await page.evaluate(async () => {
+    const { units } = await import('/_dev/page/format.js');
+    return ['0', '-0.5', '-1.5', '-1234', '12345678901234567890.125'].map(units);
+  });
+  assert.deepEqual(shown, ['0', '-0.5', '-1.5', '-1,234', '12,345,678,901,234,567,890.125']);
+});
+
 pageTest('fifty customers: totals, tables, invoice, and filters that are links', async (meter) => {
   await meter.priceCalls();
   const events = traffic({ count: 3000, customers: 50 });

@@ -41,7 +41,8 @@ export function percent(value) {
 /** A decimal that came as text, which may have more digits than a number holds. */
 export function units(text) {
   const [integer, fraction] = text.split('.');
-  const grouped = whole.format(BigInt(integer));
+  // A BigInt has no negative zero, and -0.5 is not 0.5.
+  const grouped = whole.format(fraction && integer === '-0' ? -0 : BigInt(integer));
   return fraction ? `${grouped}.${fraction}` : grouped;
 }
 
