@@ -156,7 +156,15 @@ pub(crate) fn parse_rfc3339(text: &str) -> Option<Timestamp> {
         [b'+' | b'-', h1, h2, b':', m1, m2] => [h1, h2, m1, m2].into_iter().all(u8::is_ascii_digit),
         _ => false,
     };
-    if shaped && zoned { text.parse().ok() } else { None }
+    if !(shaped && zoned) {
+        return None;
+    }
+    text.parse().ok().or_else(|| {
+        // The library's times end in the night to the last day of the year 9999, whose last second is a usual
+        // way to say that there is no end.
+        let a_year_earlier = format!("9998{}", text.strip_prefix("9999")?);
+        a_year_earlier.parse::<Timestamp>().ok().map(|_| Timestamp::MAX)
+    })
 }
 
 #[cfg(test)]
@@ -184,6 +192,8 @@ mod tests {
             (r#""2025-06-15T14:00:00+02:00""#, 200),
             (r#""0001-01-01T00:00:00Z""#, 400),
             (r#""9998-12-31T00:00:00Z""#, 400),
+            (r#""9999-12-31T23:59:59Z""#, 400),
+            (r#""9999-12-32T00:00:00Z""#, 422),
             (r#""yesterday""#, 422),
             ("1750000000", 422),
         ] {
@@ -201,6 +211,7 @@ mod tests {
             "2025-06-15t12:00:00z",
             "2025-06-15 12:00:00Z",
             "2025-06-15T12:00:00.123456789-07:00",
+            "9999-12-31T23:59:59.999999999Z",
         ] {
             assert!(parse_rfc3339(good).is_some(), "{good}");
         }

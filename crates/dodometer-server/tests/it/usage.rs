@@ -163,6 +163,11 @@ async fn usage_of_a_period_is_added_up_from_its_events() {
             (&count, format!("end={late}"), json!({ "cus_1": "2", "cus_2": "1" })),
             (
                 &count,
+                format!("start={early}&end=9999-12-31T23:59:59Z"),
+                json!({ "cus_1": "2", "cus_2": "1" }),
+            ),
+            (
+                &count,
                 format!("start={early}&end={late}&customer_id=cus_1"),
                 json!({ "cus_1": "1" }),
             ),
