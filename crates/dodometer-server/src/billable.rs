@@ -8,10 +8,10 @@ use jiff::Timestamp;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
-use crate::decimal;
 use crate::filter::Filter;
 use crate::metadata::Metadata;
 use crate::refusal::{Answer, Refusal};
+use crate::{decimal, object};
 
 /// A meter as the API shows it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -86,15 +86,15 @@ pub(crate) struct Definition {
     pub(crate) description: Option<String>,
     pub(crate) event_name: String,
     pub(crate) measurement_unit: String,
+    #[serde(deserialize_with = "object::field")]
     pub(crate) aggregation: Aggregation,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object::optional")]
     pub(crate) filter: Option<Filter>,
 }
 
 impl Definition {
     pub(crate) fn read(body: &[u8]) -> Answer<Self> {
-        let mut definition: Self =
-            serde_json::from_slice(body).map_err(|error| Refusal::body(error.to_string()))?;
+        let mut definition: Self = object::read_body(body)?;
         for (field, text) in [
             ("name", &definition.name),
             ("event_name", &definition.event_name),
@@ -144,8 +144,7 @@ impl Price {
         fn dollars() -> String {
             "USD".to_owned()
         }
-        let Wire { price_per_unit, free_threshold, currency } =
-            serde_json::from_slice(body).map_err(|error| Refusal::body(error.to_string()))?;
+        let Wire { price_per_unit, free_threshold, currency } = object::read_body(body)?;
         let per_unit = decimal::parse(&price_per_unit)
             .filter(|price| *price >= Decimal::ZERO)
             .ok_or_else(|| {

@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 use crate::metadata::{Metadata, Text};
+use crate::object::{self, Object};
 use crate::refusal::{Answer, Refusal};
 
 /// The most events in one request.
@@ -34,7 +35,7 @@ pub(crate) struct Event<'a> {
 #[derive(Deserialize)]
 struct WireRequest<'a> {
     #[serde(borrow)]
-    events: Vec<WireEvent<'a>>,
+    events: Vec<Object<WireEvent<'a>>>,
 }
 
 #[derive(Deserialize)]
@@ -53,8 +54,7 @@ struct WireEvent<'a> {
 
 /// Reads a request body and holds it against every rule that needs no storage, but for the window.
 pub(crate) fn read_request(body: &[u8], now: Timestamp) -> Answer<Vec<Event<'_>>> {
-    let request: WireRequest<'_> =
-        serde_json::from_slice(body).map_err(|error| Refusal::body(error.to_string()))?;
+    let request: WireRequest<'_> = object::read_body(body)?;
     let count = request.events.len();
     if !(1..=MAX_EVENTS).contains(&count) {
         return Err(Refusal::invalid(format!(
@@ -62,7 +62,7 @@ pub(crate) fn read_request(body: &[u8], now: Timestamp) -> Answer<Vec<Event<'_>>
         )));
     }
     let mut events = Vec::with_capacity(count);
-    for (index, event) in request.events.into_iter().enumerate() {
+    for (index, Object(event)) in request.events.into_iter().enumerate() {
         events.push(check(event, index, now)?);
     }
     let mut seen = HashSet::with_capacity(count);
@@ -106,7 +106,7 @@ pub(crate) fn count(body: &[u8]) -> Option<usize> {
     struct Counted {
         events: Vec<serde::de::IgnoredAny>,
     }
-    serde_json::from_slice(body).ok().map(|Counted { events }| events.len())
+    object::read_body(body).ok().map(|Counted { events }| events.len())
 }
 
 /// Holds the times of a request's events against the window, but for those that `exempt` is true of.

@@ -20,6 +20,7 @@ use serde::{Deserialize as Read, Serialize as Write};
 
 use crate::decimal;
 use crate::metadata::{Metadata, Value};
+use crate::object::Object;
 
 /// How deep filters may nest.
 const MAX_DEPTH: usize = 3;
@@ -208,7 +209,8 @@ impl<'de> Deserialize<'de> for Clauses {
             let read = |(index, clause)| {
                 let told =
                     |error: &dyn fmt::Display| E::custom(format!("clauses[{index}]: {error}"));
-                serde_json::from_value(clause).map_err(|error| told(&error))
+                let read = serde_json::from_value(clause).map_err(|error| told(&error));
+                read.map(|Object(clause)| clause)
             };
             clauses.into_iter().enumerate().map(read).collect()
         }

@@ -79,6 +79,7 @@ mod ledger;
 mod limit;
 mod metadata;
 mod meter;
+mod object;
 mod options;
 mod refusal;
 mod server;

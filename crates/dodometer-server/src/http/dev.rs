@@ -26,7 +26,7 @@ use crate::faults::{FaultsView, MAX_FAULTS};
 use crate::ledger::Bill;
 use crate::meter::{ClockView, CustomerUsage};
 use crate::refusal::{Answer, Refusal};
-use crate::{Fault, Meter, decimal};
+use crate::{Fault, Meter, decimal, object};
 
 pub(super) fn routes(meter: Meter) -> Router<Meter> {
     routed(tools())
@@ -115,7 +115,7 @@ async fn set_clock(State(meter): State<Meter>, body: Body) -> Answer<Json<ClockV
         offset: String,
     }
     let body = read_body(body, meter.max_body_bytes()).await?;
-    let Wire { offset } = read_json(&body)?;
+    let Wire { offset } = object::read_body(&body)?;
     blocking(meter, move |meter| meter.set_clock(&offset)).await.map(Json)
 }
 
@@ -135,7 +135,7 @@ async fn add_faults(
         seed: Option<u64>,
     }
     let body = read_body(body, meter.max_body_bytes()).await?;
-    let Wire { faults, seed } = read_json(&body)?;
+    let Wire { faults, seed } = object::read_body(&body)?;
     let read = faults.iter().enumerate().map(|(index, fault)| {
         Fault::from_json(fault).map_err(|error| Refusal::body(format!("faults[{index}]: {error}")))
     });
@@ -159,11 +159,8 @@ async fn reset(State(meter): State<Meter>, body: Body) -> Answer<StatusCode> {
         keep_meters: bool,
     }
     let body = read_body(body, meter.max_body_bytes()).await?;
-    let Wire { keep_meters } = if body.is_empty() { Wire::default() } else { read_json(&body)? };
+    let Wire { keep_meters } =
+        if body.is_empty() { Wire::default() } else { object::read_body(&body)? };
     blocking(meter, move |meter| meter.reset(keep_meters)).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-fn read_json<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Answer<T> {
-    serde_json::from_slice(body).map_err(|error| Refusal::body(error.to_string()))
 }

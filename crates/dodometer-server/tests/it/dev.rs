@@ -59,6 +59,7 @@ async fn the_clock_can_be_moved_and_everything_goes_by_it() {
         (r#"{"offset":"100000h"}"#, "at most 87600 hours"),
         (r#"{"offset":5}"#, "string"),
         (r#"{"ofset":"1h"}"#, "ofset"),
+        (r#"["1h"]"#, "an object"),
         ("", "EOF"),
     ] {
         let answer = client.send("PUT", "/_dev/clock", body).await;

@@ -95,6 +95,9 @@ async fn what_is_not_a_request_is_422() {
         r#"{"events":[{"event_id":"a","customer_id":"c"}]}"#,
         r#"{"events":[{"event_id":"a","event_id":"b","customer_id":"c","event_name":"n"}]}"#,
         r#"{"events":[]} trailing"#,
+        r#"[[["a","c","n"]]]"#,
+        r#"[[{"event_id":"a","customer_id":"c","event_name":"n"}]]"#,
+        r#"{"events":[["a","c","n",null,{"k":1}]]}"#,
         "{\"events\":[{\"event_id\":\"\\ud800\",\"customer_id\":\"c\",\"event_name\":\"n\"}]}",
     ] {
         let answer = running.client.send("POST", "/events/ingest", body).await;

@@ -128,6 +128,23 @@ async fn a_bad_filter_is_told_what_is_wrong_with_it() {
         answer.refuses(422, "INVALID_REQUEST_BODY");
         assert!(answer.body.contains(told), "{answer:?}");
     }
+    // An array of a struct's fields is no object.
+    let count = json!({ "type": "count" });
+    for (aggregation, filter) in [
+        (json!(["count"]), Value::Null),
+        (count.clone(), json!(["and", [clause("equals", json!(1))]])),
+        (count.clone(), json!({ "conjunction": "and", "clauses": [["k", "equals", 1]] })),
+    ] {
+        let meter = json!({
+            "name": "n", "event_name": "e", "measurement_unit": "u", "aggregation": aggregation,
+            "filter": filter,
+        });
+        let answer = running.client.post("/meters", &meter).await;
+        answer.refuses(422, "INVALID_REQUEST_BODY");
+        assert!(answer.body.contains("expected an object"), "{answer:?}");
+    }
+    let meter = json!(["n", null, "e", "u", count]);
+    running.client.post("/meters", &meter).await.refuses(422, "INVALID_REQUEST_BODY");
 }
 
 #[tokio::test]
