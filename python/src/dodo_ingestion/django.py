@@ -6,7 +6,8 @@
 `ingestion` is an `Ingestion`, what makes one, or the dotted path of either; without it one is made
 of the environment (`DODO_PAYMENTS_API_KEY`, `DODO_INGESTION_EVENT_NAME`, …) by the first call: if
 something is missing there, the log says so then, and calls are not billed. The other entries are
-those of `MeteringOptions`. Callables are given the `HttpRequest`; `customer` may be async.
+those of `MeteringOptions`. Callables are given the `HttpRequest`; `customer` may be async. Those
+that are not may use the database, also under ASGI.
 
 The middleware stands first, so that what others answer is metered as well. A call's event is made
 when its response is there or, of one that streams, has been streamed. Query strings and bodies are
@@ -15,17 +16,25 @@ never read.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from typing import Any
 
-from asgiref.sync import async_to_sync, iscoroutinefunction, markcoroutinefunction
+from asgiref.sync import (
+    async_to_sync,
+    iscoroutinefunction,
+    markcoroutinefunction,
+    sync_to_async,
+)
 from django.conf import settings
 from django.utils.module_loading import import_string
 
 from dodo_ingestion._metering import KEY, Exchange, Metering, MissingCustomer, current
 from dodo_ingestion._native import Ingestion
+from dodo_ingestion._options import Checked, is_async
 from dodo_ingestion.errors import ConfigurationError
 from dodo_ingestion.metering import (
     set_customer,
@@ -61,6 +70,7 @@ class MeterMiddleware:
         if self._is_async:
             markcoroutinefunction(self)
         self._metering = _metering()
+        self._asks = _asks(self._metering.options)
 
     def __call__(self, request: Any) -> Any:
         """Answer a request, and meter it."""
@@ -68,7 +78,7 @@ class MeterMiddleware:
             return self._answer(request)
         if request.method == "OPTIONS" or KEY in request.META:
             return self._get_response(request)
-        call = _Call(self._metering, request)
+        call = _Call(self._metering, request, self._asks)
         token = current.set(call)
         try:
             response = self._get_response(request)
@@ -96,27 +106,25 @@ class MeterMiddleware:
     async def _answer(self, request: Any) -> Any:
         if request.method == "OPTIONS" or KEY in request.META:
             return await self._get_response(request)
-        call = _Call(self._metering, request)
+        call = _Call(self._metering, request, self._asks)
         token = current.set(call)
         try:
             response = await self._get_response(request)
         except Exception:
             call.fail()
             call.find_route()
-            await self._metering.find_customer(call)
-            call.finish()
+            await call.conclude(call.finish)
             raise
-        except BaseException:
+        except BaseException as error:
             call.cancel()
             call.find_route()
-            self._metering.finish_later(call)
+            await call.finish_cancelled(error)
             raise
         finally:
             current.reset(token)
         with self._metering.guarded("response", call):
             call.answered(response)
-            await self._metering.find_customer(call)
-            call.hand_over(response)
+            await call.conclude(partial(call.hand_over, response))
         return response
 
 
@@ -124,9 +132,55 @@ class _Call(Exchange):
     closed_early = False
     length: int | None = None
 
-    def __init__(self, metering: Metering, request: Any) -> None:
+    def __init__(self, metering: Metering, request: Any, asks: bool) -> None:
         super().__init__(metering, request, request.method, request.path_info)
+        self.asks = asks
         request.META[KEY] = self
+
+    async def conclude(self, rest: Callable[[], None]) -> None:
+        """Find the customer and do the rest, where callables may use the database."""
+        if not self.asks:
+            await self.metering.find_customer(self)
+            rest()
+            return
+        try:
+            await self._ask(rest)
+        except asyncio.CancelledError as error:
+            self.cancel()
+            await self.finish_cancelled(error)
+            raise
+
+    async def finish_cancelled(self, error: BaseException) -> None:
+        """Make the event of a call whose task is being cancelled.
+
+        Asyncio tells a task so once, and Django waits for it to end. What is still being asked in
+        the request's thread is over before it is asked again.
+        """
+        if not self.asks or not isinstance(error, asyncio.CancelledError):
+            self.metering.finish_later(self)
+            return
+        try:
+            await self._ask(self.finish)
+        finally:
+            self.finish()
+
+    async def _ask(self, rest: Callable[[], None]) -> None:
+        # In the request's own thread, as Django runs a sync view.
+        def finished() -> None:
+            with self.metering.guarded("response", self):
+                rest()
+
+        def asked() -> Awaitable[Any] | None:
+            looked_up = self.metering.ask_customer(self)
+            if looked_up is None:
+                finished()
+            return looked_up
+
+        with self.metering.guarded("response", self):
+            looked_up = await sync_to_async(asked)()
+            if looked_up is not None:
+                await self.metering.await_customer(self, looked_up)
+                await sync_to_async(finished)()
 
     def answered(self, response: Any) -> None:
         """Take the response that was made."""
@@ -162,16 +216,16 @@ class _Call(Exchange):
             )
             self._finish_on_close(response)
 
-    def _passing(self, chunk: bytes) -> None:
+    def _is_last(self, chunk: bytes) -> bool:
         self.sending(len(chunk))
-        if self.has_sent(self.length):
-            self.finish()
+        return not self.finished and self.has_sent(self.length)
 
     def _stream(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         token = current.set(self)
         try:
             for chunk in chunks:
-                self._passing(chunk)
+                if self._is_last(chunk):
+                    self.finish()
                 yield chunk
         except BaseException:
             self.aborted = True
@@ -184,14 +238,21 @@ class _Call(Exchange):
         token = current.set(self)
         try:
             async for chunk in chunks:
-                self._passing(chunk)
+                if self._is_last(chunk):
+                    await self._finish_async()
                 yield chunk
         except BaseException:
             self.aborted = True
             raise
         finally:
-            self.finish()
+            await self._finish_async()
             _reset(token)
+
+    async def _finish_async(self) -> None:
+        if self.asks and not self.finished:
+            await self.conclude(self.finish)
+        else:
+            self.finish()
 
     def _finish_on_close(self, response: Any) -> None:
         close = response.close
@@ -205,6 +266,13 @@ class _Call(Exchange):
                 self.finish()
 
         response.close = closed
+
+
+def _asks(options: Checked) -> bool:
+    """Whether something is asked of the request that is not awaited."""
+    customer = options.customer
+    asked = (options.skip, options.metadata, options.units, options.endpoint)
+    return (customer is not None and not is_async(customer)) or asked != (None,) * len(asked)
 
 
 def _reset(token: Any) -> None:

@@ -1,18 +1,24 @@
 """Django's middleware, with views that do exactly what a test asks for."""
 
 import asyncio
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 from typing import Any
 
 import django_site  # noqa: F401 - the settings
 import pytest
+from asgiref.sync import ThreadSensitiveContext
 from django.conf import settings
+from django.core.asgi import get_asgi_application
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
-from serving import billed
+from django.utils.asyncio import async_unsafe
+from serving import Site, asgi, billed
 
 from conftest import Connect, Meter
 from dodo_ingestion import Ingestion, django
+from dodo_ingestion.metering import set_customer
 
 
 class LookUp:
@@ -104,3 +110,152 @@ def test_a_stream_of_a_declared_length_is_metered_when_it_is_whole(
     (event,) = billed(meter, ingestion, customer)
     assert event["metadata"]["response_bytes"] == 8
     assert "aborted" not in event["metadata"]
+
+
+def stored(value: object) -> Any:  # noqa: ANN401
+    """Make a callable that Django guards as it does its database."""
+    return async_unsafe(lambda _request: value)
+
+
+def served(ingestion: Ingestion, **options: object) -> Any:  # noqa: ANN401
+    settings.DODO_INGESTION = {"ingestion": ingestion, **options}
+    return asgi(get_asgi_application(), lifespan="off")
+
+
+@pytest.mark.parametrize("path", ["/users/7/", "/later/7/", "/stream", "/boom"])
+@pytest.mark.parametrize("awaited", [False, True])
+def test_callables_may_use_the_database_under_asgi(
+    awaited: bool, path: str, connect: Connect, meter: Meter
+) -> None:
+    ingestion = connect(account="django-database")
+    name = f"cus_django_database_{awaited}_{path.strip('/')}"
+    options: dict[str, Any] = {
+        "customer": LookUp(name) if awaited else stored(name),
+        "skip": stored(value=False),
+        "metadata": stored({"plan": "gold"}),
+        "units": stored(7),
+        "endpoint": stored("/stored"),
+    }
+    with served(ingestion, **options) as port:
+        Site("django-database", port, ingestion, meter).call("GET", path)
+    (event,) = billed(meter, ingestion, name)
+    assert event["event_name"] == ("api_error" if path == "/boom" else "api_call")
+    metadata = event["metadata"]
+    assert (metadata["plan"], metadata["units"]) == ("gold", 7)
+    assert metadata["endpoint"] == "/stored"
+    assert "aborted" not in metadata
+
+
+def test_what_the_database_says_to_skip_makes_no_event(connect: Connect, meter: Meter) -> None:
+    ingestion = connect(account="django-skips")
+    with served(ingestion, customer="x-customer-id", skip=stored(value=True)) as port:
+        site = Site("django-skips", port, ingestion, meter)
+        for path in ("/users/7/", "/later/7/", "/stream"):
+            assert site.call("GET", path, "cus_django_skips")[0] == 200
+    assert billed(meter, ingestion, "cus_django_skips") == []
+
+
+def test_a_missing_customer_of_the_database_is_raised(connect: Connect) -> None:
+    ingestion = connect(account="django-raises")
+    options = {"customer": stored(None), "on_missing_customer": "raise"}
+    with served(ingestion, **options) as port:
+        site = Site("django-raises", port, ingestion, None)  # type: ignore[arg-type]
+        assert site.call("GET", "/later/7/")[0] == 500
+
+
+def test_a_client_that_leaves_is_found_in_the_database(connect: Connect, meter: Meter) -> None:
+    ingestion = connect(account="django-left")
+    options = {"customer": stored("cus_django_left"), "units": stored(7)}
+    with served(ingestion, **options) as port:
+        site = Site("django-left", port, ingestion, meter)
+        site.leave("/endless", "nobody", after=b"more")
+        streamed = site.event("cus_django_left")
+        site.leave("/patient", "nobody")
+        both = site.events("cus_django_left", 2)
+    (waited,) = (event for event in both if event["event_name"] == "api_error")
+    for event in (streamed, waited):
+        assert event["metadata"]["aborted"] is True
+        assert event["metadata"]["units"] == 7
+
+
+@pytest.mark.parametrize("option", ["customer", "units"])
+def test_a_question_that_is_cancelled_is_not_asked_again(
+    option: str, connect: Connect, meter: Meter
+) -> None:
+    ingestion = connect(account="django-asked")
+    name = f"cus_django_asked_{option}"
+    asked: list[int] = []
+
+    def slow(_request: object) -> object:
+        asked.append(threading.get_ident())
+        time.sleep(0.2)
+        return name if option == "customer" else 7
+
+    async def view(request: object) -> HttpResponse:
+        if option == "units":
+            set_customer(request, name)
+        return HttpResponse(b"ok")
+
+    settings.DODO_INGESTION = {"ingestion": ingestion, option: slow}
+    request = get()
+    response = django.MeterMiddleware(view)(request)
+
+    async def main() -> None:
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(response, 0.05)
+
+    asyncio.run(main())
+    assert len(billed(meter, ingestion, name)) == 1
+    assert len(asked) == 1
+    assert asked != [threading.get_ident()]
+
+
+def test_a_stream_that_outlives_its_request_s_thread(connect: Connect, meter: Meter) -> None:
+    ingestion = connect(account="django-outlives")
+
+    async def chunks() -> AsyncIterator[bytes]:
+        while True:
+            yield b"some"
+            await asyncio.sleep(0)
+
+    async def view(_request: object) -> StreamingHttpResponse:
+        return StreamingHttpResponse(chunks())
+
+    units = stored(7)
+    customer = "cus_django_outlives"
+    settings.DODO_INGESTION = {"ingestion": ingestion, "customer": stored(customer), "units": units}
+
+    async def main() -> None:
+        async def send() -> None:
+            async for _ in await django.MeterMiddleware(view)(get()):
+                sending.set()
+
+        sending = asyncio.Event()
+        # As a server that stops: it cancels its own task, and Django's goes on.
+        async with ThreadSensitiveContext():
+            task = asyncio.create_task(send())
+            await sending.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    (event,) = billed(meter, ingestion, customer)
+    assert event["metadata"]["units"] == 7
+    assert event["metadata"]["aborted"] is True
+
+
+def test_a_header_takes_no_thread(
+    connect: Connect, meter: Meter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ingestion = connect(account="django-header")
+    monkeypatch.setattr(django, "sync_to_async", None)
+
+    async def view(_request: object) -> HttpResponse:
+        return HttpResponse(b"ok")
+
+    request = get()
+    request.META["HTTP_X_CUSTOMER_ID"] = "cus_django_header"
+    response = metered(view, ingestion, "x-customer-id")(request)
+    assert asyncio.run(response).status_code == 200
+    assert len(billed(meter, ingestion, "cus_django_header")) == 1
