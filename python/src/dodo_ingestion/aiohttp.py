@@ -12,9 +12,11 @@ when its handler returns. Query strings and bodies are never read.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
+from aiohttp.payload import Payload
 
 from dodo_ingestion._metering import KEYS, Exchange, Metering, MissingCustomer, current, sole
 from dodo_ingestion.metering import (
@@ -142,28 +144,71 @@ class _Call(Exchange):
             return
         if isinstance(response, web.FileResponse):
             self.bytes = None if self.method != "HEAD" else 0
-        write, write_eof = response.write, response.write_eof
+        write_eof = response.write_eof
 
-        async def counted(data: Any) -> None:
+        async def ended(data: bytes = b"") -> None:
+            body = getattr(response, "body", None)
+            end = partial(write_eof, data) if data else write_eof
+            if isinstance(body, Payload):
+                await self._send_payload(response, end)
+                return
+            self.sending((len(body) if isinstance(body, (bytes, bytearray)) else 0) + len(data))
+            if self.bytes is None:
+                self.bytes = response.content_length
+            await self.finish_async()
+            await end()
+
+        response.write = self._counting(response, response.write)  # type: ignore[method-assign]
+        response.write_eof = ended  # type: ignore[method-assign]
+
+    def _counting(self, response: web.StreamResponse, write: Callable[..., Awaitable[None]]) -> Any:
+        async def counted(data: Any, **named: Any) -> None:
             self.sending(len(data))
             whole = False
             with self.metering.guarded("no length of the response"):
                 whole = self.has_sent(response.content_length)
             if whole and not self.finished:
                 await self.finish_async()
-            await write(data)
+            await write(data, **named)
 
-        async def ended(data: bytes = b"") -> None:
-            body = getattr(response, "body", None)
-            size = len(body) if isinstance(body, bytes) else getattr(body, "size", None)
-            self.sending((size or 0) + len(data))
-            if self.bytes is None:
-                self.bytes = response.content_length
+        return counted
+
+    async def _send_payload(
+        self, response: web.StreamResponse, write_eof: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Send a body that aiohttp reads meanwhile: a generator, a file, a form."""
+        token = current.set(self)
+        try:
+            with self.metering.guarded("no size of the response"):
+                await self._watch_writer(response)
+            await write_eof()
+        except Exception:
+            self.fail()
             await self.finish_async()
-            await (write_eof(data) if data else write_eof())
+            raise
+        except BaseException:
+            self.cancel()
+            self.metering.finish_later(self)
+            raise
+        else:
+            await self.finish_async()
+        finally:
+            current.reset(token)
 
-        response.write = counted  # type: ignore[method-assign]
-        response.write_eof = ended  # type: ignore[method-assign]
+    async def _watch_writer(self, response: web.StreamResponse) -> None:
+        # A payload may be that of several responses; the writer is this one's.
+        writer = None if self.finished else await response.prepare(self.request)
+        if writer is None:
+            return
+        write_eof = writer.write_eof
+
+        async def ended(chunk: bytes = b"") -> None:
+            self.sending(len(chunk))
+            await self.finish_async()
+            await write_eof(chunk)
+
+        writer.write = self._counting(response, writer.write)  # type: ignore[method-assign]
+        writer.write_eof = ended  # type: ignore[method-assign]
 
     def _watch_prepare(self, response: web.StreamResponse) -> None:
         prepare = response.prepare

@@ -1,13 +1,19 @@
 """aiohttp's middleware, with handlers that do exactly what a test asks for."""
 
-from http.client import HTTPConnection
+import asyncio
+import io
+from collections.abc import AsyncIterator, Callable
+from http.client import HTTPConnection, IncompleteRead
+from pathlib import Path
+from typing import Any
 
 import pytest
-from aiohttp import web
-from serving import aiohttp_server, billed
+from aiohttp import MultipartWriter, payload, web
+from serving import WAITING, WITHIN, Site, aiohttp_server, billed
 
 from conftest import Connect, Meter
-from dodo_ingestion import aiohttp
+from dodo_ingestion import Ingestion, aiohttp
+from dodo_ingestion.aiohttp import set_units
 
 
 @pytest.mark.parametrize("length", ["8", None])
@@ -41,3 +47,127 @@ def test_a_stream_of_a_declared_length_is_metered_when_it_is_whole(
     assert accepted == [0, int(length is not None)]
     assert event["metadata"]["response_bytes"] == 8
     assert "aborted" not in event["metadata"]
+
+
+SHARED = payload.BytesPayload(b"fourfour")
+
+
+async def tokens() -> AsyncIterator[bytes]:
+    for _ in range(4):
+        yield b"to"
+        await asyncio.sleep(0.02)
+    set_units(4)
+
+
+def multipart() -> Any:  # noqa: ANN401
+    form = MultipartWriter(boundary="x")
+    form.append(b"four")
+    return form
+
+
+BODIES: dict[str, Callable[[], Any]] = {
+    "generator": tokens,
+    "file": lambda: io.BytesIO(b"fourfour"),
+    "text": lambda: io.StringIO("fourfour"),
+    "shared": lambda: SHARED,
+    "form": multipart,
+    "bytearray": lambda: bytearray(b"fourfour"),
+}
+
+
+def answering(body: Callable[[], Any], ingestion: Ingestion) -> web.Application:
+    """Make an app whose responses have a body that aiohttp reads by itself."""
+
+    async def handler(_request: web.Request) -> web.Response:
+        return web.Response(body=body())
+
+    app = web.Application()
+    app.router.add_get("/body", handler)
+    aiohttp.setup(app, ingestion=ingestion, customer="x-customer-id")
+    return app
+
+
+@pytest.mark.parametrize("kind", BODIES)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_body_that_is_read_later_is_measured(
+    method: str, kind: str, connect: Connect, meter: Meter
+) -> None:
+    ingestion = connect(account="aiohttp-body")
+    name = f"cus_aiohttp_body_{kind}_{method}"
+    with aiohttp_server(answering(BODIES[kind], ingestion)) as port:
+        site = Site("aiohttp-body", port, ingestion, meter)
+        for count in (1, 2):
+            before = ingestion.stats()["accepted"]
+            _, body = site.call(method, "/body", name)
+            # Whoever has the whole has been metered.
+            assert ingestion.stats()["accepted"] - before == 1
+            assert len(site.events(name, count)) == count
+    assert bool(body) == (method == "GET")
+    for event in meter.events(name):
+        assert event["metadata"]["response_bytes"] == len(body)
+        assert "aborted" not in event["metadata"]
+        if (kind, method) == ("generator", "GET"):
+            assert event["metadata"]["units"] == 4
+            assert event["metadata"]["response_time_ms"] >= 60
+
+
+def test_a_body_that_breaks_is_aborted(connect: Connect, meter: Meter) -> None:
+    ingestion = connect(account="aiohttp-breaks")
+
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"four"
+        raise RuntimeError("broken on purpose")
+
+    with aiohttp_server(answering(broken, ingestion)) as port:
+        site = Site("aiohttp-breaks", port, ingestion, meter)
+        with pytest.raises(IncompleteRead):
+            site.call("GET", "/body", "cus_aiohttp_breaks")
+        metadata = site.event("cus_aiohttp_breaks")["metadata"]
+    assert metadata["aborted"] is True
+    assert (metadata["status_code"], metadata["response_bytes"]) == (200, 4)
+
+
+@pytest.mark.parametrize("kind", ["generator", "file"])
+def test_a_client_that_leaves_amid_a_body(
+    kind: str, connect: Connect, meter: Meter, tmp_path: Path
+) -> None:
+    ingestion = connect(account="aiohttp-leaves")
+    name = f"cus_aiohttp_leaves_{kind}"
+    size = 100_000_000
+    large = tmp_path / "large"
+    with large.open("wb") as file:
+        file.truncate(size)
+
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b"\0" * 10_000
+            await asyncio.sleep(0)
+
+    body: Callable[[], Any] = endless if kind == "generator" else lambda: large.open("rb")
+    with aiohttp_server(answering(body, ingestion)) as port:
+        site = Site("aiohttp-leaves", port, ingestion, meter)
+        site.leave("/body", name, after=b"\0" * 100)
+        metadata = site.event(name)["metadata"]
+    assert metadata["aborted"] is True
+    assert 0 < metadata["response_bytes"] < size
+
+
+def test_a_body_that_the_end_of_the_server_cuts(connect: Connect, meter: Meter) -> None:
+    ingestion = connect(account="aiohttp-cuts")
+
+    async def patient() -> AsyncIterator[bytes]:
+        yield b"four"
+        WAITING.set()
+        await asyncio.sleep(60)
+
+    WAITING.clear()
+    with aiohttp_server(answering(patient, ingestion)) as port:
+        client = HTTPConnection("127.0.0.1", port, timeout=WITHIN)
+        client.request("GET", "/body", headers={"x-customer-id": "cus_aiohttp_cuts"})
+        response = client.getresponse()
+        assert WAITING.wait(WITHIN)
+    client.close()
+    response.close()
+    (event,) = billed(meter, ingestion, "cus_aiohttp_cuts")
+    assert event["metadata"]["aborted"] is True
+    assert event["metadata"]["response_bytes"] == 4
