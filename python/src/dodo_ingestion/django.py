@@ -30,6 +30,7 @@ from asgiref.sync import (
     sync_to_async,
 )
 from django.conf import settings
+from django.http import StreamingHttpResponse
 from django.utils.module_loading import import_string
 
 from dodo_ingestion._metering import KEY, Exchange, Metering, MissingCustomer, current
@@ -55,6 +56,7 @@ __all__ = [
     "skip_metering",
 ]
 
+_HEARS_AFTER = 65536
 _ANCHORS = re.compile(r"(?:(?<=^)|(?<=/))\^|\$$|\\Z$")
 
 
@@ -203,18 +205,24 @@ class _Call(Exchange):
             return
         length = response.headers.get("Content-Length", "")
         self.length = int(length) if length.isdecimal() else None
-        if getattr(response, "file_to_stream", None) is not None:
+        empty = self.method == "HEAD" or response.status_code in (204, 304)
+        if getattr(response, "file_to_stream", None) is not None and self.request.META.get(
+            "wsgi.file_wrapper"
+        ):
             # The server may send the file in a way of its own.
-            self.bytes = self.length
-            self._finish_on_close(response)
+            self.bytes = 0 if empty else self.length
         else:
-            # Closed before its end: also before it has begun.
-            self.closed_early = self.method != "HEAD" and response.status_code not in (204, 304)
+            # A client that leaves before its end has not got all, also where it has not begun.
+            self.closed_early = not empty
             chunks = response.streaming_content
+            asynchronous = response.is_async
+            if not asynchronous and hasattr(self.request, "scope"):
+                # Under ASGI Django reads all of it before it sends the first.
+                chunks, asynchronous = _read(chunks), True
             response.streaming_content = (
-                self._async_stream(chunks) if response.is_async else self._stream(chunks)
+                self._async_stream(chunks) if asynchronous else self._stream(chunks)
             )
-            self._finish_on_close(response)
+        self._finish_on_close(response)
 
     def _is_last(self, chunk: bytes) -> bool:
         self.sending(len(chunk))
@@ -227,8 +235,8 @@ class _Call(Exchange):
                 if self._is_last(chunk):
                     self.finish()
                 yield chunk
-        except BaseException:
-            self.aborted = True
+        except BaseException as error:
+            self.aborted = self.closed_early or isinstance(error, Exception)
             raise
         finally:
             self.finish()
@@ -241,8 +249,8 @@ class _Call(Exchange):
                 if self._is_last(chunk):
                     await self._finish_async()
                 yield chunk
-        except BaseException:
-            self.aborted = True
+        except BaseException as error:
+            self.aborted = self.closed_early or isinstance(error, Exception)
             raise
         finally:
             await self._finish_async()
@@ -273,6 +281,18 @@ def _asks(options: Checked) -> bool:
     customer = options.customer
     asked = (options.skip, options.metadata, options.units, options.endpoint)
     return (customer is not None and not is_async(customer)) or asked != (None,) * len(asked)
+
+
+async def _read(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Read a stream that is not async as Django does, and let it hear of a client that left."""
+    unheard = 0
+    async for chunk in StreamingHttpResponse(chunks):
+        yield chunk
+        unheard += len(chunk)
+        if unheard >= _HEARS_AFTER:
+            # A server that has lost its client takes the rest without a wait.
+            await asyncio.sleep(0)
+            unheard = 0
 
 
 def _reset(token: Any) -> None:

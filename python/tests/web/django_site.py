@@ -1,6 +1,7 @@
 """The same small API in Django, metered by settings: URLs, and both kinds of views."""
 
 import asyncio
+import io
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -93,6 +94,17 @@ def file(_request: Any) -> FileResponse:  # noqa: ANN401
     return FileResponse(open(__file__, "rb"))
 
 
+LARGE = 50_000_000
+
+
+def large(_request: Any) -> FileResponse:  # noqa: ANN401
+    return FileResponse(io.BytesIO(bytes(LARGE)))
+
+
+def sync_stream(_request: Any) -> StreamingHttpResponse:  # noqa: ANN401
+    return StreamingHttpResponse(b"\0" * 65536 for _ in range(LARGE // 65536))
+
+
 def boom(_request: Any) -> HttpResponse:  # noqa: ANN401
     raise RuntimeError("boom")
 
@@ -107,6 +119,8 @@ urlpatterns = [
     path("endless", endless),
     path("patient", patient),
     path("file", file),
+    path("large", large),
+    path("sync-stream", sync_stream),
     path("boom", boom),
     path("v1/", include(([path("teams/<team>", ok)], "teams"), namespace="v1")),
     re_path(r"^years/(?P<year>[0-9]{4})/$", ok),

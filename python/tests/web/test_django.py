@@ -1,20 +1,23 @@
 """Django's middleware, with views that do exactly what a test asks for."""
 
 import asyncio
+import io
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 from typing import Any
 
-import django_site  # noqa: F401 - the settings
+import django_site
 import pytest
 from asgiref.sync import ThreadSensitiveContext
 from django.conf import settings
 from django.core.asgi import get_asgi_application
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.core.wsgi import get_wsgi_application
+from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.test import AsyncRequestFactory
 from django.utils.asyncio import async_unsafe
-from serving import Site, asgi, billed
+from serving import Site, asgi, billed, plain_wsgi, wsgi
 
 from conftest import Connect, Meter
 from dodo_ingestion import Ingestion, django
@@ -259,3 +262,79 @@ def test_a_header_takes_no_thread(
     response = metered(view, ingestion, "x-customer-id")(request)
     assert asyncio.run(response).status_code == 200
     assert len(billed(meter, ingestion, "cus_django_header")) == 1
+
+
+# Django says so of its own files under ASGI.
+READ_AT_ONCE = "ignore:StreamingHttpResponse must consume synchronous iterators"
+
+
+@pytest.mark.filterwarnings(READ_AT_ONCE)
+@pytest.mark.parametrize("path", ["/large", "/sync-stream"])
+def test_a_client_that_leaves_what_django_reads_at_once(
+    path: str, connect: Connect, meter: Meter
+) -> None:
+    ingestion = connect(account="django-large")
+    name = f"cus_django{path.replace('/', '_')}"
+    with served(ingestion, customer="x-customer-id") as port:
+        site = Site("django-large", port, ingestion, meter)
+        site.leave(path, name, after=b"\0" * 100)
+        metadata = site.event(name)["metadata"]
+    assert metadata["aborted"] is True
+    assert 0 < metadata["response_bytes"] < django_site.LARGE / 2
+
+
+@pytest.mark.filterwarnings(READ_AT_ONCE)
+@pytest.mark.parametrize("length", [True, False])
+def test_what_django_reads_at_once_is_metered_when_it_is_whole(
+    length: bool, connect: Connect, meter: Meter
+) -> None:
+    ingestion = connect(account="django-whole")
+    name = f"cus_django_whole_{length}"
+    headers = {"Content-Length": "8"} if length else {}
+
+    async def view(_request: object) -> StreamingHttpResponse:
+        return StreamingHttpResponse(iter([b"four", b"four"]), headers=headers)
+
+    async def main() -> list[int]:
+        response = await metered(view, ingestion, lambda _: name)(AsyncRequestFactory().get("/"))
+        assert response.is_async
+        return [ingestion.stats()["accepted"] - before async for _ in response]
+
+    before = ingestion.stats()["accepted"]
+    assert asyncio.run(main()) == [0, int(length)]
+    (event,) = billed(meter, ingestion, name)
+    assert event["metadata"]["response_bytes"] == 8
+    assert "aborted" not in event["metadata"]
+
+
+@pytest.mark.filterwarnings(READ_AT_ONCE)
+@pytest.mark.parametrize("server", [asgi, wsgi, plain_wsgi])
+def test_the_head_of_a_file_is_no_file(server: Any, connect: Connect, meter: Meter) -> None:  # noqa: ANN401
+    ingestion = connect(account="django-head")
+    name = f"cus_django_head_{server.__name__}"
+    settings.DODO_INGESTION = {"ingestion": ingestion, "customer": "x-customer-id"}
+    under_asgi = server is asgi
+    app = get_asgi_application() if under_asgi else get_wsgi_application()
+    with server(app, **({"lifespan": "off"} if under_asgi else {})) as port:
+        site = Site("django-head", port, ingestion, meter)
+        assert site.call("HEAD", "/file", name)[0] == 200
+        metadata = site.event(name)["metadata"]
+    assert metadata["response_bytes"] == 0
+    assert "aborted" not in metadata
+
+
+def test_a_file_that_no_server_sends_is_counted_as_it_is_read(
+    connect: Connect, meter: Meter
+) -> None:
+    ingestion = connect(account="django-no-wrapper")
+    name = "cus_django_no_wrapper"
+
+    def view(_request: object) -> FileResponse:
+        return FileResponse(io.BytesIO(b"x" * 10_000))
+
+    response = metered(view, ingestion, lambda _: name)(get())
+    assert len(next(iter(response))) == 4096
+    response.close()
+    (event,) = billed(meter, ingestion, name)
+    assert event["metadata"]["response_bytes"] == 4096
+    assert event["metadata"]["aborted"] is True
