@@ -152,7 +152,11 @@ class _Call(Exchange):
             if isinstance(body, Payload):
                 await self._send_payload(response, end)
                 return
-            self.sending((len(body) if isinstance(body, (bytes, bytearray)) else 0) + len(data))
+            if isinstance(body, (bytes, bytearray)):
+                # Shorter than the body, if that is compressed.
+                length = response.content_length
+                self.sending(len(body) if length is None else length)
+            self.sending(_size(data))
             if self.bytes is None:
                 self.bytes = response.content_length
             await self.finish_async()
@@ -163,7 +167,7 @@ class _Call(Exchange):
 
     def _counting(self, response: web.StreamResponse, write: Callable[..., Awaitable[None]]) -> Any:
         async def counted(data: Any, **named: Any) -> None:
-            self.sending(len(data))
+            self.sending(_size(data))
             whole = False
             with self.metering.guarded("no length of the response"):
                 whole = self.has_sent(response.content_length)
@@ -203,7 +207,7 @@ class _Call(Exchange):
         write_eof = writer.write_eof
 
         async def ended(chunk: bytes = b"") -> None:
-            self.sending(len(chunk))
+            self.sending(_size(chunk))
             await self.finish_async()
             await write_eof(chunk)
 
@@ -262,6 +266,10 @@ class _Call(Exchange):
         """Make the event, with the customer awaited."""
         await self.metering.find_customer(self)
         self.finish()
+
+
+def _size(data: bytes | bytearray | memoryview) -> int:
+    return data.nbytes if isinstance(data, memoryview) else len(data)
 
 
 def _header(name: str) -> Callable[[web.Request], str | None]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+from array import array
 from collections.abc import AsyncIterator, Callable
 from http.client import HTTPConnection, IncompleteRead
 from pathlib import Path
@@ -171,3 +172,29 @@ def test_a_body_that_the_end_of_the_server_cuts(connect: Connect, meter: Meter) 
     (event,) = billed(meter, ingestion, "cus_aiohttp_cuts")
     assert event["metadata"]["aborted"] is True
     assert event["metadata"]["response_bytes"] == 4
+
+
+def test_what_is_sent_is_measured_in_bytes(connect: Connect, meter: Meter) -> None:
+    ingestion = connect(account="aiohttp-bytes")
+
+    async def compressed(_request: web.Request) -> web.Response:
+        response = web.Response(body=b"four" * 1000)
+        response.enable_compression(web.ContentCoding.gzip)
+        return response
+
+    async def numbers(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(memoryview(array("i", [1, 2])))
+        return response
+
+    app = web.Application()
+    app.router.add_get("/compressed", compressed)
+    app.router.add_get("/numbers", numbers)
+    aiohttp.setup(app, ingestion=ingestion, customer="x-customer-id")
+    with aiohttp_server(app) as port:
+        site = Site("aiohttp-bytes", port, ingestion, meter)
+        for path in ("compressed", "numbers"):
+            _, body = site.call("GET", f"/{path}", f"cus_aiohttp_{path}")
+            event = site.event(f"cus_aiohttp_{path}")
+            assert event["metadata"]["response_bytes"] == len(body) > 0
