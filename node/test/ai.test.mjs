@@ -153,6 +153,27 @@ test('the whole module can be wrapped', async () => {
   assert.deepEqual(await events('cus_module'), [ONE]);
 });
 
+test('an agent of the wrapped module is billed, whatever its model is', async () => {
+  const wrapped = tracker.wrap({ client: { ...ai }, customerId: 'cus_agent' });
+  const { prompt, ...settings } = options();
+  settings.model = tracker.wrap({ client: settings.model, customerId: 'cus_agent' });
+  const agent = new wrapped.ToolLoopAgent(settings);
+  assert.ok(agent instanceof ai.ToolLoopAgent);
+  assert.equal((await agent.generate({ prompt })).text, '3');
+  assert.deepEqual(await events('cus_agent'), [TWO]);
+});
+
+test('a class of one’s own that extends an agent is as it was', () => {
+  const { ToolLoopAgent } = tracker.wrap({ client: { ...ai }, customerId: 'cus_own' });
+  class Own extends ToolLoopAgent {
+    #name = 'own';
+    name() {
+      return this.#name;
+    }
+  }
+  assert.equal(new Own(options()).name(), 'own');
+});
+
 test('streamObject', async () => {
   const wrapped = tracker.wrap({ client: { streamObject }, customerId: 'cus_object' });
   const answer = wrapped.streamObject({

@@ -60,13 +60,24 @@ class Mistral {
   })();
 }
 
+/** As Cohere's answers come: its response comes beside it, if that is asked for. */
+class HttpResponsePromise extends Promise {
+  static of(data) {
+    const promise = new HttpResponsePromise((resolve) => resolve(data));
+    return Object.assign(promise, {
+      withRawResponse: async () => ({ data, rawResponse: { status: 200 } }),
+    });
+  }
+}
+
 class CohereClientV2 {
   #usage = {
     billedUnits: { inputTokens: 1, outputTokens: 2 },
     tokens: { inputTokens: 71, outputTokens: 2 },
   };
-  async chat() {
-    return { id: 'c', message: { role: 'assistant' }, usage: this.#usage };
+  chat() {
+    const answer = { id: 'c', message: { role: 'assistant' }, usage: this.#usage };
+    return HttpResponsePromise.of(answer);
   }
   async chatStream() {
     return pieces(
@@ -123,7 +134,63 @@ class AIMessage {
   };
 }
 
+/** A piece of LangChain's streams, which goes on from the one before. */
+class AIMessageChunk {
+  response_metadata = { model_name: 'm' };
+  constructor(input, output, cached) {
+    const total = input + output;
+    this.usage_metadata = { input_tokens: input, output_tokens: output, total_tokens: total };
+    this.usage_metadata.input_token_details = { cache_read: cached };
+    this.usage_metadata.output_token_details = { reasoning: output / 2 };
+  }
+  concat() {}
+}
+/** What a model tells with its pieces, as LangChain has it: read, written, and cached of what was read. */
+const INCREMENTS = {
+  gemini: [
+    [1000, 100, 800],
+    [0, 100, 800],
+    [0, 200, 800],
+  ],
+  anthropic: [
+    [1000, 0, 800],
+    [0, 400, 0],
+  ],
+  openai: [[1000, 400, 800]],
+};
+const SUMMED = {
+  inputTokens: 1000,
+  outputTokens: 400,
+  totalTokens: 1400,
+  cachedInputTokens: 800,
+  reasoningTokens: 200,
+};
+
+class RunnableSequence {
+  lc_runnable = true;
+  constructor(first, last) {
+    Object.assign(this, { first, last });
+  }
+  async invoke(input) {
+    return this.last(await this.first.invoke(input));
+  }
+}
+
 class ChatModel {
+  lc_runnable = true;
+  constructor(increments = []) {
+    this.increments = increments;
+  }
+  async stream() {
+    const chunks = this.increments.map((each) => new AIMessageChunk(...each));
+    return new IterableReadableStream(...chunks);
+  }
+  pipe(next) {
+    return new RunnableSequence(this, next);
+  }
+  pick(name) {
+    return this.pipe((message) => message[name]);
+  }
   async invoke() {
     return new AIMessage();
   }
@@ -163,6 +230,14 @@ const CASES = {
   'mistral chat.complete': [new Mistral(), (c) => c.chat.complete(model), of('mistral')],
   'mistral chat.stream': [new Mistral(), (c) => drained(c.chat.stream(model)), of('mistral')],
   'cohere chat': [new CohereClientV2(), (c) => c.chat(model), of('cohere')],
+  'cohere chat().withRawResponse': [
+    new CohereClientV2(),
+    async (c) => {
+      const { data, rawResponse } = await c.chat(model).withRawResponse();
+      assert.deepEqual([data.id, rawResponse], ['c', { status: 200 }]);
+    },
+    of('cohere'),
+  ],
   'cohere chatStream': [new CohereClientV2(), (c) => drained(c.chatStream(model)), of('cohere')],
   'cohere embed': [
     new CohereClientV2(),
@@ -196,6 +271,27 @@ const CASES = {
     (c) => c.bindTools([]).batch([1, 2]),
     [...of('openai', { cachedInputTokens: 4 }), ...of('openai', { cachedInputTokens: 4 })],
   ],
+  'langchain pipe, of which the answer is text': [
+    new ChatModel(),
+    async (c) => assert.equal(await c.pipe(() => 'Hello.').invoke('Hello?'), 'Hello.'),
+    of('openai', { cachedInputTokens: 4 }),
+  ],
+  'langchain pipe, of which the answer is the message': [
+    new ChatModel(),
+    (c) => c.pipe((message) => message).invoke('Hello?'),
+    of('openai', { cachedInputTokens: 4 }),
+  ],
+  'langchain bindTools().pick': [
+    new ChatModel(),
+    (c) => c.bindTools([]).pick('content').invoke('Hello?'),
+    of('openai', { cachedInputTokens: 4 }),
+  ],
+  ...Object.fromEntries(
+    Object.entries(INCREMENTS).map(([name, increments]) => [
+      `langchain stream, of increments like those of ${name}`,
+      [new ChatModel(increments), (c) => drained(c.stream('Hello?')), of('openai', SUMMED)],
+    ]),
+  ),
   'ollama chat': [ollama, (c) => c.chat(chat), [LLAMA]],
   'ollama chat, piece by piece': [
     ollama,

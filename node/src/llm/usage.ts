@@ -63,19 +63,27 @@ const WITHIN = ['message', 'response', 'chunk', 'data', 'delta', 'metadata'];
 
 type Name = (typeof COUNTS)[number] | (typeof GENERIC)[number] | 'cached_tokens';
 
+/** Of what is summed the counts that some models repeat with every piece, though they were read once. */
+const REPEATED: ReadonlySet<string> = new Set<Name>(['cached_tokens', 'cache_write_input_tokens']);
+
 /** What has been seen of an answer that comes at once or in pieces. */
 export class Reading {
   readonly #counts: Partial<Record<Name, number>> = {};
   #model: string | undefined;
   readonly #provider: string | undefined;
   #anthropic = false;
+  /** What has been summed: a piece may be told of twice. */
+  readonly #summed = new WeakSet<object>();
 
   constructor(model?: unknown, provider?: string) {
     this.#model = text(model);
     this.#provider = provider;
   }
 
-  /** Takes what a response or an event of a stream tells. Of counts that grow the last one counts. */
+  /**
+   * Takes what a response or an event of a stream tells. Of counts that grow the last one counts; LangChain's
+   * are summed.
+   */
   add(piece: unknown): void {
     for (const name of WITHIN) {
       this.#add(get(piece, name));
@@ -108,9 +116,26 @@ export class Reading {
     this.#anthropic ||= type === 'message' || type === 'message_start' || type === 'message_delta';
     // The AI SDK's usage is that of the last step. To look at it once more may be what makes it begin.
     const usage = get(response, 'totalUsage') ?? get(response, 'usage');
-    this.addUsage(usage ?? pick(response, 'usage_metadata') ?? get(response, 'meta'));
+    const increment = incrementOf(response);
+    if (increment === undefined) {
+      this.addUsage(usage ?? pick(response, 'usage_metadata') ?? get(response, 'meta'));
+    } else {
+      this.#sum(increment);
+    }
     // Ollama's are beside the rest.
     this.#count(response, ['prompt_eval_count', 'eval_count']);
+  }
+
+  #sum(increment: object): void {
+    if (this.#summed.has(increment)) {
+      return;
+    }
+    this.#summed.add(increment);
+    const piece = new Reading();
+    piece.addUsage(increment);
+    for (const [name, count] of Object.entries(piece.#counts) as [Name, number][]) {
+      this.#set(name, REPEATED.has(name) ? count : (this.#counts[name] ?? 0) + count);
+    }
   }
 
   #count(holder: unknown, names: readonly Name[]): void {
@@ -183,6 +208,13 @@ function get(holder: unknown, name: string): unknown {
   return typeof holder === 'object' && holder !== null
     ? (holder as Record<string, unknown>)[name]
     : undefined;
+}
+
+/** The usage of a piece of LangChain's, which `concat` adds to that of the pieces before. */
+function incrementOf(piece: object): object | undefined {
+  const usage = get(piece, 'usage_metadata');
+  const sums = typeof get(piece, 'concat') === 'function';
+  return sums && typeof usage === 'object' && usage !== null ? usage : undefined;
 }
 
 function text(value: unknown): string | undefined {

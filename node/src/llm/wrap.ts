@@ -38,6 +38,10 @@ const ASKING = [
   'sendMessage',
 ];
 const COPYING: ReadonlySet<string> = new Set(['withOptions']);
+/** Of LangChain's models, and called on the proxy: what they make asks it, and may hide what it answers. */
+const CHAINING: ReadonlySet<string> = new Set(['assign', 'pick', 'pipe']);
+/** Of promises: what gives the answer beside the response that it came in. */
+const BESIDE: ReadonlySet<string> = new Set(['withRawResponse', 'withResponse']);
 /** Of the AI SDK. What they answer is read when it is looked at, so they are asked to tell of its end. */
 const TELLING: ReadonlySet<string> = new Set(['streamObject', 'streamText']);
 /** What the helpers of OpenAI's and Anthropic's streams tell of. */
@@ -106,8 +110,11 @@ class Wrapper<R extends Reading> {
 
   /** A method is called on what it belongs to, which may have private fields. */
   #method(holder: Any, name: string, method: Method): unknown {
-    return new Proxy(method, {
+    const proxy: Method = new Proxy(method, {
       apply: (target, _, args) => {
+        if (CHAINING.has(name) && holder.lc_runnable === true) {
+          return Reflect.apply(target, this.client(holder), args);
+        }
         if (TELLING.has(name)) {
           return Reflect.apply(target, holder, [this.#telling(args[0]), ...args.slice(1)]);
         }
@@ -119,7 +126,24 @@ class Wrapper<R extends Reading> {
           ? answer
           : this.#answered(answer, modelOf(args));
       },
+      construct: (target, args, made) => {
+        // A class of the caller's own may have private fields, which a proxy has not.
+        return made === proxy
+          ? this.#led(Reflect.construct(target, args))
+          : Reflect.construct(target, args, made);
+      },
     });
+    return proxy;
+  }
+
+  /** What a method has given: a client too, if a model can be asked by it. */
+  #led(given: object): object {
+    const asks = (name: string) => typeof (given as Any)[name] === 'function';
+    let leads = false;
+    this.#safely(() => {
+      leads = !isPlain(given) && ASKING.some(asks);
+    });
+    return leads ? this.client(given) : given;
   }
 
   #answered(answer: unknown, model: unknown): unknown {
@@ -165,8 +189,7 @@ class Wrapper<R extends Reading> {
     if (this.#safely(() => reading.add(answer)) && this.#billed(reading)) {
       return answer;
     }
-    const leads = !isPlain(answer) && ASKING.some((name) => typeof holder[name] === 'function');
-    return leads ? this.client(answer) : answer;
+    return this.#led(answer);
   }
 
   /** A promise, whose class may have methods of its own. */
@@ -186,7 +209,7 @@ class Wrapper<R extends Reading> {
         if (name === 'then' || name === 'catch' || name === 'finally') {
           return (...args: never[]) => (look()[name] as Method)(...args);
         }
-        if (name === 'withResponse' && typeof value === 'function') {
+        if (BESIDE.has(name as string) && typeof value === 'function') {
           return async () => ({ ...(await value.call(target)), data: await look() });
         }
         return typeof value === 'function' ? value.bind(target) : value;
