@@ -105,7 +105,10 @@ class Reading:
         self._anthropic = False
 
     def add(self, piece: object) -> None:
-        """Take what a response or an event of a stream tells. A later count replaces an earlier."""
+        """Take what a response or an event of a stream tells.
+
+        A later count replaces an earlier; LangChain's are summed.
+        """
         # An event of a stream has its response within.
         for name in ("message", "response", "chunk", "data"):
             within = _get(piece, name)
@@ -125,11 +128,12 @@ class Reading:
         else:
             usage = response  # somebody hands over the usage alone
         self._anthropic |= _get(response, "type") in ("message", "message_start", "message_delta")
+        summed = _is_increment(response, usage)
         for name in _COUNTS:
             for spelt in (name, _camel(name)):
                 count = _count(_get(usage, spelt))
                 if count is not None:
-                    self._counts[name] = count
+                    self._counts[name] = count + (self._counts.get(name, 0) if summed else 0)
         for details, name in _DETAILS.items():
             count = _count(_get(_get(usage, details), name))
             if count is not None:
@@ -172,6 +176,15 @@ def _get(holder: object, name: str) -> object:
     if isinstance(holder, Mapping):
         return holder.get(name)
     return getattr(holder, name, None)
+
+
+def _is_increment(piece: object, usage: object) -> bool:
+    """Whether it is a message of LangChain's, whose usage `+` adds to that of those before."""
+    return (
+        isinstance(usage, Mapping)
+        and usage is _get(piece, "usage_metadata")
+        and hasattr(type(piece), "__add__")
+    )
 
 
 def _count(value: object) -> int | None:

@@ -1,0 +1,60 @@
+"""The tracker, with models that are built like LangChain's."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from conftest import Connect, Meter
+from dodo_ingestion import create_llm_tracker
+
+
+@dataclass
+class AIMessageChunk:
+    """A piece of an answer. Its usage is what came since the piece before."""
+
+    usage_metadata: dict[str, int] | None
+
+    def __add__(self, other: "AIMessageChunk") -> "AIMessageChunk":
+        both = [each.usage_metadata or {} for each in (self, other)]
+        names = {name for each in both for name in each}
+        return AIMessageChunk({name: sum(each.get(name, 0) for each in both) for name in names})
+
+
+class ChatModel:
+    def __init__(self, *counts: tuple[int, int]) -> None:
+        self._counts = counts
+
+    def stream(self, _asked: str) -> Iterator[AIMessageChunk]:
+        for read, written in self._counts:
+            usage = {"input_tokens": read, "output_tokens": written, "total_tokens": read + written}
+            yield AIMessageChunk(usage)
+        yield AIMessageChunk(None)
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        pytest.param([(1000, 100), (0, 100), (0, 100), (0, 100)], id="like Gemini's"),
+        pytest.param([(1000, 0), (0, 400)], id="like Anthropic's"),
+        pytest.param([(1000, 400)], id="like OpenAI's"),
+    ],
+)
+def test_the_pieces_of_a_stream_are_summed(
+    counts: list[tuple[int, int]],
+    connect: Connect,
+    meter: Meter,
+    request: pytest.FixtureRequest,
+) -> None:
+    ingestion, customer_id = connect(), f"cus_{request.node.name}"
+    tracker = create_llm_tracker(ingestion, event_name="llm")
+    first, *others = tracker.wrap(ChatModel(*counts), customer_id=customer_id).stream("Hello?")
+    whole = sum(others, start=first)
+    ingestion.flush(timeout=60)
+    [event] = meter.events(customer_id)
+    billed = [event["metadata"][f"{name}Tokens"] for name in ("input", "output", "total")]
+    assert billed == [1000, 400, 1400]
+    assert whole.usage_metadata is not None
+    assert [
+        whole.usage_metadata[f"{name}_tokens"] for name in ("input", "output", "total")
+    ] == billed
