@@ -214,7 +214,7 @@ class _Call(Exchange):
         else:
             # A client that leaves before its end has not got all, also where it has not begun.
             self.closed_early = not empty
-            chunks = response.streaming_content
+            chunks: Any = response.streaming_content
             asynchronous = response.is_async
             if not asynchronous and hasattr(self.request, "scope"):
                 # Under ASGI Django reads all of it before it sends the first.
