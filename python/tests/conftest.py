@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import random
 import signal
 import socket
 import urllib.request
@@ -47,6 +48,18 @@ class Meter:
             found += page
             if len(page) < 1000:
                 return found
+
+
+def unused_port() -> int:
+    """Give a port for a server that has to be told one.
+
+    It is none of those that the kernel gives to whoever asks for any: before the server listens,
+    another test's might be given it, and would answer in its place.
+    """
+    while True:
+        port = random.randrange(10_000, 30_000)  # noqa: S311 - it is no secret
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 @contextlib.contextmanager

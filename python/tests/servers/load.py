@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from conftest import Meter
+from conftest import Meter, unused_port
 from dodo_ingestion import Ingestion
 
 WITHIN = 60.0
@@ -197,8 +197,7 @@ def serving_at(
     command: Callable[[int], Sequence[str]], variables: Mapping[str, str]
 ) -> Iterator[Server]:
     """Run a server until SIGTERM has ended it."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = unused_port()
     loaded = tempfile.TemporaryDirectory()
     server = Server(port, Path(loaded.name))
     server.process = process = subprocess.Popen(

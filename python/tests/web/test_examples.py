@@ -1,7 +1,6 @@
 """The examples, served as their first lines say."""
 
 import os
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 from serving import eventually
 
-from conftest import Meter
+from conftest import Meter, unused_port
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 COMMANDS = {
@@ -64,8 +63,7 @@ def served(meter: Meter, tmp_path_factory: pytest.TempPathFactory) -> Iterator[d
     }
     examples: dict[str, Example] = {}
     for name, command in COMMANDS.items():
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port = unused_port()
         arguments = [part.format(port=port) for part in command]
         process = subprocess.Popen(
             [sys.executable, "-m", *arguments],

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 from serving import WITHIN, eventually
 
-from conftest import Connect, Meter
+from conftest import Connect, Meter, unused_port
 from dodo_ingestion.asgi import MeterMiddleware
 
 CALLS = 20
@@ -46,8 +45,7 @@ def test_what_waits_is_billed_before_the_server_ends(name: str, meter: Meter) ->
         "DODO_INGESTION_DURABILITY": "memory",
         "DODO_INGESTION_ACCOUNT": name,
     }
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = unused_port()
     process = subprocess.Popen(
         [sys.executable, "-m", *(part.format(port=port) for part in SERVERS[name])],
         cwd=Path(__file__).parent,
