@@ -1,4 +1,4 @@
-/** Written by `cargo xtask gen` from the table of options and the counts in crates/dodo-ingestion. */
+/** Written by `cargo xtask gen` from the table of options, the counts and the limits in crates/dodo-ingestion. */
 
 /** Options that the core defines. One that is absent comes from its environment variable. */
 export interface Options {
@@ -136,3 +136,10 @@ export const OPTION_NAMES: readonly string[] = [
  * @internal
  */
 export const DEFAULT_TIMEOUT = 30000;
+
+/**
+ * The billing API's limits of an event's metadata.
+ *
+ * @internal
+ */
+export const METADATA = { keyCharacters: 100, pairs: 50, valueCharacters: 500 };

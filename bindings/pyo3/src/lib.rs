@@ -35,6 +35,8 @@ mod _native {
     use pyo3::PyResult;
     use pyo3::types::{PyModule, PyModuleMethods as _};
 
+    use dodo_ingestion::limits;
+
     #[pymodule_export]
     use super::alarm::told;
     #[pymodule_export]
@@ -50,6 +52,10 @@ mod _native {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         super::alarm::log_panics();
         module.add("ERROR_KINDS", super::error::kinds(module.py())?)?;
+        module.add("IDENTIFIER_CHARACTERS", limits::IDENTIFIER_CHARS)?;
+        module.add("METADATA_KEY_CHARACTERS", limits::METADATA_KEY_CHARS)?;
+        module.add("METADATA_PAIRS", limits::METADATA_PAIRS)?;
+        module.add("METADATA_VALUE_CHARACTERS", limits::METADATA_VALUE_CHARS)?;
         module.add("OPTIONS", super::convert::option_names(module.py())?)
     }
 }

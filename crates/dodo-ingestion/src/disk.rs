@@ -61,10 +61,6 @@ pub(crate) trait Disk: Debug + Send + Sync + 'static {
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Which file now has this name.
     fn identify(&self, path: &Path) -> io::Result<FileId>;
-    /// Whether the files go with the process, and nobody else can read them.
-    fn is_memory(&self) -> bool {
-        false
-    }
     /// The bytes of all files at and below a directory.
     fn usage(&self, dir: &Path) -> io::Result<u64>;
 }

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 
 use crate::config::{ApiKey, BaseUrl, NamespaceConfig};
@@ -132,23 +133,15 @@ impl Transport for HttpTransport {
     }
 }
 
+/// What RFC 3986 does not call unreserved.
+const NOT_UNRESERVED: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
 /// A text as one segment of a path, with every byte that might mean something there in its escaped form; none for
 /// what means another segment in any form.
 fn path_segment(text: &str) -> Option<String> {
-    use std::fmt::Write as _;
-    if matches!(text, "." | "..") {
-        return None;
-    }
-    let mut segment = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-            segment.push(char::from(byte));
-        } else {
-            // Writing to a string does not fail.
-            _ = write!(segment, "%{byte:02X}");
-        }
-    }
-    Some(segment)
+    let segment = || utf8_percent_encode(text, NOT_UNRESERVED).to_string();
+    (!matches!(text, "." | "..")).then(segment)
 }
 
 async fn read(mut response: reqwest::Response, key: &ApiKey) -> Answer {
@@ -226,6 +219,8 @@ fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use percent_encoding::percent_decode_str;
+
     #[test]
     fn whatever_is_asked_for_is_one_segment_of_the_address() {
         let base = url::Url::parse("https://host/base/events").unwrap();
@@ -236,20 +231,9 @@ mod tests {
             let [segment] = &url.path_segments().unwrap().skip(2).collect::<Vec<_>>()[..] else {
                 panic!("{url}")
             };
-            let bytes = unescaped(segment);
-            assert_eq!(String::from_utf8(bytes).unwrap(), id);
+            assert_eq!(percent_decode_str(segment).decode_utf8().unwrap(), id);
         }
         assert_eq!((super::path_segment("."), super::path_segment("..")), (None, None));
-    }
-
-    fn unescaped(segment: &str) -> Vec<u8> {
-        let mut parts = segment.split('%');
-        let mut bytes = parts.next().unwrap().as_bytes().to_vec();
-        for part in parts {
-            bytes.push(u8::from_str_radix(&part[..2], 16).unwrap());
-            bytes.extend(&part.as_bytes()[2..]);
-        }
-        bytes
     }
 
     #[test]

@@ -2,8 +2,9 @@
 //!
 //! Whatever the meter calls now comes from here: the window that times are held against, default
 //! times, times of arrival and the forgetting of ids, and the `Date` of answers. It ticks in microseconds,
-//! which is what the store keeps. Nothing is ordered by it: events are numbered as they arrive, so a clock that is moved back changes no order. Waiting
-//! (latencies, rate limits, how long a fault lasts) goes by the machine's own steady clock.
+//! which is what the store keeps. Nothing is ordered by it: events are numbered as they arrive, so a clock
+//! that is moved back changes no order. Waiting (latencies, rate limits, how long a fault lasts) goes by the
+//! machine's own steady clock.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 

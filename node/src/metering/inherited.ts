@@ -57,14 +57,15 @@ export function watchInherited(outgoing: ServerResponse, watcher: Watcher): bool
 function prepare(prototype: object): boolean {
   const framework = prototypeOfFramework(prototype);
   if (framework !== undefined && !telling.has(framework)) {
-    wrap(framework, 'write', (method, response, args) => {
-      watchers.get(response)?.writes(args[0], args[1]);
-      return method.apply(response, args);
-    });
-    wrap(framework, 'end', (method, response, args) => {
-      watchers.get(response)?.ends(args[0], args[1]);
-      return method.apply(response, args);
-    });
+    for (const [name, hears] of [
+      ['write', 'writes'],
+      ['end', 'ends'],
+    ] as const) {
+      wrap(framework, name, (method, response, args) => {
+        watchers.get(response)?.[hears](args[0], args[1]);
+        return method.apply(response, args);
+      });
+    }
     wrap(framework, 'writeHead', (method, response, args) => {
       const returned = method.apply(response, args);
       watchers.get(response)?.hasHead(args);

@@ -2,10 +2,7 @@
 
 import { isDate } from 'node:util/types';
 import type { MetadataValue } from '../event';
-
-const VALUE_CHARACTERS = 500;
-const KEY_CHARACTERS = 100;
-const PAIRS = 50;
+import { METADATA } from '../options';
 
 /** The keys that a middleware writes itself. Nobody else's value goes under one of them. */
 const OWN_KEYS: ReadonlySet<string> = new Set([
@@ -20,7 +17,7 @@ const OWN_KEYS: ReadonlySet<string> = new Set([
 ]);
 
 /** Text of at most the length that a metadata value may have, in whole characters. */
-export function cut(text: string, characters = VALUE_CHARACTERS): string {
+export function cut(text: string, characters = METADATA.valueCharacters): string {
   if (text.length > characters) {
     let length = 0;
     let counted = 0;
@@ -49,13 +46,13 @@ export function add(
     const fits = fitting(key, value);
     if ('why' in fits) {
       alters(key, fits.why);
-    } else if (count === PAIRS) {
-      alters(key, `left out: an event has at most ${PAIRS} pairs`);
+    } else if (count === METADATA.pairs) {
+      alters(key, `left out: an event has at most ${METADATA.pairs} pairs`);
     } else {
       count += 1;
       metadata[key] = fits.value;
       if (fits.value !== value) {
-        alters(key, `cut to ${VALUE_CHARACTERS} characters`);
+        alters(key, `cut to ${METADATA.valueCharacters} characters`);
       }
     }
   }
@@ -65,8 +62,8 @@ function fitting(key: string, value: unknown): { value: MetadataValue } | { why:
   if (OWN_KEYS.has(key)) {
     return { why: 'left out: the middleware writes this key itself' };
   }
-  if (key === '' || key !== cut(key, KEY_CHARACTERS)) {
-    return { why: `left out: a key has 1 to ${KEY_CHARACTERS} characters` };
+  if (key === '' || key !== cut(key, METADATA.keyCharacters)) {
+    return { why: `left out: a key has 1 to ${METADATA.keyCharacters} characters` };
   }
   switch (typeof value) {
     case 'string':

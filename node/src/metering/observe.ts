@@ -2,9 +2,9 @@
  * Watches a Node response (HTTP/1, or the compatibility API of HTTP/2) from its first byte to its end.
  *
  * `writeHead`, `write` and `end`, its own or those that it inherits (`inherited.ts`), are wrapped with what they are
- * given and what they give back unchanged, so that backpressure, callbacks and errors are as they were. Bytes are counted as
- * they pass: what a middleware further in makes of them (it compresses them) is seen, what one further out makes of
- * them is not.
+ * given and what they give back unchanged, so that backpressure, callbacks and errors are as they were. Bytes are
+ * counted as they pass: what a middleware further in makes of them (it compresses them) is seen, what one further out
+ * makes of them is not.
  *
  * The call is metered before `end` hands the last of the response on, so that what a client has received whole is
  * billed even if this process is killed. Until the head is made, its status may change, and making it may throw: where

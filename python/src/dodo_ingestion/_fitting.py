@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from dodo_ingestion._metadata import plain
+from dodo_ingestion._native import (
+    METADATA_KEY_CHARACTERS,
+    METADATA_PAIRS,
+    METADATA_VALUE_CHARACTERS,
+)
 
 if TYPE_CHECKING:
     from dodo_ingestion._notice import Notice
 
-VALUE_CHARACTERS: Final = 500
-_KEY_CHARACTERS: Final = 100
-_PAIRS: Final = 50
 _LARGEST: Final = 2**63
 _OWN_KEYS: Final = frozenset(
     {
@@ -48,13 +50,13 @@ def add(metadata: dict[str, Any], pairs: object, altered: Notice) -> None:
         if value is None:
             continue
         problem = _misfit(key, value)
-        if problem is None and key not in metadata and len(metadata) >= _PAIRS:
-            problem = "left out, an event has at most 50 pairs"
+        if problem is None and key not in metadata and len(metadata) >= METADATA_PAIRS:
+            problem = f"left out, an event has at most {METADATA_PAIRS} pairs"
         if problem is not None:
             altered.occur(f"{key!r}: {problem}")
-        elif isinstance(value, str) and len(value) > VALUE_CHARACTERS:
-            altered.occur(f"{key!r}: cut to 500 characters")
-            metadata[key] = value[:VALUE_CHARACTERS]
+        elif isinstance(value, str) and len(value) > METADATA_VALUE_CHARACTERS:
+            altered.occur(f"{key!r}: cut to {METADATA_VALUE_CHARACTERS} characters")
+            metadata[key] = value[:METADATA_VALUE_CHARACTERS]
         else:
             metadata[key] = value
 
@@ -81,7 +83,7 @@ def _misfit(key: object, value: object) -> str | None:
         return "left out, a key is text"
     if key in _OWN_KEYS:
         return "left out, the middleware writes this key itself"
-    if not key or len(key) > _KEY_CHARACTERS:
+    if not key or len(key) > METADATA_KEY_CHARACTERS:
         return "left out, a key has 1 to 100 characters"
     if isinstance(value, (int, float)) and not isinstance(value, bool) and not _is_number(value):
         return "left out, a number is finite and has 64 bits"

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dodo_ingestion import _fitting, _options
 from dodo_ingestion._await import CancelledByOthersError, running_trio, until, within
 from dodo_ingestion._client import Client
+from dodo_ingestion._native import METADATA_VALUE_CHARACTERS
 from dodo_ingestion._notice import Notice
 from dodo_ingestion.errors import ConfigurationError, ValidationError
 
@@ -390,9 +391,9 @@ class Metering:
             self._refused.occur(error)
 
     def _metadata(self, exchange: Exchange, endpoint: str | None, now: float) -> dict[str, Any]:
-        metadata: dict[str, Any] = {"method": exchange.method[: _fitting.VALUE_CHARACTERS]}
+        metadata: dict[str, Any] = {"method": exchange.method[:METADATA_VALUE_CHARACTERS]}
         if endpoint is not None:
-            metadata["endpoint"] = endpoint[: _fitting.VALUE_CHARACTERS]
+            metadata["endpoint"] = endpoint[:METADATA_VALUE_CHARACTERS]
         if exchange.status is not None:
             metadata["status_code"] = exchange.status
         began = exchange.began

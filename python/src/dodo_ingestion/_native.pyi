@@ -10,6 +10,10 @@ from dodo_ingestion.types import Duration, Metadata
 _Option: TypeAlias = str | int | float | bool | timedelta | PathLike[str] | None
 __all__ = [
     "ERROR_KINDS",
+    "IDENTIFIER_CHARACTERS",
+    "METADATA_KEY_CHARACTERS",
+    "METADATA_PAIRS",
+    "METADATA_VALUE_CHARACTERS",
     "OPTIONS",
     "Batch",
     "Ingestion",
@@ -21,6 +25,10 @@ __all__ = [
     "track_api_call",
 ]
 ERROR_KINDS: Final[tuple[str, ...]]
+IDENTIFIER_CHARACTERS: Final[int]
+METADATA_KEY_CHARACTERS: Final[int]
+METADATA_PAIRS: Final[int]
+METADATA_VALUE_CHARACTERS: Final[int]
 OPTIONS: Final[tuple[str, ...]]
 
 @final

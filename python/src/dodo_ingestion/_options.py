@@ -11,17 +11,15 @@ import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Final, Literal, TypeAlias, TypedDict
+from typing import Any, Literal, TypeAlias, TypedDict
 
-from dodo_ingestion._native import Ingestion
+from dodo_ingestion._native import IDENTIFIER_CHARACTERS, Ingestion
 from dodo_ingestion.errors import ConfigurationError
 from dodo_ingestion.types import Metadata, MetadataValue, Scalar
 
 Units: TypeAlias = "float | Decimal | Scalar"
 IngestionSource: TypeAlias = "Ingestion | Callable[[], Ingestion]"
 OnMissingCustomer: TypeAlias = "Literal['skip', 'raise'] | Mapping[Literal['default'], str]"
-
-_NAME_CHARACTERS: Final = 255
 
 
 class MeteringOptions(TypedDict, total=False):
@@ -137,9 +135,10 @@ def is_async(function: object) -> bool:
 
 
 def _name(name: str, value: object) -> str | None:
-    if value is None or (isinstance(value, str) and 1 <= len(value) <= _NAME_CHARACTERS):
+    if value is None or (isinstance(value, str) and 1 <= len(value) <= IDENTIFIER_CHARACTERS):
         return value
-    raise _wrong(name, f"not the name of an event, of 1 to {_NAME_CHARACTERS} characters", value)
+    problem = f"not the name of an event, of 1 to {IDENTIFIER_CHARACTERS} characters"
+    raise _wrong(name, problem, value)
 
 
 def _exclude(value: object) -> Iterable[str]:

@@ -24,10 +24,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Disk for MemoryDisk {
-    fn is_memory(&self) -> bool {
-        true
-    }
-
     fn create_dir_all(&self, _: &Path) -> io::Result<()> {
         Ok(())
     }

@@ -1,13 +1,13 @@
 //! `node/src/options.ts`: the options and the counts of a client as TypeScript has them.
 
-use dodo_ingestion::{DEFAULT_FLUSH_TIMEOUT, OptionKind, OptionSpec, Stats};
+use dodo_ingestion::{DEFAULT_FLUSH_TIMEOUT, OptionKind, OptionSpec, Stats, limits};
 
 pub(crate) fn options(options: &[OptionSpec]) -> String {
     let members: String = options.iter().map(|option| member(option, options)).collect();
     let names: String = options.iter().map(quoted).collect();
     let counts: String = Stats::COUNTS.iter().map(count).collect();
     format!(
-        "/** Written by `cargo xtask gen` from the table of options and the counts in crates/dodo-ingestion. */
+        "/** Written by `cargo xtask gen` from the table of options, the counts and the limits in crates/dodo-ingestion. */
 
 /** Options that the core defines. One that is absent comes from its environment variable. */
 export interface Options {{
@@ -31,8 +31,18 @@ export const OPTION_NAMES: readonly string[] = [
  * @internal
  */
 export const DEFAULT_TIMEOUT = {timeout};
+
+/**
+ * The billing API's limits of an event's metadata.
+ *
+ * @internal
+ */
+export const METADATA = {{ keyCharacters: {key}, pairs: {pairs}, valueCharacters: {value} }};
 ",
         timeout = DEFAULT_FLUSH_TIMEOUT.as_millis(),
+        key = limits::METADATA_KEY_CHARS,
+        pairs = limits::METADATA_PAIRS,
+        value = limits::METADATA_VALUE_CHARS,
     )
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use super::super::records::dead_letter;
+use super::super::registry::is_in_memory;
 use super::{
     AlarmKind, Cause, Damage, Draining, Fault, Input, Now, RecordRef, Rejection, Sender, SpoolId,
     Token, is_planted,
@@ -157,7 +158,7 @@ impl Sender {
     /// Nobody reads what is kept in memory of calls that were set aside, and it would take the room of those
     /// that wait. Alarms and receipts have the words.
     fn is_in_memory(&self) -> bool {
-        self.namespace.disk().is_memory()
+        is_in_memory(self.namespace.dir())
     }
 
     /// Writes down why records are not billed, and tells those who wait in this process.
