@@ -90,7 +90,7 @@ test('a function that is frozen between its invocations', async () => {
       for (let n = 0; n < calls; n += 1) {
         trackAPICall(ingestion, { customerId: '${customer}' });
       }
-      if (flush) await ingestion.flush({ timeout: 60_000 });
+      if (flush) await ingestion.flush({ timeout: 120_000 });
       say('answered');
     });
   `;

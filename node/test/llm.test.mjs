@@ -227,7 +227,7 @@ test('an answer that somebody has already, and verbs taken out of the tracker', 
   });
   const usage = { inputTokens: 1, outputTokens: 2, totalTokens: 3, cachedInputTokens: 1 };
   const receipt = track({ usage, response: { modelId: 'm' } }, 'cus_track', { model: 'mine' });
-  await receipt.delivered({ timeout: 20_000 });
+  await receipt.delivered({ timeout: 120_000 });
   const [{ event_name, metadata }] = await meter.events('cus_track');
   assert.deepEqual(
     [event_name, metadata],

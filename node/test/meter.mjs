@@ -9,7 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Ingestion } from 'dodo-ingestion';
 import { findDodometer } from '../dist/dodometer.js';
 
-const READY_WITHIN = 20_000;
+const READY_WITHIN = 120_000;
 
 /** Starts a `dodometer serve` that ends with the tests of this file. */
 export async function startMeter() {

@@ -27,8 +27,8 @@ test('every call is billed once', async () => {
       metadata: { endpoint: '/v1/orders', n },
     });
   }
-  await batch.cleanup({ timeout: 30_000 });
-  await ingestion.flush({ timeout: 30_000 });
+  await batch.cleanup({ timeout: 120_000 });
+  await ingestion.flush({ timeout: 120_000 });
 
   assert.deepEqual(numbers(await meter.events('cus_batch')), upTo(BATCHED));
   assert.deepEqual(numbers(await meter.events('cus_single')), upTo(SINGLE));
@@ -46,7 +46,7 @@ test('receipts can be awaited', async () => {
   const ingestion = meter.connect({ linger: 100 });
   const mine = trackAPICall(ingestion, { customerId: 'cus_receipt', eventId: 'mine' });
   const rest = upTo(100).map(() => trackAPICall(ingestion, { customerId: 'cus_receipt' }));
-  await Promise.all([mine, ...rest].map((receipt) => receipt.delivered({ timeout: 20_000 })));
+  await Promise.all([mine, ...rest].map((receipt) => receipt.delivered({ timeout: 120_000 })));
   assert.equal(mine.eventId, 'mine');
   assert.equal((await meter.get('/events/mine')).customer_id, 'cus_receipt');
   assert.equal((await meter.events('cus_receipt')).length, 101);
@@ -67,7 +67,7 @@ test('a wait that takes too long', async () => {
 
 test('a closed client refuses', async () => {
   const ingestion = meter.connect({ account: 'closed' });
-  await ingestion.close({ timeout: 10_000 });
+  await ingestion.close({ timeout: 120_000 });
   await assert.rejects(trackAPICall(ingestion, { customerId: 'cus_1' }), ClosedError);
 });
 
@@ -88,7 +88,7 @@ test('a client that is idle lets the process exit, and a flush holds it', async 
     trackAPICall(ingestion, { customerId: 'cus_exit' });
     ingestion.flush().then(() => console.log('flushed'));
   `;
-  const options = { cwd: new URL('..', import.meta.url), encoding: 'utf8', timeout: 20_000 };
+  const options = { cwd: new URL('..', import.meta.url), encoding: 'utf8', timeout: 120_000 };
   const { status, stdout, stderr } = spawnSync(process.execPath, ['-e', script], options);
   assert.deepEqual({ status, stdout }, { status: 0, stdout: 'flushed\n' }, stderr);
   assert.equal((await meter.events('cus_exit')).length, 1);
@@ -100,7 +100,7 @@ test('the end of the program is a close', async () => {
     const ingestion = new Ingestion(${OPTIONS('end')});
     trackAPICall(ingestion, { customerId: 'cus_end' });
   `;
-  const options = { cwd: new URL('..', import.meta.url), encoding: 'utf8', timeout: 20_000 };
+  const options = { cwd: new URL('..', import.meta.url), encoding: 'utf8', timeout: 120_000 };
   const { status, stderr } = spawnSync(process.execPath, ['-e', script], options);
   assert.equal(status, 0, stderr);
   assert.equal((await meter.events('cus_end')).length, 1);

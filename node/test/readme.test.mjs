@@ -22,7 +22,7 @@ test('the README bills two calls', async (t) => {
     DODO_INGESTION_SPOOL_DIR: spool,
   };
   const args = ['--input-type=module', '--eval', code];
-  const options = { cwd: new URL('..', import.meta.url), encoding: 'utf8', env, timeout: 60_000 };
+  const options = { cwd: new URL('..', import.meta.url), encoding: 'utf8', env, timeout: 120_000 };
   const { status, stderr } = spawnSync(process.execPath, args, options);
   assert.equal(status, 0, stderr);
   const [single] = await meter.events('cus_1');

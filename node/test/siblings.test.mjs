@@ -23,7 +23,7 @@ const meter = await startMeter();
 const ingestion = meter.connect();
 
 async function metadataOf(customerId) {
-  await ingestion.flush({ timeout: 20_000 });
+  await ingestion.flush({ timeout: 120_000 });
   return (await meter.events(customerId)).map(({ metadata }) => metadata);
 }
 
@@ -103,8 +103,8 @@ test('a wait ends by a signal, and what was accepted stays', async () => {
   const reason = new Error('enough');
   const stop = new AbortController();
   const waits = [lost, batch]
-    .map((each) => each.flush({ signal: stop.signal, timeout: 20_000 }))
-    .concat(receipt.delivered({ signal: stop.signal, timeout: 20_000 }));
+    .map((each) => each.flush({ signal: stop.signal, timeout: 120_000 }))
+    .concat(receipt.delivered({ signal: stop.signal, timeout: 120_000 }));
   stop.abort(reason);
   for (const wait of waits) {
     await assert.rejects(wait, reason);

@@ -51,7 +51,7 @@ test('a meter that is not stopped ends with its process', async () => {
     const { startMeter } = require('dodo-ingestion/testing');
     startMeter().then(({ url }) => console.log(url));
   `;
-  const options = { cwd, encoding: 'utf8', timeout: 60_000 };
+  const options = { cwd, encoding: 'utf8', timeout: 120_000 };
   const { status, stdout } = spawnSync(process.execPath, ['-e', script], options);
   assert.equal(status, 0);
   await assert.rejects(fetch(stdout.trim()));

@@ -40,7 +40,7 @@ test('accepted', async () => {
     await receipt;
     assert.equal(receipt.eventId, vector.input.event_id);
   }
-  await ingestion.flush({ timeout: 20_000 });
+  await ingestion.flush({ timeout: 120_000 });
   for (const vector of accepted) {
     const billed = parseExactly(
       await meter.text(`/events/${encodeURIComponent(vector.input.event_id)}`),

@@ -96,13 +96,13 @@ def test_ctrl_c_interrupts_a_flush(connect: Connect, silent: str) -> None:
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        ingestion.flush(timeout=60)
-    assert time.monotonic() - started < 5
+        ingestion.flush(timeout=300)
+    assert time.monotonic() - started < 60
 
 
 def test_a_closed_client_refuses(connect: Connect) -> None:
     ingestion = connect(account="closed")
-    ingestion.close(timeout=10)
+    ingestion.close(timeout=120)
     with pytest.raises(ClosedError) as raised:
         track_api_call(ingestion, customer_id="cus_1")
     assert isinstance(raised.value, IngestionError)

@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-const READY_WITHIN = 60_000;
+const READY_WITHIN = 120_000;
 
 /** Starts a `dodometer serve` with further options; port 0 takes a free one. */
 export async function startMeter({ port = 0, options = [] } = {}) {

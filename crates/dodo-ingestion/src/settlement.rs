@@ -459,7 +459,7 @@ mod tests {
         const RECORDS: Seq = 200;
         for round in 0..20 {
             let settlement = Settlement::default();
-            let deadline = Instant::now() + Duration::from_secs(60);
+            let deadline = Instant::now() + Duration::from_secs(120);
             std::thread::scope(|scope| {
                 let waiters: Vec<_> = (0..4)
                     .map(|thread| {

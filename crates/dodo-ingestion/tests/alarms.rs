@@ -25,12 +25,12 @@ fn a_client_that_was_closed_hears_of_nothing_more() {
     let (server, dir) = (Server::start(), tempdir().unwrap());
     let (stays, told) = listening(client(&server, dir.path()));
     let (joins, told_too) = listening(client(&server, dir.path()));
-    joins.blocking_close(None).unwrap();
+    joins.blocking_close(PATIENT).unwrap();
     let batch = stays.create_batch(dodo_ingestion::BatchConfig::default()).unwrap();
     batch.add(Event::new("")).unwrap_err();
     assert!(told.lock().unwrap().contains(&AlarmKind::Invalid));
     assert!(!told_too.lock().unwrap().contains(&AlarmKind::Invalid));
-    stays.blocking_close(None).unwrap();
+    stays.blocking_close(PATIENT).unwrap();
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn whoever_is_told_while_a_client_is_built_may_build_another() {
                 built.send(other.clone().build().is_ok()).unwrap();
             }
         });
-        in_memory.build().unwrap().blocking_close(None)
+        in_memory.build().unwrap().blocking_close(PATIENT)
     });
     assert_eq!(is_built.recv_timeout(PATIENT), Ok(true));
     builds.join().unwrap().unwrap();

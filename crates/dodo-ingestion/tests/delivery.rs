@@ -28,7 +28,7 @@ fn all_billed_despite(script: impl IntoIterator<Item = Script>, calls: usize) ->
     // Longer than the tracking takes on a busy machine: the flush makes the calls due.
     let ingestion = client(&server, dir.path()).linger(PATIENT).build().unwrap();
     track(&ingestion, calls);
-    ingestion.blocking_close(Duration::from_secs(20)).unwrap();
+    ingestion.blocking_close(PATIENT).unwrap();
     let stats = ingestion.stats();
     assert_eq!(server.billed(), calls);
     let state = server.state.lock().unwrap();
@@ -58,7 +58,7 @@ fn every_form_of_call_arrives_as_it_was_given() {
         ingestion.track_time_range(TimeRange::new("c").event_id("time").duration_seconds(1.5)),
     ];
     for receipt in &receipts {
-        receipt.as_ref().unwrap().blocking_delivered(None).unwrap();
+        receipt.as_ref().unwrap().blocking_delivered(PATIENT).unwrap();
     }
     let state = server.state.lock().unwrap();
     assert_eq!(state.billed["own"]["event_name"], "special");
@@ -109,8 +109,8 @@ fn a_413_makes_requests_smaller_and_a_call_too_large_alone_is_set_aside() {
     let large = (0..30)
         .fold(Event::new("cus_1"), |event, i| event.metadata(format!("key{i}"), "x".repeat(400)));
     let large = ingestion.track(large).unwrap();
-    ingestion.blocking_flush(None).unwrap();
-    let error = large.blocking_delivered(None).unwrap_err();
+    ingestion.blocking_flush(PATIENT).unwrap();
+    let error = large.blocking_delivered(PATIENT).unwrap_err();
     assert_eq!((error.kind(), error.status()), (ErrorKind::TooLarge, Some(413)));
     assert_eq!(server.billed(), 200);
     let stats = ingestion.stats();
@@ -125,8 +125,8 @@ fn one_bad_call_among_a_thousand_costs_only_itself() {
     track(&ingestion, 700);
     let bad = ingestion.track_api_call(ApiCall::new("cus_unknown").endpoint("/x")).unwrap();
     track(&ingestion, 299);
-    ingestion.blocking_flush(Duration::from_secs(20)).unwrap();
-    let error = bad.blocking_delivered(None).unwrap_err();
+    ingestion.blocking_flush(PATIENT).unwrap();
+    let error = bad.blocking_delivered(PATIENT).unwrap_err();
     assert_eq!((error.kind(), error.status()), (ErrorKind::Rejected, Some(400)));
     assert!(error.message().contains("scripted"), "{error}");
     assert_eq!(server.billed(), 999);
@@ -163,7 +163,7 @@ fn a_wrong_key_holds_everything_until_a_new_one_comes() {
     assert_eq!(server.requests(), 1, "no second try with the same key");
 
     let new = client(&server, dir.path()).account("shop").api_key("sk_new").build().unwrap();
-    new.blocking_flush(None).unwrap();
+    new.blocking_flush(PATIENT).unwrap();
     assert_eq!(server.billed(), 10);
     assert_eq!(server.state.lock().unwrap().keys.last().unwrap(), "Bearer sk_new");
 }
@@ -180,7 +180,7 @@ fn a_redirect_is_not_followed_and_the_key_goes_nowhere_else() {
     assert!(ingestion.blocking_close(Duration::from_millis(1_500)).is_err());
     assert_eq!((server.requests(), other.requests()), (1, 0));
     assert_eq!(ingestion.stats().spooled, 5);
-    let error = receipt.blocking_delivered(Duration::from_secs(60)).unwrap_err();
+    let error = receipt.blocking_delivered(PATIENT).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Closed, "a receipt does not wait for what was let go");
 }
 
@@ -191,12 +191,12 @@ fn a_clock_that_is_an_hour_off_bills_everything_at_the_servers_time() {
         server.state.lock().unwrap().skew_seconds = skew_seconds;
         let ingestion = client(&server, dir.path()).linger(PATIENT).build().unwrap();
         track(&ingestion, 20);
-        ingestion.blocking_flush(None).unwrap();
+        ingestion.blocking_flush(PATIENT).unwrap();
         assert_eq!(server.billed(), 20, "skew {skew_seconds}");
         // The first request may be refused, which teaches the skew. After that none is.
         assert!(server.requests() <= 2, "skew {skew_seconds}: {}", server.requests());
         track(&ingestion, 20);
-        ingestion.blocking_flush(None).unwrap();
+        ingestion.blocking_flush(PATIENT).unwrap();
         assert_eq!(server.billed(), 40);
         assert_eq!(ingestion.stats().dead_lettered, 0);
     }
@@ -207,7 +207,7 @@ fn an_outage_ends_and_the_bill_is_exact() {
     let (server, dir) = (Server::start(), tempdir().unwrap());
     let ingestion = client(&server, dir.path()).build().unwrap();
     track(&ingestion, 100);
-    ingestion.blocking_flush(None).unwrap();
+    ingestion.blocking_flush(PATIENT).unwrap();
     server.stop();
     track(&ingestion, 100);
     assert_eq!(
@@ -215,7 +215,7 @@ fn an_outage_ends_and_the_bill_is_exact() {
         ErrorKind::Timeout
     );
     let server = Server::start_on(server.address, server.state.clone());
-    ingestion.blocking_flush(Duration::from_secs(20)).unwrap();
+    ingestion.blocking_flush(PATIENT).unwrap();
     assert_eq!(server.billed(), 200);
 }
 
@@ -227,7 +227,7 @@ fn the_same_id_twice_is_billed_once_and_stops_nothing() {
         ingestion.track(Event::new("cus_1").event_id("order-7")).unwrap();
     }
     track(&ingestion, 10);
-    ingestion.blocking_flush(None).unwrap();
+    ingestion.blocking_flush(PATIENT).unwrap();
     assert_eq!(server.billed(), 11);
     assert_eq!(ingestion.stats().dead_lettered, 0);
 }
@@ -264,8 +264,8 @@ fn a_ticket_is_as_good_as_its_receipt() {
     let ticket = ingestion.track(Event::new("c").event_id("of two words")).unwrap().ticket();
     let receipt = ingestion.receipt(&ticket).unwrap();
     assert_eq!(receipt.event_id(), "of two words");
-    ingestion.blocking_flush(None).unwrap();
-    receipt.blocking_delivered(None).unwrap();
+    ingestion.blocking_flush(PATIENT).unwrap();
+    receipt.blocking_delivered(PATIENT).unwrap();
     for text in ["", "0", "-1 id", "one id"] {
         let error = ingestion.receipt(text).unwrap_err();
         assert_eq!(
@@ -285,7 +285,7 @@ fn an_invalid_call_costs_only_itself() {
     let batch = ingestion.create_batch(BatchConfig::default()).unwrap();
     assert!(batch.add(Event::new("c").metadata("x", f64::NAN)).is_err());
     batch.add(Event::new("c")).unwrap();
-    batch.blocking_flush(None).unwrap();
+    batch.blocking_flush(PATIENT).unwrap();
     let stats = ingestion.stats();
     assert_eq!((stats.accepted, stats.invalid, stats.billed), (1, 2, 1), "{stats:?}");
 }
@@ -296,7 +296,7 @@ fn memory_and_disk_durability_deliver_too() {
         let (server, dir) = (Server::start(), tempdir().unwrap());
         let ingestion = client(&server, dir.path()).durability(durability).build().unwrap();
         track(&ingestion, 300);
-        ingestion.blocking_close(None).unwrap();
+        ingestion.blocking_close(PATIENT).unwrap();
         assert_eq!(server.billed(), 300, "{durability:?}");
         let error = ingestion.track(Event::new("c")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Closed);
@@ -330,8 +330,8 @@ fn late_calls_can_be_set_aside_instead() {
     let old = std::time::SystemTime::now() - Duration::from_secs(58 * 60);
     let late = ingestion.track(Event::new("c").timestamp(old)).unwrap();
     ingestion.track(Event::new("c")).unwrap();
-    ingestion.blocking_flush(None).unwrap();
-    assert_eq!(late.blocking_delivered(None).unwrap_err().kind(), ErrorKind::Rejected);
+    ingestion.blocking_flush(PATIENT).unwrap();
+    assert_eq!(late.blocking_delivered(PATIENT).unwrap_err().kind(), ErrorKind::Rejected);
     assert_eq!(server.billed(), 1);
 }
 
@@ -341,7 +341,7 @@ fn an_old_call_is_billed_within_the_hour_and_keeps_its_own_time() {
     let ingestion = client(&server, dir.path()).build().unwrap();
     let old = std::time::SystemTime::now() - Duration::from_secs(58 * 60);
     ingestion.track(Event::new("c").event_id("old").timestamp(old)).unwrap();
-    ingestion.blocking_flush(None).unwrap();
+    ingestion.blocking_flush(PATIENT).unwrap();
     let state = server.state.lock().unwrap();
     let event = &state.billed["old"];
     assert!(event["metadata"]["original_timestamp"].as_str() < event["timestamp"].as_str());

@@ -40,7 +40,7 @@ fn child_process() {
                 ingestion.track_api_call(call).unwrap();
             }
             say("tracked");
-            std::thread::sleep(Duration::from_secs(60));
+            std::thread::sleep(PATIENT);
         }
         "firehose" => {
             for i in 0_u64.. {
@@ -53,11 +53,11 @@ fn child_process() {
         }
         "waiter" => {
             let receipt = ingestion.track_api_call(ApiCall::new("cus_child")).unwrap();
-            receipt.blocking_delivered(Duration::from_secs(10)).unwrap();
+            receipt.blocking_delivered(PATIENT).unwrap();
             let refused = ingestion.track_api_call(ApiCall::new("cus_unknown")).unwrap();
-            let error = refused.blocking_delivered(Duration::from_secs(10)).unwrap_err();
+            let error = refused.blocking_delivered(PATIENT).unwrap_err();
             say(&format!("{} {}", error.kind(), ingestion.stats().requests));
-            ingestion.blocking_close(Duration::from_secs(10)).unwrap();
+            ingestion.blocking_close(PATIENT).unwrap();
         }
         other => panic!("no role {other}"),
     }
@@ -76,7 +76,7 @@ fn what_a_killed_process_left_is_billed_by_the_next() {
     // calls. A due record takes along whatever waits.
     next.track_api_call(ApiCall::new("cus_2")).unwrap();
     eventually("the calls of the dead are billed", || server.billed() == 501);
-    next.blocking_close(None).unwrap();
+    next.blocking_close(PATIENT).unwrap();
     let spools = dir.path().join("dodo-ingestion").read_dir().unwrap().next().unwrap().unwrap();
     eventually("no spool is left", || {
         spools.path().join("spools").read_dir().unwrap().count() == 0
@@ -97,7 +97,7 @@ fn a_process_killed_while_it_writes_and_sends_loses_and_doubles_nothing() {
 
     let next = client(&server, dir.path()).build().unwrap();
     next.track_api_call(ApiCall::new("cus_2").event_id("last")).unwrap();
-    next.blocking_flush(None).unwrap();
+    next.blocking_flush(PATIENT).unwrap();
     let spools = dir.path().join("dodo-ingestion").read_dir().unwrap().next().unwrap().unwrap();
     eventually("the spool of the dead is gone", || {
         spools.path().join("spools").read_dir().unwrap().count() == 1
@@ -115,7 +115,7 @@ fn processes_of_one_account_share_one_sender_and_receipts_work_in_all() {
     let (server, dir) = (Server::start(), tempdir().unwrap());
     server.state.lock().unwrap().unknown_customer = Some("cus_unknown".into());
     let sender = client(&server, dir.path()).build().unwrap();
-    sender.track_api_call(ApiCall::new("cus_parent")).unwrap().blocking_delivered(None).unwrap();
+    sender.track_api_call(ApiCall::new("cus_parent")).unwrap().blocking_delivered(PATIENT).unwrap();
     let mut child = start("waiter", &server, dir.path());
     assert_eq!(child.line(), "rejected 0", "the parent sends for the child");
     child.succeeds();
@@ -129,17 +129,17 @@ fn two_clients_of_one_account_share_a_spool_and_conflicting_settings_are_an_erro
     let two = client(&server, dir.path()).event_name("other").build().unwrap();
     one.track_api_call(ApiCall::new("c").event_id("one")).unwrap();
     two.track_api_call(ApiCall::new("c").event_id("two")).unwrap();
-    one.blocking_flush(None).unwrap();
+    one.blocking_flush(PATIENT).unwrap();
     assert_eq!(server.billed(), 2);
     assert_eq!(server.state.lock().unwrap().billed["two"]["event_name"], "other");
     let error = client(&server, dir.path()).requests_per_minute(5_u32).build().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Configuration);
     assert_eq!(error.field(), Some("requests_per_minute"));
 
-    one.blocking_close(None).unwrap();
+    one.blocking_close(PATIENT).unwrap();
     assert_eq!(one.track_api_call(ApiCall::new("c")).unwrap_err().kind(), ErrorKind::Closed);
     two.track_api_call(ApiCall::new("c").event_id("three")).unwrap();
-    two.blocking_close(None).unwrap();
+    two.blocking_close(PATIENT).unwrap();
     assert_eq!(server.billed(), 3);
     let error = two.blocking_flush(None).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Closed);
@@ -151,9 +151,9 @@ fn a_client_can_be_made_and_closed_again_and_again() {
     for round in 0..30 {
         let ingestion = client(&server, dir.path()).build().unwrap();
         ingestion.track_api_call(ApiCall::new("c")).unwrap();
-        ingestion.blocking_close(None).unwrap();
+        ingestion.blocking_close(PATIENT).unwrap();
         assert_eq!(server.billed(), round + 1);
-        ingestion.blocking_close(None).unwrap();
+        ingestion.blocking_close(PATIENT).unwrap();
     }
     let spools = dir.path().join("dodo-ingestion").read_dir().unwrap().next().unwrap().unwrap();
     assert_eq!(spools.path().join("spools").read_dir().unwrap().count(), 0);
@@ -171,7 +171,7 @@ fn where_no_directory_can_be_written_memory_serves_and_says_so() {
         .build()
         .unwrap();
     ingestion.track_api_call(ApiCall::new("c")).unwrap();
-    ingestion.blocking_close(None).unwrap();
+    ingestion.blocking_close(PATIENT).unwrap();
     assert_eq!(server.billed(), 1);
     let told = told.lock().unwrap();
     assert!(told[0].starts_with("memory_only: "), "{told:?}");
@@ -192,7 +192,7 @@ fn a_closed_client_that_is_still_held_holds_no_file() {
         links.filter(|link| link.starts_with(dir.path())).count()
     };
     assert!(open_files() > 0);
-    ingestion.blocking_close(None).unwrap();
+    ingestion.blocking_close(PATIENT).unwrap();
     eventually("its files are closed", || open_files() == 0);
     assert!(!receipt.event_id().is_empty());
     assert_eq!(ingestion.stats().accepted, 1);
@@ -267,7 +267,7 @@ fn start_up_survives_a_torn_tail_and_whatever_else_lies_there() {
     next.track_api_call(ApiCall::new("cus_2").event_id("last")).unwrap();
     eventually("all but the torn call are billed", || server.billed() == 500);
     assert!(server.state.lock().unwrap().billed.contains_key("last"));
-    next.blocking_close(None).unwrap();
+    next.blocking_close(PATIENT).unwrap();
 }
 
 #[test]
@@ -275,7 +275,7 @@ fn a_sender_whose_lock_file_was_replaced_stands_down_and_another_goes_on() {
     let (server, dir) = (Server::start(), tempdir().unwrap());
     let ingestion = client(&server, dir.path()).build().unwrap();
     ingestion.track_api_call(ApiCall::new("c")).unwrap();
-    ingestion.blocking_flush(None).unwrap();
+    ingestion.blocking_flush(PATIENT).unwrap();
     let namespace = dir.path().join("dodo-ingestion").read_dir().unwrap().next().unwrap().unwrap();
     let lock = namespace.path().join("sender.lock");
     std::fs::remove_file(&lock).unwrap();
@@ -283,7 +283,7 @@ fn a_sender_whose_lock_file_was_replaced_stands_down_and_another_goes_on() {
     std::fs::remove_file(&lock).unwrap();
     for round in 2..5 {
         ingestion.track_api_call(ApiCall::new("c")).unwrap();
-        ingestion.blocking_flush(None).unwrap();
+        ingestion.blocking_flush(PATIENT).unwrap();
         assert_eq!(server.billed(), round);
     }
     assert!(lock.exists(), "it was elected once more, with a lock file that others see");

@@ -122,7 +122,7 @@ fn child_process() {
             let ingestion = builder.linger(Duration::ZERO).build().unwrap();
             track(&ingestion, 1);
             let refused = ingestion.track_api_call(ApiCall::new("cus_unknown")).unwrap();
-            refused.blocking_delivered(None).unwrap_err();
+            refused.blocking_delivered(PATIENT).unwrap_err();
             track(&ingestion, 1);
             let kept = |path: &PathBuf| path.parent().unwrap().ends_with("quarantine");
             eventually("damaged bytes are kept", || below(Path::new(&dir)).iter().any(kept));
@@ -207,13 +207,13 @@ fn directories_that_are_open_to_others_are_closed_and_that_is_told_once() {
     assert_eq!(open.map(|dir| mode(&dir)), [0o700; 3]);
     let is_it = |(kind, _): &&(AlarmKind, String)| *kind == AlarmKind::OpenToOthers;
     assert_eq!(told.lock().unwrap().iter().filter(is_it).count(), 1);
-    ingestion.blocking_close(None).unwrap();
+    ingestion.blocking_close(PATIENT).unwrap();
 }
 
 #[test]
 fn a_directory_that_is_a_link_is_refused_with_the_way_out() {
     let (server, dir) = (Server::start(), tempdir().unwrap());
-    client(&server, dir.path()).build().unwrap().blocking_close(None).unwrap();
+    client(&server, dir.path()).build().unwrap().blocking_close(PATIENT).unwrap();
     let namespace = namespace(&dir);
     for place in [dir.path().join("dodo-ingestion"), namespace.clone(), namespace.join("spools")] {
         let (elsewhere, aside) = (tempdir().unwrap(), dir.path().join("aside"));
@@ -232,7 +232,7 @@ fn a_directory_that_is_a_link_is_refused_with_the_way_out() {
     // The place itself may be a link: that is the operator's own.
     let link = dir.path().join("link");
     symlink(dir.path(), &link).unwrap();
-    client(&server, &link).build().unwrap().blocking_close(None).unwrap();
+    client(&server, &link).build().unwrap().blocking_close(PATIENT).unwrap();
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn a_directory_of_another_user_is_refused_with_the_way_out() {
         return not_tested("a directory of another user", "only root can make one");
     }
     let (server, dir) = (Server::start(), tempdir().unwrap());
-    client(&server, dir.path()).build().unwrap().blocking_close(None).unwrap();
+    client(&server, dir.path()).build().unwrap().blocking_close(PATIENT).unwrap();
     let namespace = namespace(&dir);
     for place in [dir.path().join("dodo-ingestion"), namespace.clone(), namespace.join("spools")] {
         chown(&place, Some(NOBODY), None).unwrap();
@@ -260,7 +260,7 @@ fn links_planted_for_the_senders_files_are_not_followed() {
     for name in ["sender.lock", "starts", "dead-letters.jsonl"] {
         let (server, dir) = (Server::start(), tempdir().unwrap());
         server.state.lock().unwrap().unknown_customer = Some("cus_unknown".into());
-        client(&server, dir.path()).build().unwrap().blocking_close(None).unwrap();
+        client(&server, dir.path()).build().unwrap().blocking_close(PATIENT).unwrap();
         let target = dir.path().join("target");
         std::fs::write(&target, UNTOUCHED).unwrap();
         let planted = namespace(&dir).join(name);
@@ -277,9 +277,9 @@ fn links_planted_for_the_senders_files_are_not_followed() {
         assert_eq!(std::fs::read_to_string(&target).unwrap(), UNTOUCHED);
 
         std::fs::remove_file(&planted).unwrap();
-        let error = bad.blocking_delivered(Duration::from_secs(30)).unwrap_err();
+        let error = bad.blocking_delivered(PATIENT).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Rejected, "{name}: {error}");
-        ingestion.blocking_close(None).unwrap();
+        ingestion.blocking_close(PATIENT).unwrap();
         assert_eq!(server.billed(), 20);
         assert_eq!(std::fs::read_to_string(&target).unwrap(), UNTOUCHED, "{name}");
     }
@@ -289,7 +289,7 @@ fn links_planted_for_the_senders_files_are_not_followed() {
 fn links_planted_for_what_all_processes_write_are_not_followed() {
     for name in ["settings", "room.lock"] {
         let (server, dir) = (Server::start(), tempdir().unwrap());
-        client(&server, dir.path()).build().unwrap().blocking_close(None).unwrap();
+        client(&server, dir.path()).build().unwrap().blocking_close(PATIENT).unwrap();
         let target = dir.path().join("target");
         std::fs::write(&target, UNTOUCHED).unwrap();
         let planted = namespace(&dir).join(name);
@@ -307,7 +307,7 @@ fn links_planted_for_what_all_processes_write_are_not_followed() {
             std::fs::remove_file(&planted).unwrap();
         }
         eventually("calls are accepted", || call().is_ok());
-        ingestion.blocking_close(None).unwrap();
+        ingestion.blocking_close(PATIENT).unwrap();
         assert_eq!(server.billed(), 1);
         assert_eq!(std::fs::read_to_string(&target).unwrap(), UNTOUCHED, "{name}");
     }
@@ -322,7 +322,7 @@ fn files_of_another_user_are_told_of_and_nothing_is_lost() {
     for name in ["sender.lock", "starts", "settings", "dead-letters.jsonl"] {
         let (server, dir) = (Server::start(), tempdir().unwrap());
         server.state.lock().unwrap().unknown_customer = Some("cus_unknown".into());
-        client(&server, dir.path()).build().unwrap().blocking_close(None).unwrap();
+        client(&server, dir.path()).build().unwrap().blocking_close(PATIENT).unwrap();
         for path in below(dir.path()) {
             chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
         }
@@ -345,7 +345,7 @@ fn files_of_another_user_are_told_of_and_nothing_is_lost() {
 #[test]
 fn a_pipe_in_a_files_place_does_not_block() {
     let (server, dir) = (Server::start(), tempdir().unwrap());
-    client(&server, dir.path()).build().unwrap().blocking_close(None).unwrap();
+    client(&server, dir.path()).build().unwrap().blocking_close(PATIENT).unwrap();
     let lock = namespace(&dir).join("sender.lock");
     std::fs::remove_file(&lock).unwrap();
     assert!(std::process::Command::new("mkfifo").arg(&lock).status().unwrap().success());
@@ -353,7 +353,7 @@ fn a_pipe_in_a_files_place_does_not_block() {
     track(&ingestion, 20);
     heard(&told, AlarmKind::Storage, "sender.lock is not a file; remove it");
     std::fs::remove_file(&lock).unwrap();
-    ingestion.blocking_close(None).unwrap();
+    ingestion.blocking_close(PATIENT).unwrap();
     assert_eq!(server.billed(), 20);
 }
 
@@ -398,7 +398,7 @@ fn links_planted_in_a_spool_are_not_followed() {
             ingestion.blocking_flush(PATIENT).unwrap();
             server.billed() == calls + 20
         });
-        ingestion.blocking_close(None).unwrap();
+        ingestion.blocking_close(PATIENT).unwrap();
     }
 }
 
@@ -415,5 +415,5 @@ fn a_link_in_place_of_the_quarantine_is_not_followed() {
     heard(&told, AlarmKind::Storage, "quarantine is a symbolic link");
     eventually("all but the damaged call are billed", || server.billed() == 20);
     assert_eq!(elsewhere.path().read_dir().unwrap().count(), 0);
-    ingestion.blocking_close(None).unwrap();
+    ingestion.blocking_close(PATIENT).unwrap();
 }

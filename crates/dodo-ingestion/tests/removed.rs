@@ -41,6 +41,28 @@ fn parts(dir: &TempDir) -> [PathBuf; 4] {
     [root, namespace, spools, spool]
 }
 
+/// Removes a directory in one step, as its process sees it: it would make it anew in between.
+fn remove(place: &Path, dir: &TempDir) {
+    let aside = dir.path().join("aside");
+    fs::rename(place, &aside).unwrap();
+    fs::remove_dir_all(aside).unwrap();
+}
+
+/// Puts something in the place of a directory, in one step.
+#[cfg(any(target_os = "linux", target_os = "macos"))]
+fn replace(place: &Path, by: &Path) {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    renameat_with(CWD, by, CWD, place, RenameFlags::EXCHANGE).unwrap();
+    fs::remove_dir_all(by).unwrap();
+}
+
+/// Puts something in the place of a directory.
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+fn replace(place: &Path, by: &Path) {
+    fs::remove_dir_all(place).unwrap();
+    fs::rename(by, place).unwrap();
+}
+
 fn track(ingestion: &Ingestion, calls: usize) {
     for _ in 0..calls {
         ingestion.track_api_call(ApiCall::new("cus_1")).unwrap();
@@ -74,7 +96,7 @@ fn a_spool_that_is_removed_is_said_and_made_anew() {
         track(&ingestion, 19);
         let destroyed = ingestion.track_api_call(ApiCall::new("cus_1")).unwrap();
         let removed = &parts(&dir)[part];
-        fs::remove_dir_all(removed).unwrap();
+        remove(removed, &dir);
         eventually(&format!("it is told that {} is gone", removed.display()), || {
             has_told(&told, "with it 20 calls")
         });
@@ -98,9 +120,9 @@ fn a_spool_that_is_replaced_by_a_file_is_said_and_made_anew_when_there_is_room_f
         track(&ingestion, 20);
         ingestion.blocking_flush(PATIENT).unwrap();
 
-        let replaced = &parts(&dir)[part];
-        fs::remove_dir_all(replaced).unwrap();
-        fs::write(replaced, "in the way").unwrap();
+        let (replaced, file) = (&parts(&dir)[part], dir.path().join("file"));
+        fs::write(&file, "in the way").unwrap();
+        replace(replaced, &file);
         eventually(&format!("it is told that {} is a file", replaced.display()), || {
             // Not a panic, whatever becomes of it.
             _ = ingestion.track_api_call(ApiCall::new("cus_1"));
@@ -121,10 +143,9 @@ fn what_is_made_anew_is_not_made_behind_a_link() {
         let (ingestion, told) = listening(&server, &dir);
         let elsewhere = tempdir().unwrap();
         let replaced = &parts(&dir)[part];
-        // The engine may make it anew in between.
-        while std::os::unix::fs::symlink(elsewhere.path(), replaced).is_err() {
-            _ = fs::remove_dir_all(replaced);
-        }
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(elsewhere.path(), &link).unwrap();
+        replace(replaced, &link);
         eventually(&format!("it is told that {} is a link", replaced.display()), || {
             has_told(&told, "")
         });

@@ -88,5 +88,5 @@ fn a_call_that_is_refused_fills_no_batch() {
     batch.add(Event::new("")).unwrap_err();
     batch.add(call()).unwrap();
     eventually("the batch is full", || server.billed() == 2);
-    ingestion.blocking_close(None).unwrap();
+    ingestion.blocking_close(PATIENT).unwrap();
 }

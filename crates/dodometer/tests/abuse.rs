@@ -22,7 +22,7 @@ const FLOOD: usize = 200_000;
 const MOST_MEMORY: usize = 400;
 
 /// Long enough for anything that happens at all.
-const EVENTUALLY: Duration = Duration::from_secs(60);
+const EVENTUALLY: Duration = Duration::from_secs(120);
 
 fn batch(first: usize, count: usize) -> String {
     let mut body = r#"{"events":["#.to_owned();

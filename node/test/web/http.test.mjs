@@ -372,7 +372,7 @@ test('in development a missing customer can throw', () => {
       tell(await response.text());
     });
   `;
-  const options = { cwd: new URL('../..', import.meta.url), encoding: 'utf8', timeout: 60_000 };
+  const options = { cwd: new URL('../..', import.meta.url), encoding: 'utf8', timeout: 120_000 };
   const args = ['--input-type=module', '--eval', script];
   const { stdout, stderr } = spawnSync(process.execPath, args, options);
   assert.deepEqual(

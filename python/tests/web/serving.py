@@ -21,7 +21,7 @@ from aiohttp import web
 from conftest import VECTORS, Meter
 from dodo_ingestion import Ingestion
 
-WITHIN = 60.0
+WITHIN = 120.0
 CHUNKS = [b"first ", b"second ", b"third"]
 
 WAITING = threading.Event()

@@ -40,7 +40,7 @@ def test_a_stream_of_a_declared_length_is_metered_when_it_is_whole(
     aiohttp.setup(app, ingestion=ingestion, customer=lambda _: customer)
     before = ingestion.stats()["accepted"]
     with aiohttp_server(app) as port:
-        client = HTTPConnection("127.0.0.1", port, timeout=10)
+        client = HTTPConnection("127.0.0.1", port, timeout=WITHIN)
         client.request("GET", "/declared")
         assert client.getresponse().read() == b"fourfour"
         client.close()

@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 /// The header that names the customer in most tests.
 pub(crate) const CUSTOMER: &str = "x-customer-id: cus_1";
 /// Longer than anything here takes.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A meter that bills, and a client that is billed there.
 pub(crate) struct Stage {

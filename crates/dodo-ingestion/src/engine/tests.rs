@@ -24,7 +24,7 @@ const LATE: &[(&str, &str)] = &[("late", "dead_letter")];
 
 fn outcome(process: &Process, seq: u64) -> Option<ErrorKind> {
     let waiting = process.shared.settlement.wait();
-    let outcome = waiting.block_until_settled(seq, Instant::now() + Duration::from_secs(5));
+    let outcome = waiting.block_until_settled(seq, Instant::now() + Duration::from_secs(120));
     outcome.expect("it is settled").err().map(|error| error.kind())
 }
 

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 /// Longer than anything takes on a busy machine: a bound for failures.
-pub const PATIENT: Duration = Duration::from_secs(60);
+pub const PATIENT: Duration = Duration::from_secs(120);
 
 /// Waits until something holds.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {

@@ -19,7 +19,7 @@ async fn next_view(stream: &mut TcpStream, seen: &mut String) -> Value {
             seen.drain(..seen.len() - rest.len());
             return view;
         }
-        let read = tokio::time::timeout(Duration::from_secs(5), stream.read(&mut buffer));
+        let read = tokio::time::timeout(Duration::from_secs(120), stream.read(&mut buffer));
         let read = read.await.expect("a view in time").unwrap();
         assert_ne!(read, 0, "the stream ended: {seen}");
         seen.push_str(std::str::from_utf8(&buffer[..read]).unwrap());

@@ -21,7 +21,7 @@ class Meter : BeforeAllCallback {
     }
 
     companion object {
-        private const val READY_WITHIN_SECONDS = 20L
+        private const val READY_WITHIN_SECONDS = 120L
         private val http = HttpClient.newHttpClient()
 
         val url: String by lazy { start() }

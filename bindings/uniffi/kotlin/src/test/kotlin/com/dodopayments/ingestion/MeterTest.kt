@@ -23,7 +23,7 @@ class MeterTest {
                 repeat(BATCHED) { batch.add("kt_batch", mapOf("endpoint" to "/v1/users", "n" to it)) }
             }
             repeat(SINGLE) { ingestion.trackApiCall("kt_single", mapOf("endpoint" to "/v1/orders", "n" to it)) }
-            ingestion.blockingFlush(30.seconds)
+            ingestion.blockingFlush(120.seconds)
 
             assertEquals((0 until BATCHED).toList(), numbers("kt_batch"))
             assertEquals((0 until SINGLE).toList(), numbers("kt_single"))
@@ -45,7 +45,7 @@ class MeterTest {
     fun `a receipt can be waited for`() {
         Meter.connected("linger" to 100.milliseconds) { ingestion ->
             val receipt = ingestion.trackApiCall("kt_receipt", eventId = "kt-mine")
-            receipt.blockingDelivered(20.seconds)
+            receipt.blockingDelivered(120.seconds)
             assertEquals("kt-mine", receipt.eventId)
         }
         assertEquals("kt_receipt", Meter.event("kt-mine")["customer_id"].asString)
@@ -55,7 +55,7 @@ class MeterTest {
     fun `receipts can be awaited`() {
         Meter.connected("linger" to 100.milliseconds) { ingestion ->
             val receipts = List(100) { ingestion.trackApiCall("kt_await") }
-            runBlocking { receipts.map { async { it.delivered(20.seconds) } }.awaitAll() }
+            runBlocking { receipts.map { async { it.delivered(120.seconds) } }.awaitAll() }
         }
         assertEquals(100, Meter.events("kt_await").size)
     }
@@ -95,7 +95,7 @@ class MeterTest {
             )
         Meter.connected { ingestion ->
             for ((value, text) in shown) ingestion.trackApiCall("kt_float", mapOf("n" to value), eventId = "kt-float-$text")
-            ingestion.blockingFlush(30.seconds)
+            ingestion.blockingFlush(120.seconds)
         }
         for ((_, text) in shown) {
             assertEquals(text.toDouble(), Meter.event("kt-float-$text")["metadata"].asJsonObject["n"].asDouble)

@@ -43,7 +43,7 @@ class VectorsTest {
         val accepted = vectors.filter { it.has("stored") }
         Meter.connected { ingestion ->
             for (vector in accepted) assertEquals(idOf(vector), track(ingestion, vector).eventId)
-            ingestion.blockingFlush(20.seconds)
+            ingestion.blockingFlush(120.seconds)
         }
         for (vector in accepted) {
             val billed = Meter.event(idOf(vector))
