@@ -49,6 +49,12 @@ fn a_file_system_that_makes_itself_read_only() {
     in_own_mounts("becomes read-only ext4");
 }
 
+/// As for a snapshot.
+#[test]
+fn a_file_system_that_is_frozen() {
+    in_own_mounts("frozen ext4");
+}
+
 #[test]
 fn a_containers_layer_is_told_once() {
     in_own_mounts("overlay");
@@ -111,12 +117,57 @@ fn child_process() {
             let Some(disk) = mount_ext4(&dir) else { return };
             becomes_read_only_by_itself(&disk);
         }
+        "frozen ext4" => {
+            let Some(disk) = mount_ext4(&dir) else { return };
+            if !is_frozen_and_goes_on(&disk) {
+                return;
+            }
+        }
         "file limit" => file_limit(&dir),
         "read-only from the start" => read_only_from_the_start(&dir),
         "becomes read-only" => becomes_read_only(&dir),
         other => panic!("no role {other}"),
     }
     say("done");
+}
+
+/// Calls wait with it, and none is lost. False where it cannot be frozen.
+fn is_frozen_and_goes_on(disk: &Path) -> bool {
+    let server = Server::start();
+    let (ingestion, _) = listening(small(&server, disk).linger(NEVER));
+    let mut calls = Calls::default();
+    calls.track_all(&ingestion, 5);
+    ingestion.blocking_flush(PATIENT).unwrap();
+    let Some(frozen) = Frozen::freeze(disk) else { return false };
+    std::thread::scope(|scope| {
+        let tracking = scope.spawn(|| calls.track_all(&ingestion, 20));
+        std::thread::sleep(Duration::from_millis(500));
+        drop(frozen);
+        tracking.join().unwrap();
+    });
+    calls.settle(&ingestion, &server);
+    true
+}
+
+/// A file system to which nothing is written, for as long as this is there.
+struct Frozen<'a>(&'a Path);
+
+impl<'a> Frozen<'a> {
+    fn freeze(disk: &'a Path) -> Option<Self> {
+        let output = Command::new("fsfreeze").arg("--freeze").arg(disk).output();
+        let is_frozen = output.is_ok_and(|output| output.status.success());
+        if !is_frozen {
+            say("impossible: the file system cannot be frozen");
+        }
+        is_frozen.then_some(Self(disk))
+    }
+}
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        let thawed = Command::new("fsfreeze").arg("--unfreeze").arg(self.0).status();
+        assert!(thawed.is_ok_and(|status| status.success()));
+    }
 }
 
 fn mount_overlay(dir: &Path) -> Option<PathBuf> {
