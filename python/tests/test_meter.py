@@ -96,8 +96,8 @@ def test_ctrl_c_interrupts_a_flush(connect: Connect, silent: str) -> None:
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        ingestion.flush(timeout=300)
-    assert time.monotonic() - started < 60
+        ingestion.flush(timeout=60)
+    assert time.monotonic() - started < 5
 
 
 def test_a_closed_client_refuses(connect: Connect) -> None:

@@ -35,30 +35,33 @@ pub(crate) fn add(mut call: ApiCall, pairs: Vec<Pair>, meter: &Meter) -> ApiCall
         let known = keys.contains(&key);
         match fitting(&key, value) {
             Ok(_) if !known && OWN_KEYS.len() + keys.len() == limits::METADATA_PAIRS => {
-                meter.alters(&key, "left out: an event has at most 50 pairs");
+                let most = limits::METADATA_PAIRS;
+                meter.alters(&key, &format!("left out: an event has at most {most} pairs"));
             }
             Ok((value, is_cut)) => {
                 if is_cut {
-                    meter.alters(&key, "cut to 500 characters");
+                    let most = limits::METADATA_VALUE_CHARS;
+                    meter.alters(&key, &format!("cut to {most} characters"));
                 }
                 call = call.metadata(&*key, value);
                 if !known {
                     keys.push(key);
                 }
             }
-            Err(why) => meter.alters(&key, why),
+            Err(why) => meter.alters(&key, &why),
         }
     }
     call
 }
 
 /// The value as the billing API takes it, and whether it had to be cut; or why it takes none.
-fn fitting(key: &str, value: MetadataValue) -> Result<(MetadataValue, bool), &'static str> {
+fn fitting(key: &str, value: MetadataValue) -> Result<(MetadataValue, bool), String> {
     if OWN_KEYS.contains(&key) {
-        return Err("left out: the layer writes this key itself");
+        return Err("left out: the layer writes this key itself".into());
     }
-    if key.len() > limits::METADATA_KEY_CHARS && key.chars().count() > limits::METADATA_KEY_CHARS {
-        return Err("left out: a key has at most 100 characters");
+    let most = limits::METADATA_KEY_CHARS;
+    if key.len() > most && key.chars().count() > most {
+        return Err(format!("left out: a key has at most {most} characters"));
     }
     match value {
         MetadataValue::String(text) => {
@@ -67,13 +70,13 @@ fn fitting(key: &str, value: MetadataValue) -> Result<(MetadataValue, bool), &'s
             Ok((if is_cut { fits.into() } else { text.into() }, is_cut))
         }
         MetadataValue::Integer(number) if i64::try_from(number).is_err() => {
-            Err("left out: an integer has 64 bits")
+            Err("left out: an integer has 64 bits".into())
         }
-        MetadataValue::Double(number) if !number.is_finite() => Err("left out: no number"),
+        MetadataValue::Double(number) if !number.is_finite() => Err("left out: no number".into()),
         value @ (MetadataValue::Integer(_)
         | MetadataValue::Double(_)
         | MetadataValue::Boolean(_)) => Ok((value, false)),
-        _ => Err("left out: a value is text, a number or a boolean"),
+        _ => Err("left out: a value is text, a number or a boolean".into()),
     }
 }
 

@@ -142,6 +142,7 @@ fn is_frozen_and_goes_on(disk: &Path) -> bool {
     std::thread::scope(|scope| {
         let tracking = scope.spawn(|| calls.track_all(&ingestion, 20));
         std::thread::sleep(Duration::from_millis(500));
+        assert!(!tracking.is_finished(), "a call waits");
         drop(frozen);
         tracking.join().unwrap();
     });

@@ -84,7 +84,7 @@ def _misfit(key: object, value: object) -> str | None:
     if key in _OWN_KEYS:
         return "left out, the middleware writes this key itself"
     if not key or len(key) > METADATA_KEY_CHARACTERS:
-        return "left out, a key has 1 to 100 characters"
+        return f"left out, a key has 1 to {METADATA_KEY_CHARACTERS} characters"
     if isinstance(value, (int, float)) and not isinstance(value, bool) and not _is_number(value):
         return "left out, a number is finite and has 64 bits"
     if isinstance(value, str) and not _is_unicode(value):

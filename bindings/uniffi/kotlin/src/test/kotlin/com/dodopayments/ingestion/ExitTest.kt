@@ -39,9 +39,9 @@ class ExitTest {
         ServerSocket(0, 64, InetAddress.getLoopbackAddress()).use { blackHole ->
             val started = TimeSource.Monotonic.markNow()
             val told = toTheEnd("outage", Meter.url, "http://127.0.0.1:${blackHole.localPort}")
-            // One bound of ten seconds for all, not ten for each.
-            assertTrue(started.elapsedNow() < 60.seconds, "it took ${started.elapsedNow()}")
-            assertEquals(DEAD, count("at exit: after 10s 1 calls are not billed yet", told), told)
+            // One bound of three seconds for all, not three for each.
+            assertTrue(started.elapsedNow() < 20.seconds, "it took ${started.elapsedNow()}")
+            assertEquals(DEAD, count("at exit: after 3s 1 calls are not billed yet", told), told)
         }
         assertEquals(1, Meter.events("kt_exit_outage").size)
     }
@@ -51,7 +51,7 @@ class ExitTest {
         ServerSocket(0, 64, InetAddress.getLoopbackAddress()).use { blackHole ->
             val started = TimeSource.Monotonic.markNow()
             toTheEnd("failed", "http://127.0.0.1:${blackHole.localPort}")
-            assertTrue(started.elapsedNow() < 120.seconds, "it took ${started.elapsedNow()}") // exit_timeout is 300 s
+            assertTrue(started.elapsedNow() < 30.seconds, "it took ${started.elapsedNow()}") // exit_timeout is 60 s
         }
     }
 
@@ -104,7 +104,7 @@ fun main(arguments: Array<String>) {
         "open" -> connect(how, url).trackApiCall("kt_exit_open")
         "cancelled" -> {
             val ingestion = connect(how, url)
-            runBlocking { launch(start = CoroutineStart.UNDISPATCHED) { ingestion.close(120.seconds) }.cancelAndJoin() }
+            runBlocking { launch(start = CoroutineStart.UNDISPATCHED) { ingestion.close(20.seconds) }.cancelAndJoin() }
             ingestion.trackApiCall("kt_exit_cancelled")
         }
         "refused" -> {
@@ -139,7 +139,7 @@ private fun connect(
         mapOf(
             "durability" to "memory",
             "linger" to 300.seconds,
-            "exit_timeout" to if (how == "outage") 10.seconds else 300.seconds,
+            "exit_timeout" to if (how == "outage") 3.seconds else 60.seconds,
             "account" to "exit-$how-$account",
         )
     val config = IngestionConfig("dodo_test_kotlin", "test_mode", url, "api_call", options) { _, _ -> }
