@@ -5,6 +5,7 @@ import { type Event, encode } from './event';
 import { closeAtExit } from './exit';
 import { healthy } from './health';
 import { native } from './load';
+import type { Call } from './metering/options';
 import { camelOf, snakeOf } from './names';
 import type { Handle } from './native';
 import { checkNames } from './nearest';
@@ -98,11 +99,49 @@ export class Ingestion implements AsyncDisposable, Disposable {
    * @internal
    */
   accepts(event: Event): boolean {
+    return this.#accepts(() => this.#accept(event));
+  }
+
+  /**
+   * The same for an API call, by its fields: to make JSON of them costs more than all the rest. False also where one of
+   * them can only cross as JSON.
+   *
+   * @internal
+   */
+  acceptsApiCall(
+    customerId: string,
+    eventName: string | undefined,
+    call: Call,
+    ttfbMs: number | undefined,
+  ): boolean {
+    const { statusCode } = call;
+    return (
+      customerId.isWellFormed() &&
+      eventName?.isWellFormed() !== false &&
+      (statusCode === undefined || Number.isInteger(statusCode)) &&
+      this.#accepts(() =>
+        native.acceptApiCall(
+          this.#client,
+          customerId,
+          eventName,
+          call.method,
+          call.endpoint,
+          statusCode,
+          call.responseTimeMs,
+          ttfbMs,
+          call.responseBytes,
+          call.aborted,
+        ),
+      )
+    );
+  }
+
+  #accepts(accept: () => unknown): boolean {
     if (this.track !== Ingestion.prototype.track || TRACKED.hasSubscribers) {
       return false;
     }
     try {
-      this.#accept(event);
+      accept();
     } catch (thrown) {
       throw refusal(thrown);
     }

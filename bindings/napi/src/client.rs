@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use dodo_ingestion::{Builder, Event, Ingestion, MetadataValue, OptionValue, Receipt, TimeUnit};
+use dodo_ingestion::{
+    ApiCall, Builder, Event, Ingestion, MetadataValue, OptionValue, Receipt, TimeUnit,
+};
 use napi::Status;
 use napi::bindgen_prelude::{External, FnArgs, Function};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
@@ -86,6 +88,47 @@ pub(crate) fn track(
         .and_then(|event| client.track(event))
         .map(|receipt| receipt.ticket())
         .map_err(|error| thrown(&error))
+}
+
+/// Accepts one API call of which nobody wants a receipt, by its fields: to make JSON of them and to
+/// read that costs more than all the rest of the call. Times are in milliseconds; text has to be
+/// well-formed, as what is not would be changed on the way.
+#[napi(catch_unwind)]
+#[allow(clippy::needless_pass_by_value, reason = "Node-API hands a string over as its own")]
+#[allow(clippy::too_many_arguments, reason = "a field of an object costs as much as ten of them")]
+pub(crate) fn accept_api_call(
+    client: &External<Ingestion>,
+    customer_id: String,
+    event_name: Option<String>,
+    method: String,
+    endpoint: Option<String>,
+    status_code: Option<u16>,
+    response_time: f64,
+    ttfb: Option<f64>,
+    response_bytes: Option<i64>,
+    aborted: bool,
+) -> Result<()> {
+    let mut call = ApiCall::new(customer_id).method(method);
+    if let Some(name) = event_name {
+        call = call.event_name(name);
+    }
+    if let Some(template) = endpoint {
+        call = call.endpoint(template);
+    }
+    if let Some(status) = status_code {
+        call = call.status_code(status);
+    }
+    call = call.response_time(duration("responseTime", response_time)?);
+    if let Some(ttfb) = ttfb {
+        call = call.ttfb(duration("ttfb", ttfb)?);
+    }
+    if let Some(bytes) = response_bytes {
+        call = call.response_bytes(bytes.unsigned_abs());
+    }
+    if aborted {
+        call = call.aborted(true);
+    }
+    client.track_api_call(call).map(drop).map_err(|error| thrown(&error))
 }
 
 fn receipt(client: &External<Ingestion>, ticket: &str) -> Result<Receipt> {

@@ -133,7 +133,8 @@ export class Meter<Request> {
     if (options.exclude?.length && this.#excludes(endpoint ?? metered.path())) {
       return;
     }
-    const { method, statusCode, aborted, responseTimeMs, responseBytes } = seen;
+    const { statusCode, aborted, responseTimeMs, responseBytes } = seen;
+    const method = cut(seen.method);
     const call: Call = { method, endpoint, statusCode, aborted, responseTimeMs, responseBytes };
     const { skip } = options;
     if (skip && this.#guarded('skip', () => skip(request, call))) {
@@ -146,10 +147,17 @@ export class Meter<Request> {
     }
     const track = (customer: Customer, timestamp?: Date) => {
       const customerId = this.#id(customer) ?? this.#insteadOfCustomer(billed, call);
-      if (customerId !== undefined) {
-        const metadata = this.#metadata(request, seen, call, told);
-        this.#track({ customerId, eventName, metadata, timestamp }, billed);
+      if (customerId === undefined) {
+        return;
       }
+      const isPlain = timestamp === undefined && !this.#adds(told);
+      const accepts = (client: Partial<Ingestion>) =>
+        isPlain && client.acceptsApiCall?.(customerId, eventName, call, seen.ttfbMs);
+      const event = () => {
+        const metadata = this.#metadata(request, seen, call, told);
+        return { customerId, eventName, metadata, timestamp };
+      };
+      this.#track(billed, accepts, event);
     };
     const customer = this.#id(told.customer) ?? this.#customer(metered, call);
     if (isPromise(customer)) {
@@ -236,7 +244,7 @@ export class Meter<Request> {
     if (call.endpoint !== undefined) {
       metadata.endpoint = call.endpoint;
     }
-    metadata.method = cut(seen.method);
+    metadata.method = call.method;
     if (seen.statusCode !== undefined) {
       metadata.status_code = seen.statusCode;
     }
@@ -268,23 +276,39 @@ export class Meter<Request> {
     return metadata;
   }
 
-  #track(event: Event, billed: boolean): void {
+  /** Whether an event says more than each does. */
+  #adds(told: Told): boolean {
+    const { units, metadata } = this.#options;
+    return Boolean(units || metadata || told.metadata || told.units !== undefined);
+  }
+
+  /** Has a call accepted: by its fields, or as the event that is made of it. */
+  #track(
+    billed: boolean,
+    accepts: (client: Partial<Ingestion>) => boolean | undefined,
+    event: () => Event,
+  ): void {
     const refused = (error: unknown) =>
       this.#tell('refused', `a call was not accepted and will not be billed: ${reason(error)}`);
     const accepted = () => {
       this.#counts[billed ? 'billed' : 'errors'] += 1;
     };
+    // What has `track` alone may stand for a client in somebody's tests.
+    const client: Partial<Ingestion> = this.#ingestion;
     try {
-      // What has `track` alone may stand for a client in somebody's tests.
-      if ((this.#ingestion as Partial<Ingestion>).accepts?.(event)) {
+      if (accepts(client)) {
         accepted();
         return;
       }
+      const made = event();
+      if (client.accepts?.(made)) {
+        accepted();
+      } else {
+        this.#ingestion.track(made).then(accepted, refused);
+      }
     } catch (error) {
       refused(error);
-      return;
     }
-    this.#ingestion.track(event).then(accepted, refused);
   }
 
   /** Calls into what may throw. Only `customer` may take its time. */
