@@ -60,8 +60,8 @@ fn fitting(key: &str, value: MetadataValue) -> Result<(MetadataValue, bool), Str
         return Err("left out: the layer writes this key itself".into());
     }
     let most = limits::METADATA_KEY_CHARS;
-    if key.len() > most && key.chars().count() > most {
-        return Err(format!("left out: a key has at most {most} characters"));
+    if key.is_empty() || (key.len() > most && key.chars().count() > most) {
+        return Err(format!("left out: a key has 1 to {most} characters"));
     }
     match value {
         MetadataValue::String(text) => {
@@ -98,6 +98,7 @@ mod tests {
             ("status_code", MetadataValue::from(200)),
             ("grpc_status", 0.into()),
             (&*"k".repeat(101), 1.into()),
+            ("", 1.into()),
             ("x", f64::NAN.into()),
             ("x", u64::MAX.into()),
             ("x", MetadataValue::Unsupported("array".into())),

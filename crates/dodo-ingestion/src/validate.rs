@@ -7,7 +7,7 @@
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
-use crate::clock::{self, HOUR_MS, MINUTE_MS, WallMs};
+use crate::clock::{self, HOUR_MS, MINUTE_MS, SECOND_MS, WallMs};
 use crate::error::{Error, Result};
 use crate::event::{Event, Metadata, MetadataValue};
 
@@ -94,16 +94,22 @@ fn occurred_at(time: WallMs, now: WallMs) -> Result<WallMs> {
         return Err(Error::validation(
             "timestamp",
             format!(
-                "{} is {} s ago; at most 3600 s (the billing API cannot back-date)",
+                "{} is {} s ago; at most {} s (the billing API cannot back-date)",
                 clock::rfc3339(time),
-                age / 1000
+                age / SECOND_MS,
+                limits::MAX_AGE_MS / SECOND_MS
             ),
         ));
     }
     if -age > limits::MAX_AHEAD_MS {
         return Err(Error::validation(
             "timestamp",
-            format!("{} is {} s ahead; at most 300 s", clock::rfc3339(time), -age / 1000),
+            format!(
+                "{} is {} s ahead; at most {} s",
+                clock::rfc3339(time),
+                -age / SECOND_MS,
+                limits::MAX_AHEAD_MS / SECOND_MS
+            ),
         ));
     }
     Ok(time)
