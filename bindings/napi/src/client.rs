@@ -108,13 +108,14 @@ pub(crate) fn accept_api_call(
     response_bytes: Option<i64>,
     aborted: bool,
 ) -> Result<()> {
-    let mut call = ApiCall::new(customer_id).method(method);
+    let mut call = ApiCall::new(customer_id);
     if let Some(name) = event_name {
         call = call.event_name(name);
     }
     if let Some(template) = endpoint {
         call = call.endpoint(template);
     }
+    call = call.method(method);
     if let Some(status) = status_code {
         call = call.status_code(status);
     }

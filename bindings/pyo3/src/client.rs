@@ -5,12 +5,12 @@ use std::mem;
 use std::task::Poll;
 use std::time::Duration;
 
-use dodo_ingestion::{Builder, ErrorKind, OPTIONS, OptionValue};
+use dodo_ingestion::{ApiCall, Builder, ErrorKind, OPTIONS, OptionValue};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use crate::alarm::{self, released};
-use crate::convert::{event, option_value, timeout};
+use crate::convert::{event, option_value, seconds, text, timeout, with_metadata};
 use crate::error::{raise, refuse_unknown, unconvertible};
 use crate::exit::{self, Open, open};
 use crate::receipt::Receipt;
@@ -250,6 +250,56 @@ pub(crate) fn track_api_call(
         Ok(core) => Ok(Receipt { core }),
         Err(error) => Err(raise(py, &error)),
     }
+}
+
+/// Accept one API call by its fields, for a middleware, which wants no receipt. Times are in seconds;
+/// `metadata` is what there is beside the fields.
+///
+/// Exceptions are those of `track_api_call`.
+#[pyfunction]
+#[pyo3(signature = (
+    ingestion, customer_id, event_name, endpoint, method, status_code, response_time, ttfb, response_bytes, aborted,
+    metadata, /
+))]
+#[expect(clippy::too_many_arguments, reason = "a dict of them costs as much as all the rest")]
+pub(crate) fn accept_api_call(
+    py: Python<'_>,
+    ingestion: &Bound<'_, Ingestion>,
+    customer_id: &Bound<'_, PyAny>,
+    event_name: Option<&Bound<'_, PyAny>>,
+    endpoint: Option<&Bound<'_, PyAny>>,
+    method: &Bound<'_, PyAny>,
+    status_code: Option<u16>,
+    response_time: f64,
+    ttfb: Option<f64>,
+    response_bytes: Option<u64>,
+    aborted: Option<bool>,
+    metadata: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let mut call = ApiCall::new(text("customer_id", customer_id)?);
+    if let Some(name) = event_name {
+        call = call.event_name(text("event_name", name)?);
+    }
+    if let Some(template) = endpoint {
+        call = call.endpoint(text("metadata.endpoint", template)?);
+    }
+    call = call.method(text("metadata.method", method)?);
+    if let Some(status) = status_code {
+        call = call.status_code(status);
+    }
+    call = call.response_time(seconds(py, "response_time", response_time)?);
+    if let Some(ttfb) = ttfb {
+        call = call.ttfb(seconds(py, "ttfb", ttfb)?);
+    }
+    if let Some(bytes) = response_bytes {
+        call = call.response_bytes(bytes);
+    }
+    if let Some(aborted) = aborted {
+        call = call.aborted(aborted);
+    }
+    let event = with_metadata(call.into(), metadata)?;
+    let core = &ingestion.get().core;
+    released(py, || core.track(event).map(drop))?.map_err(|error| raise(py, &error))
 }
 
 /// Close the clients that are still open, all at once, each for as long as its options allow, and tell no

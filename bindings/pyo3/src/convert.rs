@@ -70,6 +70,12 @@ pub(crate) fn duration(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Duratio
     })
 }
 
+/// A length of time that a middleware has measured.
+pub(crate) fn seconds(py: Python<'_>, name: &str, seconds: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|_| invalid(py, name, &format!("{name}: {seconds} is no length of time")))
+}
+
 /// An optional timeout.
 pub(crate) fn timeout(value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Duration>> {
     value.map(|value| duration("timeout", value)).transpose()
@@ -99,7 +105,7 @@ pub(crate) fn event(
     }
 }
 
-fn text<'a>(field: &str, value: &'a Bound<'_, PyAny>) -> PyResult<Cow<'a, str>> {
+pub(crate) fn text<'a>(field: &str, value: &'a Bound<'_, PyAny>) -> PyResult<Cow<'a, str>> {
     let Ok(text) = value.cast::<PyString>() else {
         let message = format!("{field}: a {} is not a str", type_name(value));
         return Err(invalid(value.py(), field, &message));
@@ -108,7 +114,8 @@ fn text<'a>(field: &str, value: &'a Bound<'_, PyAny>) -> PyResult<Cow<'a, str>> 
         .map_err(|_| invalid(value.py(), field, &format!("{field}: a str with a lone surrogate")))
 }
 
-fn with_metadata(mut event: Event, metadata: &Bound<'_, PyAny>) -> PyResult<Event> {
+/// An event with further pairs.
+pub(crate) fn with_metadata(mut event: Event, metadata: &Bound<'_, PyAny>) -> PyResult<Event> {
     let mut read = 0;
     let items = if let Ok(dict) = metadata.cast::<PyDict>() {
         // A dict must not change under its iterator: from the first value on that is not simple, which

@@ -34,8 +34,11 @@ _OWN_KEYS: Final = frozenset(
 )
 
 
-def add(metadata: dict[str, Any], pairs: object, altered: Notice) -> None:
-    """Add the user's pairs to `metadata`, and tell `altered` what could not stay as it was."""
+def add(metadata: dict[str, Any], pairs: object, room: int, altered: Notice) -> None:
+    """Add the user's pairs to `metadata`, which has room for so many in all.
+
+    What could not stay as it was is told to `altered`.
+    """
     if pairs is None:
         return
     if not isinstance(pairs, Mapping):
@@ -50,7 +53,7 @@ def add(metadata: dict[str, Any], pairs: object, altered: Notice) -> None:
         if value is None:
             continue
         problem = _misfit(key, value)
-        if problem is None and key not in metadata and len(metadata) >= METADATA_PAIRS:
+        if problem is None and key not in metadata and len(metadata) >= room:
             problem = f"left out, an event has at most {METADATA_PAIRS} pairs"
         if problem is not None:
             altered.occur(f"{key!r}: {problem}")

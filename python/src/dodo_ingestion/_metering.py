@@ -13,146 +13,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextvars import ContextVar
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 from dodo_ingestion import _fitting, _options
 from dodo_ingestion._await import CancelledByOthersError, running_trio, until, within
 from dodo_ingestion._client import Client
-from dodo_ingestion._native import METADATA_VALUE_CHARACTERS
+from dodo_ingestion._native import METADATA_PAIRS, METADATA_VALUE_CHARACTERS, accept_api_call
 from dodo_ingestion._notice import Notice
 from dodo_ingestion.errors import ConfigurationError, ValidationError
 
 if TYPE_CHECKING:
+    from dodo_ingestion._exchange import Exchange
     from dodo_ingestion._options import IngestionSource
-    from dodo_ingestion.types import MetadataValue
-
-KEY: Final = "dodo_ingestion.exchange"
-"""Where an exchange lies in an ASGI scope, a WSGI environ and the like."""
-KEYS: Final[list[Any]] = [KEY]
-"""The same, with the keys of frameworks that want their own."""
 
 PATIENCE: Final = 5.0
 """How long it is waited for a customer that is looked up."""
-_CATCH_ALL: Final = re.compile(
-    r"""/?(?:
-        \{ \w+ :path \}                        # Starlette, Falcon
-      | < path: \w+ > | < \w+ :path >          # Flask, Quart, Django; Bottle
-      | \* \w*                                # Pyramid
-      | (?: \( (?: \?P<\w+> )? )? \.[*+] \)?  # a regular expression of Django's
-    )""",
-    re.VERBOSE,
-)
-
-_CARRIERS: Final = ("scope", "environ", "env", "META")
-
-current: ContextVar[Exchange | None] = ContextVar("dodo_ingestion_exchange", default=None)
 
 
 class MissingCustomer(ValidationError):  # noqa: N818
     """Nothing names the customer of a call to be billed, with `on_missing_customer="raise"`."""
-
-
-class Exchange:
-    """A call under way, and what was said of it. An adapter fills it in."""
-
-    head: float | None = None
-    first_byte: float | None = None
-    status: int | None = None
-    bytes: int | None = 0
-    aborted = False
-    route: str | None = None
-    extra: dict[str, MetadataValue] | None = None
-    finishing: asyncio.Task[None] | None = None
-    """The task of its own that finishes it."""
-
-    # What handlers say.
-    customer: str | None = None
-    endpoint: str | None = None
-    units: float | None = None
-    metadata: dict[str, Any] | None = None
-    skipped = False
-
-    # What the options' callables have said, which are asked once.
-    skip: bool | None = None
-    bills: tuple[int, bool | None] | None = None
-
-    def __init__(self, metering: Metering, request: Any, method: str, path: str) -> None:
-        self.metering = metering
-        self.request: Any = request
-        self.method = method
-        self.path = path
-        self.began = perf_counter()
-        self._open = [True]
-
-    def __deepcopy__(self, _memo: object = None) -> Exchange:
-        return self  # it is one call in each copy of a scope, as hypercorn's ProxyFix makes one
-
-    __copy__ = __deepcopy__
-
-    @property
-    def finished(self) -> bool:
-        """Whether its event is made, or it makes none."""
-        return not self._open
-
-    def begin(self, status: int) -> None:
-        """Note that the response has begun."""
-        self.status = status
-        self.head = perf_counter()
-
-    def sending(self, size: int) -> None:
-        """Count a part of the body that is about to be sent."""
-        if size and self.method != "HEAD":
-            if self.first_byte is None:
-                self.first_byte = perf_counter()
-            if self.bytes is not None:
-                self.bytes += size
-
-    def has_sent(self, length: int | None) -> bool:
-        """Whether a client that was told this length has the whole, before the response's end."""
-        return length is not None and self.bytes is not None and self.bytes >= length
-
-    def fail(self, error: BaseException | None = None) -> None:
-        """Note that the app raised: the server answers for it, if no response has begun."""
-        if error is not None and not isinstance(error, Exception):
-            self.cancel()
-        elif self.head is None:
-            self.status = 500
-        else:
-            self.aborted = True
-
-    def cancel(self) -> None:
-        """Note that whoever serves the call was told to stop, and serves nothing instead."""
-        self.aborted = True
-        if self.head is None:
-            self.status = None
-
-    def takes_all(self, endpoint: str) -> bool:
-        """Whether the template is that of a route for whatever no other one takes."""
-        return _CATCH_ALL.fullmatch(endpoint) is not None
-
-    def claim(self) -> bool:
-        """Let no event be made from now on. Of several threads one is told to make it."""
-        self.metering.unfinished.discard(self)
-        try:
-            self._open.pop()
-        except IndexError:
-            return False
-        return True
-
-    def finish(self) -> None:
-        """Make the event of the call, which has ended. Only the first time counts."""
-        if not self.claim():
-            return
-        try:
-            self.metering.write(self, perf_counter())
-        except Exception as error:
-            self.metering.failed.occur("an event was not made", error)
-        finally:
-            self.request = None
 
 
 class Metering:
@@ -372,39 +253,49 @@ class Metering:
             if billed:
                 self._missing.occur(f"{exchange.method} {endpoint or ''}")
             return
-        metadata = self._metadata(exchange, endpoint, now)
         try:
-            ingestion = self.client.get()
-            while True:
-                try:
-                    ingestion.track(customer_id=customer, event_name=name, metadata=metadata)
-                except ValidationError as error:
-                    # What only the metadata has wrong costs the metadata.
-                    key = (error.field or "").removeprefix("metadata.")
-                    if key not in metadata:
-                        raise
-                    del metadata[key]
-                    self._altered.occur(f"left out, {error}")
-                else:
-                    return
+            self._accept(exchange, customer, name, endpoint, now)
         except Exception as error:
             self._refused.occur(error)
 
-    def _metadata(self, exchange: Exchange, endpoint: str | None, now: float) -> dict[str, Any]:
-        metadata: dict[str, Any] = {"method": exchange.method[:METADATA_VALUE_CHARACTERS]}
+    def _accept(
+        self,
+        exchange: Exchange,
+        customer: str,
+        name: str | None,
+        endpoint: str | None,
+        now: float,
+    ) -> None:
+        ingestion = self.client.get()
+        began, head, first_byte = exchange.began, exchange.head, exchange.first_byte
+        fields = (
+            exchange.method[:METADATA_VALUE_CHARACTERS],
+            exchange.status,
+            now - began,
+            None if head is None else (head if first_byte is None else first_byte) - began,
+            None if head is None else exchange.bytes,
+            exchange.aborted or None,
+        )
         if endpoint is not None:
-            metadata["endpoint"] = endpoint[:METADATA_VALUE_CHARACTERS]
-        if exchange.status is not None:
-            metadata["status_code"] = exchange.status
-        began = exchange.began
-        metadata["response_time_ms"] = _milliseconds(now - began)
-        if exchange.head is not None:
-            first = exchange.head if exchange.first_byte is None else exchange.first_byte
-            metadata["ttfb_ms"] = _milliseconds(first - began)
-            if exchange.bytes is not None:
-                metadata["response_bytes"] = exchange.bytes
-        if exchange.aborted:
-            metadata["aborted"] = True
+            endpoint = endpoint[:METADATA_VALUE_CHARACTERS]
+        metadata = self._metadata(exchange, (endpoint, *fields))
+        while True:
+            try:
+                return accept_api_call(ingestion, customer, name, endpoint, *fields, metadata)
+            except ValidationError as error:
+                # What only the metadata has wrong costs the metadata.
+                key = (error.field or "").removeprefix("metadata.")
+                if key in metadata:
+                    del metadata[key]
+                elif key == "endpoint":
+                    endpoint = None
+                else:
+                    raise
+                self._altered.occur(f"left out, {error}")
+
+    def _metadata(self, exchange: Exchange, fields: tuple[object, ...]) -> dict[str, Any]:
+        """Return what there is beside the fields of each call."""
+        metadata: dict[str, Any] = {}
         if exchange.extra:
             metadata.update(exchange.extra)
         units = exchange.units
@@ -413,13 +304,13 @@ class Metering:
         if units is not None:
             metadata["units"] = units
         options = self.options
-        if options.fixed_metadata:
-            _fitting.add(metadata, options.fixed_metadata, self._altered)
-        if options.metadata is not None:
-            asked = self._ask("metadata", options.metadata, exchange.request)
-            _fitting.add(metadata, asked, self._altered)
-        if exchange.metadata:
-            _fitting.add(metadata, exchange.metadata, self._altered)
+        if options.fixed_metadata or options.metadata is not None or exchange.metadata:
+            room = METADATA_PAIRS - sum(field is not None for field in fields)
+            _fitting.add(metadata, options.fixed_metadata, room, self._altered)
+            if options.metadata is not None:
+                asked = self._ask("metadata", options.metadata, exchange.request)
+                _fitting.add(metadata, asked, room, self._altered)
+            _fitting.add(metadata, exchange.metadata, room, self._altered)
         return metadata
 
     def _units(self, units: object) -> float | None:
@@ -474,11 +365,6 @@ def sole(values: Sequence[str]) -> str | None:
     return value if value.isascii() and "," not in value else None
 
 
-def _milliseconds(seconds: float) -> float:
-    """Give them to the microsecond. To round to digits costs twice as much."""
-    return round(seconds * 1e6) / 1e3
-
-
 def _decision(answer: object) -> bool | None:
     return None if answer is None else bool(answer)
 
@@ -487,14 +373,3 @@ def _discard(awaitable: object) -> None:
     """Drop what is not awaited, without a warning."""
     if inspect.iscoroutine(awaitable):
         awaitable.close()
-
-
-def exchange_of(request: object) -> Exchange | None:
-    """Find the exchange that a middleware put into a request, whichever framework's."""
-    for carrier in (request, *(getattr(request, name, None) for name in _CARRIERS)):
-        if isinstance(carrier, Mapping):
-            for key in KEYS:
-                found = carrier.get(key)
-                if isinstance(found, Exchange):
-                    return found
-    return current.get()

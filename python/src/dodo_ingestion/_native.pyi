@@ -19,6 +19,7 @@ __all__ = [
     "Ingestion",
     "Pending",
     "Receipt",
+    "accept_api_call",
     "close_at_exit",
     "create_batch",
     "told",
@@ -236,6 +237,25 @@ def create_batch(
 
     Raises:
         ConfigurationError: A setting is out of range."""
+
+def accept_api_call(
+    ingestion: Ingestion,
+    customer_id: str,
+    event_name: str | None,
+    endpoint: str | None,
+    method: str,
+    status_code: int | None,
+    response_time: float,
+    ttfb: float | None,
+    response_bytes: int | None,
+    aborted: bool | None,
+    metadata: Metadata,
+    /,
+) -> None:
+    """Accept one API call by its fields, for a middleware, which wants no receipt. Times are in seconds;
+    `metadata` is what there is beside the fields.
+
+    Exceptions are those of `track_api_call`."""
 
 def close_at_exit() -> list[str]:
     """Close the clients that are still open, all at once, each for as long as its options allow, and tell no

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dodo_ingestion._metering import KEY, Exchange, current, exchange_of
+from dodo_ingestion._exchange import KEY, Exchange, current, exchange_of
 
 _RELOAD_AFTER = 1.0
 _ROUTERS = 16

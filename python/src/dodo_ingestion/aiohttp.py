@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 from aiohttp.payload import Payload
 
-from dodo_ingestion._metering import KEYS, Exchange, Metering, MissingCustomer, current, sole
+from dodo_ingestion._exchange import KEYS, Exchange, current
+from dodo_ingestion._metering import Metering, MissingCustomer, sole
 from dodo_ingestion.metering import (
     set_customer,
     set_endpoint,

@@ -19,7 +19,8 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dodo_ingestion import _routes
-from dodo_ingestion._metering import KEY, Exchange, Metering, MissingCustomer, current, sole
+from dodo_ingestion._exchange import KEY, Exchange, current
+from dodo_ingestion._metering import Metering, MissingCustomer, sole
 from dodo_ingestion.metering import (
     set_customer,
     set_endpoint,

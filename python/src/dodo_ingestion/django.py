@@ -33,7 +33,8 @@ from django.conf import settings
 from django.http import StreamingHttpResponse
 from django.utils.module_loading import import_string
 
-from dodo_ingestion._metering import KEY, Exchange, Metering, MissingCustomer, current
+from dodo_ingestion._exchange import KEY, Exchange, current
+from dodo_ingestion._metering import Metering, MissingCustomer
 from dodo_ingestion._native import Ingestion
 from dodo_ingestion._options import Checked, is_async
 from dodo_ingestion.errors import ConfigurationError

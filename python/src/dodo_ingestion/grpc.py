@@ -26,14 +26,8 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from dodo_ingestion._metering import (
-    PATIENCE,
-    Exchange,
-    Metering,
-    MissingCustomer,
-    current,
-    sole,
-)
+from dodo_ingestion._exchange import Exchange, current
+from dodo_ingestion._metering import PATIENCE, Metering, MissingCustomer, sole
 from dodo_ingestion.metering import (
     set_customer,
     set_endpoint,

@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, overload
 
+from dodo_ingestion._exchange import Exchange, current, exchange_of
 from dodo_ingestion._fitting import number
-from dodo_ingestion._metering import Exchange, current, exchange_of
 from dodo_ingestion._options import MeteringOptions
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from serving import WAITING, Site, aiohttp_server, billed
 
 from conftest import Connect, Meter
 from dodo_ingestion import aiohttp, django
-from dodo_ingestion._metering import Exchange, Metering
+from dodo_ingestion._exchange import Exchange
+from dodo_ingestion._metering import Metering
 from dodo_ingestion.asgi import MeterMiddleware
 
 

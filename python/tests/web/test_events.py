@@ -12,7 +12,8 @@ from asgi_served import Asgi
 from serving import billed
 
 from conftest import Connect, Meter
-from dodo_ingestion._metering import Exchange, Metering
+from dodo_ingestion._exchange import Exchange
+from dodo_ingestion._metering import Metering
 from dodo_ingestion.asgi import set_units
 
 

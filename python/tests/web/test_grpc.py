@@ -16,7 +16,7 @@ from serving import WAITING, WITHIN, eventually, open_client
 
 from conftest import Connect, Meter
 from dodo_ingestion import Ingestion
-from dodo_ingestion._metering import current
+from dodo_ingestion._exchange import current
 from dodo_ingestion.grpc import AsyncMeterInterceptor, MeterInterceptor, set_customer, set_units
 
 SERVICE = "shop.Orders"

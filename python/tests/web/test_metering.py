@@ -204,6 +204,18 @@ def test_whatever_fails_the_response_is_served(
     assert event["metadata"]["status_code"] == 200
 
 
+def test_a_template_that_is_no_text_costs_the_template(
+    connect: Connect, meter: Meter, caplog: pytest.LogCaptureFixture
+) -> None:
+    ingestion = connect(account="no-template")
+    served = Asgi(before=lambda scope: set_customer(scope, "cus_no_template"))
+    served.serve(ingestion, endpoint=lambda _scope: "/things/\ud800", metadata={"region": "eu"})
+    (event,) = billed(meter, ingestion, "cus_no_template")
+    assert event["metadata"].keys() >= {"method", "status_code", "response_time_ms", "region"}
+    assert "endpoint" not in event["metadata"]
+    assert any("metadata.endpoint" in each.message for each in caplog.records)
+
+
 class Undecided:
     """As an array of numpy's, or a clause of SQLAlchemy's, is neither true nor false."""
 

@@ -1,0 +1,144 @@
+"""A call under way, and what was said of it. Adapters fill it in, and handlers speak to it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextvars import ContextVar
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from dodo_ingestion._metering import Metering
+    from dodo_ingestion.types import MetadataValue
+
+KEY: Final = "dodo_ingestion.exchange"
+"""Where an exchange lies in an ASGI scope, a WSGI environ and the like."""
+KEYS: Final[list[Any]] = [KEY]
+"""The same, with the keys of frameworks that want their own."""
+
+_CATCH_ALL: Final = re.compile(
+    r"""/?(?:
+        \{ \w+ :path \}                        # Starlette, Falcon
+      | < path: \w+ > | < \w+ :path >          # Flask, Quart, Django; Bottle
+      | \* \w*                                # Pyramid
+      | (?: \( (?: \?P<\w+> )? )? \.[*+] \)?  # a regular expression of Django's
+    )""",
+    re.VERBOSE,
+)
+
+_CARRIERS: Final = ("scope", "environ", "env", "META")
+
+current: ContextVar[Exchange | None] = ContextVar("dodo_ingestion_exchange", default=None)
+
+
+class Exchange:
+    """A call under way, and what was said of it. An adapter fills it in."""
+
+    head: float | None = None
+    first_byte: float | None = None
+    status: int | None = None
+    bytes: int | None = 0
+    aborted = False
+    route: str | None = None
+    extra: dict[str, MetadataValue] | None = None
+    finishing: asyncio.Task[None] | None = None
+    """The task of its own that finishes it."""
+
+    # What handlers say.
+    customer: str | None = None
+    endpoint: str | None = None
+    units: float | None = None
+    metadata: dict[str, Any] | None = None
+    skipped = False
+
+    # What the options' callables have said, which are asked once.
+    skip: bool | None = None
+    bills: tuple[int, bool | None] | None = None
+
+    def __init__(self, metering: Metering, request: Any, method: str, path: str) -> None:
+        self.metering = metering
+        self.request: Any = request
+        self.method = method
+        self.path = path
+        self.began = perf_counter()
+        self._open = [True]
+
+    def __deepcopy__(self, _memo: object = None) -> Exchange:
+        return self  # it is one call in each copy of a scope, as hypercorn's ProxyFix makes one
+
+    __copy__ = __deepcopy__
+
+    @property
+    def finished(self) -> bool:
+        """Whether its event is made, or it makes none."""
+        return not self._open
+
+    def begin(self, status: int) -> None:
+        """Note that the response has begun."""
+        self.status = status
+        self.head = perf_counter()
+
+    def sending(self, size: int) -> None:
+        """Count a part of the body that is about to be sent."""
+        if size and self.method != "HEAD":
+            if self.first_byte is None:
+                self.first_byte = perf_counter()
+            if self.bytes is not None:
+                self.bytes += size
+
+    def has_sent(self, length: int | None) -> bool:
+        """Whether a client that was told this length has the whole, before the response's end."""
+        return length is not None and self.bytes is not None and self.bytes >= length
+
+    def fail(self, error: BaseException | None = None) -> None:
+        """Note that the app raised: the server answers for it, if no response has begun."""
+        if error is not None and not isinstance(error, Exception):
+            self.cancel()
+        elif self.head is None:
+            self.status = 500
+        else:
+            self.aborted = True
+
+    def cancel(self) -> None:
+        """Note that whoever serves the call was told to stop, and serves nothing instead."""
+        self.aborted = True
+        if self.head is None:
+            self.status = None
+
+    def takes_all(self, endpoint: str) -> bool:
+        """Whether the template is that of a route for whatever no other one takes."""
+        return _CATCH_ALL.fullmatch(endpoint) is not None
+
+    def claim(self) -> bool:
+        """Let no event be made from now on. Of several threads one is told to make it."""
+        self.metering.unfinished.discard(self)
+        try:
+            self._open.pop()
+        except IndexError:
+            return False
+        return True
+
+    def finish(self) -> None:
+        """Make the event of the call, which has ended. Only the first time counts."""
+        if not self.claim():
+            return
+        try:
+            self.metering.write(self, perf_counter())
+        except Exception as error:
+            self.metering.failed.occur("an event was not made", error)
+        finally:
+            self.request = None
+
+
+def exchange_of(request: object) -> Exchange | None:
+    """Find the exchange that a middleware put into a request, whichever framework's."""
+    for carrier in (request, *(getattr(request, name, None) for name in _CARRIERS)):
+        if isinstance(carrier, Mapping):
+            for key in KEYS:
+                found = carrier.get(key)
+                if isinstance(found, Exchange):
+                    return found
+    return current.get()
