@@ -104,7 +104,7 @@ export class Ingestion implements AsyncDisposable, Disposable {
 
   /**
    * The same for an API call, by its fields: to make JSON of them costs more than all the rest. False also where one of
-   * them can only cross as JSON.
+   * them can only cross as JSON, to be refused in the core's words.
    *
    * @internal
    */
@@ -124,8 +124,8 @@ export class Ingestion implements AsyncDisposable, Disposable {
           this.#client,
           customerId,
           eventName,
-          call.method,
           call.endpoint,
+          call.method,
           statusCode,
           call.responseTimeMs,
           ttfbMs,

@@ -9,11 +9,10 @@ export interface Handle<Name extends string> {
 
 export interface Native {
   /**
-   * Accepts one API call of which nobody wants a receipt, by its fields: to make JSON of them and to
-   * read that costs more than all the rest of the call. Times are in milliseconds; text has to be
-   * well-formed, as what is not would be changed on the way.
+   * Accepts one API call by its fields, for a middleware, which wants no receipt. Times are in
+   * milliseconds. Text has to be well-formed: what is not would be changed on the way.
    */
-  acceptApiCall(client: Handle<'Ingestion'>, customerId: string, eventName: string | undefined | null, method: string, endpoint: string | undefined | null, statusCode: number | undefined | null, responseTime: number, ttfb: number | undefined | null, responseBytes: number | undefined | null, aborted: boolean): void;
+  acceptApiCall(client: Handle<'Ingestion'>, customerId: string, eventName: string | undefined | null, endpoint: string | undefined | null, method: string, statusCode: number | undefined | null, responseTime: number, ttfb: number | undefined | null, responseBytes: number | undefined | null, aborted: boolean): void;
   /** Accepts one call. The last two name a metadata value that JSON has no form for. */
   add(batch: Handle<'Batch'>, text: string, unsupportedKey?: string | undefined | null, unsupportedType?: string | undefined | null): void;
   /** Where a client's billing API is, without a slash at the end. */

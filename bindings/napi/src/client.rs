@@ -90,18 +90,17 @@ pub(crate) fn track(
         .map_err(|error| thrown(&error))
 }
 
-/// Accepts one API call of which nobody wants a receipt, by its fields: to make JSON of them and to
-/// read that costs more than all the rest of the call. Times are in milliseconds; text has to be
-/// well-formed, as what is not would be changed on the way.
+/// Accepts one API call by its fields, for a middleware, which wants no receipt. Times are in
+/// milliseconds. Text has to be well-formed: what is not would be changed on the way.
 #[napi(catch_unwind)]
 #[allow(clippy::needless_pass_by_value, reason = "Node-API hands a string over as its own")]
-#[allow(clippy::too_many_arguments, reason = "a field of an object costs as much as ten of them")]
+#[allow(clippy::too_many_arguments, reason = "JSON of them costs more than all the rest")]
 pub(crate) fn accept_api_call(
     client: &External<Ingestion>,
     customer_id: String,
     event_name: Option<String>,
-    method: String,
     endpoint: Option<String>,
+    method: String,
     status_code: Option<u16>,
     response_time: f64,
     ttfb: Option<f64>,
@@ -124,7 +123,7 @@ pub(crate) fn accept_api_call(
         call = call.ttfb(duration("ttfb", ttfb)?);
     }
     if let Some(bytes) = response_bytes {
-        call = call.response_bytes(bytes.unsigned_abs());
+        call = call.response_bytes(bytes.max(0).cast_unsigned());
     }
     if aborted {
         call = call.aborted(true);

@@ -356,7 +356,7 @@ test('a call is the same, whether something is added to it or not', async () => 
   assert.equal(plain.filter(({ event_name }) => event_name === 'api_error').length, 2);
 });
 
-test('a call of a customer that cannot be billed is refused, and changed into none', async () => {
+test('a call of a customer who cannot be billed is refused, and billed to nobody else', async () => {
   const customers = ['a lone \ud800', 'x'.repeat(256), 'cus \u{1f600}'];
   const { port, ingestion, metered } = await serve((_, res) => res.end('fine'), {
     customer: ({ url }) => customers[Number(url.slice(1))],
