@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use crate::alarm::{self, released};
-use crate::convert::{event, option_value, seconds, text, timeout, with_metadata};
+use crate::convert::{duration, event, option_value, text, timeout, with_metadata};
 use crate::error::{raise, refuse_unknown, unconvertible};
 use crate::exit::{self, Open, open};
 use crate::receipt::Receipt;
@@ -268,10 +268,10 @@ pub(crate) fn accept_api_call(
     customer_id: &Bound<'_, PyAny>,
     event_name: Option<&Bound<'_, PyAny>>,
     endpoint: Option<&Bound<'_, PyAny>>,
-    method: &Bound<'_, PyAny>,
+    method: Option<&Bound<'_, PyAny>>,
     status_code: Option<u16>,
-    response_time: f64,
-    ttfb: Option<f64>,
+    response_time: &Bound<'_, PyAny>,
+    ttfb: Option<&Bound<'_, PyAny>>,
     response_bytes: Option<u64>,
     aborted: Option<bool>,
     metadata: &Bound<'_, PyAny>,
@@ -283,13 +283,15 @@ pub(crate) fn accept_api_call(
     if let Some(template) = endpoint {
         call = call.endpoint(text("metadata.endpoint", template)?);
     }
-    call = call.method(text("metadata.method", method)?);
+    if let Some(method) = method {
+        call = call.method(text("metadata.method", method)?);
+    }
     if let Some(status) = status_code {
         call = call.status_code(status);
     }
-    call = call.response_time(seconds(py, "response_time", response_time)?);
+    call = call.response_time(duration("response_time", response_time)?);
     if let Some(ttfb) = ttfb {
-        call = call.ttfb(seconds(py, "ttfb", ttfb)?);
+        call = call.ttfb(duration("ttfb", ttfb)?);
     }
     if let Some(bytes) = response_bytes {
         call = call.response_bytes(bytes);

@@ -70,12 +70,6 @@ pub(crate) fn duration(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Duratio
     })
 }
 
-/// A length of time that a middleware has measured.
-pub(crate) fn seconds(py: Python<'_>, name: &str, seconds: f64) -> PyResult<Duration> {
-    Duration::try_from_secs_f64(seconds)
-        .map_err(|_| invalid(py, name, &format!("{name}: {seconds} is no length of time")))
-}
-
 /// An optional timeout.
 pub(crate) fn timeout(value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Duration>> {
     value.map(|value| duration("timeout", value)).transpose()

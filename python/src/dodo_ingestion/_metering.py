@@ -268,27 +268,31 @@ class Metering:
     ) -> None:
         ingestion = self.client.get()
         began, head, first_byte = exchange.began, exchange.head, exchange.first_byte
-        fields = (
-            exchange.method[:METADATA_VALUE_CHARACTERS],
+        texts: dict[str, str | None] = {
+            "endpoint": None if endpoint is None else endpoint[:METADATA_VALUE_CHARACTERS],
+            "method": exchange.method[:METADATA_VALUE_CHARACTERS],
+        }
+        numbers = (
             exchange.status,
             now - began,
             None if head is None else (head if first_byte is None else first_byte) - began,
             None if head is None else exchange.bytes,
             exchange.aborted or None,
         )
-        if endpoint is not None:
-            endpoint = endpoint[:METADATA_VALUE_CHARACTERS]
-        metadata = self._metadata(exchange, (endpoint, *fields))
+        metadata = self._metadata(exchange, (*texts.values(), *numbers))
         while True:
             try:
-                return accept_api_call(ingestion, customer, name, endpoint, *fields, metadata)
+                endpoint, method = texts.values()
+                return accept_api_call(
+                    ingestion, customer, name, endpoint, method, *numbers, metadata
+                )
             except ValidationError as error:
                 # What only the metadata has wrong costs the metadata.
                 key = (error.field or "").removeprefix("metadata.")
                 if key in metadata:
                     del metadata[key]
-                elif key == "endpoint":
-                    endpoint = None
+                elif texts.get(key) is not None:
+                    texts[key] = None
                 else:
                     raise
                 self._altered.occur(f"left out, {error}")

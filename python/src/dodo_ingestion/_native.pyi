@@ -243,7 +243,7 @@ def accept_api_call(
     customer_id: str,
     event_name: str | None,
     endpoint: str | None,
-    method: str,
+    method: str | None,
     status_code: int | None,
     response_time: float,
     ttfb: float | None,

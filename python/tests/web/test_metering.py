@@ -204,15 +204,16 @@ def test_whatever_fails_the_response_is_served(
     assert event["metadata"]["status_code"] == 200
 
 
-def test_a_template_that_is_no_text_costs_the_template(
+def test_a_template_and_a_method_that_are_no_text_cost_themselves(
     connect: Connect, meter: Meter, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ingestion = connect(account="no-template")
-    served = Asgi(before=lambda scope: set_customer(scope, "cus_no_template"))
-    served.serve(ingestion, endpoint=lambda _scope: "/things/\ud800", metadata={"region": "eu"})
-    (event,) = billed(meter, ingestion, "cus_no_template")
-    assert event["metadata"].keys() >= {"method", "status_code", "response_time_ms", "region"}
-    assert "endpoint" not in event["metadata"]
+    ingestion = connect(account="no-text")
+    served = Asgi(before=lambda scope: set_customer(scope, "cus_no_text"))
+    options: dict[str, Any] = {"endpoint": lambda _scope: "/things/\ud800", "metadata": {"a": "b"}}
+    served.serve(ingestion, method="\ud800", **options)
+    (event,) = billed(meter, ingestion, "cus_no_text")
+    assert event["metadata"].keys() >= {"status_code", "response_time_ms", "a"}
+    assert not event["metadata"].keys() & {"endpoint", "method"}
     assert any("metadata.endpoint" in each.message for each in caplog.records)
 
 
