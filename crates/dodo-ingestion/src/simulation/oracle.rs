@@ -8,6 +8,7 @@ mod look;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 
+use memchr::memmem;
 use serde_json::Value;
 
 use super::disk::Machine;
@@ -306,12 +307,8 @@ impl Oracle {
 pub(super) fn numbers(bytes: &[u8]) -> Vec<Number> {
     const KEY: &[u8] = b"\"n\":";
     let mut found = Vec::new();
-    let colons = bytes.iter().enumerate().filter(|(_, byte)| **byte == b':');
-    for (colon, _) in colons {
-        let after = colon + 1;
-        if !bytes[..after].ends_with(KEY) {
-            continue;
-        }
+    for at in memmem::find_iter(bytes, KEY) {
+        let after = at + KEY.len();
         let digits = bytes[after..].iter().take_while(|byte| byte.is_ascii_digit()).count();
         let text = String::from_utf8_lossy(&bytes[after..after + digits]);
         // What is damaged may hold any number.

@@ -12,6 +12,7 @@ use crate::simulation::process::NAMESPACE;
 
 const SEGMENT_HEADER: usize = 40;
 const RECORD_HEADER: usize = 44;
+const ZEROS: [u8; 1024] = [0; 1024];
 
 impl Oracle {
     /// A range of a segment was damaged, which held `before`.
@@ -179,9 +180,10 @@ fn records(segment: &[u8]) -> Vec<(u64, Range<usize>)> {
         let is_right = u64::from(crc32c::crc32c_append(salted, &segment[at..at + 4])) == crc;
         is_right.then_some((number(at + 8, 8)?, at..end))
     };
-    let last = segment.iter().rposition(|byte| *byte != 0).unwrap_or(0);
+    let empty = segment.rchunks(ZEROS.len()).take_while(|chunk| ZEROS.starts_with(chunk)).count();
+    let end = segment.len().saturating_sub(empty * ZEROS.len());
     let (mut found, mut at) = (Vec::new(), SEGMENT_HEADER);
-    while at <= last && at + RECORD_HEADER <= segment.len() {
+    while at < end && at + RECORD_HEADER <= segment.len() {
         let record = whole(at);
         at = record.as_ref().map_or(at + 1, |(_, range)| range.end);
         found.extend(record);
