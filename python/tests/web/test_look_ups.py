@@ -13,17 +13,26 @@ from conftest import Connect, Meter
 from dodo_ingestion import _await, _metering
 from dodo_ingestion.asgi import MeterMiddleware
 
-WITHIN: list[Callable[[float, Awaitable[Any]], Awaitable[Any]]] = [_await.within_a_task]
+Within = Callable[[float, Awaitable[Any]], Awaitable[Any]]
+
+WITHIN: list[Within] = [_await.within_a_task]
 if sys.version_info >= (3, 11):
     WITHIN.append(_await.within)
 
 
 @pytest.fixture(params=WITHIN, ids=lambda each: each.__name__, autouse=True)
-def customer_id(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Wait as this Python does and as the oldest, and give a customer of that."""
-    monkeypatch.setattr(_metering, "within", request.param)
-    monkeypatch.setattr(_metering, "PATIENCE", 0.5)
-    return f"cus_{request.node.originalname}_{request.param.__name__}"
+def within(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Within:
+    """Wait as this Python does and as the oldest, and longer than any test needs."""
+    waiting: Within = request.param
+    monkeypatch.setattr(_metering, "within", waiting)
+    monkeypatch.setattr(_metering, "PATIENCE", 120.0)
+    return waiting
+
+
+@pytest.fixture
+def customer_id(request: pytest.FixtureRequest, within: Within) -> str:
+    """Give a customer of the test's own."""
+    return f"cus_{request.node.originalname}_{within.__name__}"
 
 
 class Shared:
@@ -36,7 +45,7 @@ class Shared:
 
     async def look_up(self) -> str:
         self.asked += 1
-        await asyncio.sleep(60 if self.asked == 1 else 0.01)
+        await asyncio.sleep(600 if self.asked == 1 else 0.01)
         return self.customer
 
     async def __call__(self, _scope: object) -> str:
@@ -63,17 +72,24 @@ async def answered(_scope: object, _receive: object, send: Any) -> None:  # noqa
 
 
 def test_a_shared_look_up_whose_time_is_over(
-    customer_id: str, connect: Connect, meter: Meter
+    customer_id: str,
+    within: Within,
+    connect: Connect,
+    meter: Meter,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    of_the_first = iter([0.5])
+
+    def impatient_first(limit: float, awaitable: Awaitable[Any]) -> Awaitable[Any]:
+        return within(next(of_the_first, limit), awaitable)
+
+    monkeypatch.setattr(_metering, "within", impatient_first)
     ingestion = connect(account="shared-slow")
     shared = Shared(customer_id)
     metered = MeterMiddleware(answered, ingestion=ingestion, customer=shared)
 
     async def main() -> list[Request]:
-        requests = []
-        for _ in range(3):
-            requests.append(Request(metered))
-            await asyncio.sleep(0.1)
+        requests = [Request(metered) for _ in range(3)]
         await asyncio.gather(*(each.task for each in requests))
         return requests
 
