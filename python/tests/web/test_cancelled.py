@@ -203,7 +203,7 @@ def test_the_end_of_a_server_waits_for_the_calls_that_it_cancels(
 def test_a_call_that_does_not_end_leaves_time_to_bill_the_others(
     connect: Connect, meter: Meter
 ) -> None:
-    ingestion = connect(account="never-ends", linger=300, exit_timeout=1)
+    ingestion = connect(account="never-ends", linger=300, exit_timeout=6)
     ingestion.track(customer_id="cus_never_ends")
 
     async def receive() -> dict[str, Any]:
