@@ -118,7 +118,7 @@ public class Ingestion(
     /** The blocking form of [flush]. */
     public fun blockingFlush(timeout: Duration? = null): Unit = calling { native.blockingFlush(limit(timeout)) }
 
-    /** Flushes and lets go. What is left stays spooled. If it is cancelled, the client stays open. */
+    /** Flushes and lets go. What is left stays spooled. If it is cancelled before that, the client stays open. */
     public suspend fun close(timeout: Duration?) {
         calling { native.finish(limit(timeout)) }
         AtExit.remove(native) // not before: a call that is cancelled or refused has closed nothing

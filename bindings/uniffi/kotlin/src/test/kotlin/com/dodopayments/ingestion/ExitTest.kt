@@ -16,8 +16,11 @@ import org.junit.jupiter.api.extension.ExtendWith
 import java.io.File
 import java.net.InetAddress
 import java.net.ServerSocket
+import java.net.Socket
+import java.net.URI
 import java.nio.file.Path
 import java.util.concurrent.TimeUnit
+import kotlin.concurrent.thread
 import kotlin.time.Duration.Companion.milliseconds
 import kotlin.time.Duration.Companion.seconds
 import kotlin.time.TimeSource
@@ -103,9 +106,11 @@ fun main(arguments: Array<String>) {
     when (how) {
         "open" -> connect(how, url).trackApiCall("kt_exit_open")
         "cancelled" -> {
-            val ingestion = connect(how, url)
+            val gate = Gate(URI(url)) // shut, so that there is no end of the close but that it is cancelled
+            val ingestion = connect(how, gate.url)
             runBlocking { launch(start = CoroutineStart.UNDISPATCHED) { ingestion.close(20.seconds) }.cancelAndJoin() }
             ingestion.trackApiCall("kt_exit_cancelled")
+            gate.open()
         }
         "refused" -> {
             val ingestion = connect(how, url)
@@ -147,6 +152,33 @@ private fun connect(
     open += ingestion
     ingestion.trackApiCall("kt_exit_$how")
     return ingestion
+}
+
+/** A way to a server on which nothing passes until it is opened. */
+private class Gate(
+    private val server: URI,
+) {
+    private val listener = ServerSocket(0, 64, InetAddress.getLoopbackAddress())
+
+    val url = "http://127.0.0.1:${listener.localPort}"
+
+    fun open() {
+        thread(isDaemon = true) {
+            while (true) {
+                val client = listener.accept()
+                val upstream = Socket(server.host, server.port)
+                pass(client, upstream)
+                pass(upstream, client)
+            }
+        }
+    }
+
+    private fun pass(from: Socket, to: Socket) {
+        thread(isDaemon = true) {
+            from.getInputStream().transferTo(to.getOutputStream())
+            to.shutdownOutput()
+        }
+    }
 }
 
 /** What a client is left with when its library fails. */
