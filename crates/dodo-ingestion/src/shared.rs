@@ -100,8 +100,8 @@ impl Shared {
     pub(crate) fn leave(&self, closed: bool) -> bool {
         let mut state = Self::lock(&self.use_);
         state.clients = state.clients.saturating_sub(1);
-        state.closed |= closed;
         let last = state.clients == 0;
+        state.closed = last && closed;
         drop(state);
         self.wake.now();
         last

@@ -1,4 +1,4 @@
-//! Who is told of alarms, and for how long.
+//! What clients of one account are to each other: who is told of alarms, and for how long.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -66,4 +66,18 @@ fn whoever_is_told_while_a_client_is_built_may_build_another() {
     });
     assert_eq!(is_built.recv_timeout(PATIENT), Ok(true));
     builds.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_client_that_is_dropped_is_billed_also_where_another_was_closed() {
+    let (server, dir) = (Server::start(), tempdir().unwrap());
+    let closed = client(&server, dir.path()).build().unwrap();
+    let dropped = client(&server, dir.path()).linger(PATIENT).build().unwrap();
+    closed.blocking_close(PATIENT).unwrap();
+    let batch = dropped.create_batch(dodo_ingestion::BatchConfig::default()).unwrap();
+    batch.add(Event::new("cus_1")).unwrap();
+    let receipt = dropped.track(Event::new("cus_1")).unwrap();
+    drop((batch, dropped));
+    receipt.blocking_delivered(PATIENT).unwrap();
+    eventually("both are billed", || server.billed() == 2);
 }
