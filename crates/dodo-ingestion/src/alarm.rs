@@ -111,7 +111,7 @@ pub(crate) type AlarmCallback = Arc<dyn Fn(&Alarm) + Send + Sync>;
 pub(crate) struct Alarms {
     raised: AtomicU64,
     by_kind: Mutex<HashMap<AlarmKind, Repetition>>,
-    /// By the number of their client.
+    /// By the number of their membership: a client has one in each process.
     callbacks: Mutex<BTreeMap<u64, AlarmCallback>>,
 }
 
@@ -133,23 +133,23 @@ impl Alarms {
     }
 
     /// Tells a client of what is raised from now on.
-    pub(crate) fn add_callback(&self, client: u64, callback: AlarmCallback) {
-        self.callbacks().insert(client, callback);
+    pub(crate) fn add_callback(&self, number: u64, callback: AlarmCallback) {
+        self.callbacks().insert(number, callback);
     }
 
     /// Tells a client, and none of those that were there before. Returns their callbacks, to be dropped
     /// where nothing is locked.
     pub(crate) fn replace_callbacks(
         &self,
-        client: u64,
+        number: u64,
         callback: AlarmCallback,
     ) -> BTreeMap<u64, AlarmCallback> {
-        std::mem::replace(&mut *self.callbacks(), BTreeMap::from([(client, callback)]))
+        std::mem::replace(&mut *self.callbacks(), BTreeMap::from([(number, callback)]))
     }
 
-    pub(crate) fn remove_callback(&self, client: u64) {
+    pub(crate) fn remove_callback(&self, number: u64) {
         // A callback is the host's: it is dropped where nothing is locked.
-        let removed = self.callbacks().remove(&client);
+        let removed = self.callbacks().remove(&number);
         drop(removed);
     }
 

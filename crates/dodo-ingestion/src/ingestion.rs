@@ -47,7 +47,7 @@ struct Client {
 /// One client more of a namespace in this process, until it leaves.
 struct Membership {
     shared: Arc<Shared>,
-    /// Of the client.
+    /// Its alarm callback's.
     number: u64,
     left: AtomicBool,
 }
@@ -84,8 +84,12 @@ impl Client {
             return Err(Error::closed());
         }
         let join = || {
-            let shared = engine::open(&self.config, self.on_alarm.clone(), self.number)?;
-            Ok(Membership { shared, number: self.number, left: AtomicBool::new(false) })
+            // In a child two threads may both open it: the one that is dropped takes its own callback along.
+            static OPENED: AtomicU64 = AtomicU64::new(0);
+            let number = OPENED.fetch_add(1, Ordering::Relaxed);
+            let on_alarm = self.on_alarm.clone().map(|callback| (number, callback));
+            let shared = engine::open(&self.config, on_alarm, self.number)?;
+            Ok(Membership { shared, number, left: AtomicBool::new(false) })
         };
         self.membership.get_or_try_init(join).map(|membership| &membership.shared)
     }

@@ -11,9 +11,10 @@ mod support;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
-use dodo_ingestion::{ApiCall, BatchConfig, Durability, ErrorKind, Result, Stats};
+use dodo_ingestion::{AlarmKind, ApiCall, BatchConfig, Durability, ErrorKind, Result, Stats};
 use process::{
     NEVER, Role, builder, dir, fork, in_child, open, parent_id, play, say, spools, stage, track,
     wait_for,
@@ -35,6 +36,7 @@ fn role() {
         "idle" => fork_an_idle_child(),
         "exec" => fork_and_exec(),
         "unopenable" => fail_to_open_in_a_child(),
+        "told" => be_told_in_a_child(),
         other => panic!("no role {other}"),
     }
 }
@@ -369,4 +371,37 @@ fn what_cannot_be_opened_in_a_child_fails_its_call_until_it_can() {
     let (server, dir) = stage();
     play("unopenable", &server, dir.path());
     assert_eq!(server.billed(), 2);
+}
+
+fn be_told_in_a_child() {
+    let told = Arc::new(AtomicBool::new(false));
+    let sink = told.clone();
+    let listening = builder().on_alarm(move |alarm| {
+        sink.fetch_or(alarm.kind == AlarmKind::Invalid, Ordering::SeqCst);
+    });
+    let ingestion = listening.build().unwrap();
+    track(&ingestion, 1);
+    in_child(|| {
+        let together = Barrier::new(8);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    together.wait();
+                    track(&ingestion, 1);
+                });
+            }
+        });
+        let batch = ingestion.create_batch(BatchConfig::default()).unwrap();
+        batch.add(ApiCall::new("")).unwrap_err();
+        assert!(told.load(Ordering::SeqCst), "of what is wrong in the child");
+        ingestion.blocking_close(PATIENT).unwrap();
+    });
+    ingestion.blocking_close(PATIENT).unwrap();
+}
+
+#[test]
+fn a_child_whose_threads_make_the_first_call_together_is_told_of_alarms() {
+    let (server, dir) = stage();
+    play("told", &server, dir.path());
+    assert_eq!(server.billed(), 9);
 }

@@ -35,7 +35,7 @@ struct Open {
 /// any order.
 pub(crate) fn open(
     config: &Config,
-    on_alarm: Option<AlarmCallback>,
+    on_alarm: Option<(u64, AlarmCallback)>,
     client: u64,
 ) -> Result<Arc<Shared>> {
     static OPEN: PerProcess<Mutex<HashMap<String, Open>>> = PerProcess::new();
@@ -51,9 +51,11 @@ pub(crate) fn open(
     {
         let replaced = match on_alarm {
             // The last one was dropped, and this one is told instead of it.
-            Some(callback) if others == 0 => shared.alarms.replace_callbacks(client, callback),
-            Some(callback) => {
-                shared.alarms.add_callback(client, callback);
+            Some((number, callback)) if others == 0 => {
+                shared.alarms.replace_callbacks(number, callback)
+            }
+            Some((number, callback)) => {
+                shared.alarms.add_callback(number, callback);
                 BTreeMap::new()
             }
             None => BTreeMap::new(),
@@ -79,8 +81,8 @@ pub(crate) fn open(
     };
     let writer = Writer::new(namespace.clone(), owned, settings);
     let shared = Arc::new(Shared::new(wanted.clone(), writer, ids, config.api_key.clone()));
-    if let Some(callback) = on_alarm {
-        shared.alarms.add_callback(client, callback);
+    if let Some((number, callback)) = on_alarm {
+        shared.alarms.add_callback(number, callback);
     }
     serve(Job::Serve { shared: shared.clone(), namespace: namespace.clone() })?;
     open.insert(place, Open { shared: Arc::downgrade(&shared), newest: client });
