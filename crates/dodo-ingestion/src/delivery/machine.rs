@@ -340,10 +340,16 @@ impl Delivery {
     /// What is due takes turns, so that neither a bad customer nor a failing batch delays others.
     fn next_turn(&self, now: Now) -> Option<Turn> {
         let is_due = |turn: &Turn| self.due(*turn, now).is_some_and(|at| at <= now.mono);
-        self.turns.in_order(self.is_searching()).filter(is_due).find(|turn| {
+        let mut due = self.turns.in_order(self.is_searching()).filter(&is_due).filter(|turn| {
             // A refusal of all is told from that of one group by looking at several first.
             *turn != Turn::Apart || self.suspects.is_empty() || !self.refusals.may_be_systemic()
-        })
+        });
+        let first = due.next()?;
+        let yields = first == Turn::Lookup
+            && is_due(&Turn::Deliver)
+            && !self.is_blamed_due(now)
+            && !self.turns.may_look_up();
+        if yields { due.next() } else { Some(first) }
     }
 
     fn next_request(&mut self, now: Now, actions: &mut Vec<Action>) -> Option<Request> {

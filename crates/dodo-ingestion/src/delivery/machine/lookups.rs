@@ -9,9 +9,11 @@
 //! A look-up may be refused where requests are not: by a relay, or for a key, that is only good for
 //! ingesting. So a refusal holds up nothing while requests are acknowledged; it is no answer.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
-use super::{Action, Answer, Delivery, ErrorKind, MonoMs, Now, Purpose, Sent, Verdict};
+use super::{
+    Action, Answer, Delivery, ErrorKind, Meta, MonoMs, Now, Purpose, Sent, SpoolId, Verdict,
+};
 use crate::clock::HOUR_MS;
 use crate::delivery::Cause;
 use crate::delivery::answer::{LookupVerdict, judge_lookup};
@@ -36,17 +38,36 @@ pub(super) struct Lookup {
     pub(super) not_before: MonoMs,
 }
 
+impl Lookup {
+    /// Whether it is for a record that is to be set aside.
+    pub(super) fn is_blamed(&self) -> bool {
+        self.cause.is_some()
+    }
+}
+
 /// Whether a record may be billed, and the API about to forget its id.
 pub(super) fn may_be_forgotten(sent: &Sent, now: Now) -> bool {
-    sent.item.unanswered.is_some_and(|unanswered| {
-        // Either clock may have stood still or been set.
-        let by_wall = now.wall.saturating_sub(unanswered.first.wall);
-        let by_mono = now.mono.saturating_sub(unanswered.first.mono) as i64;
-        by_wall.max(by_mono) >= REMEMBERED_MS && !is_planted(Fault::ResendAfterADay)
-    })
+    sent.item.unanswered.is_some_and(|unanswered| is_long_ago(unanswered.first, now))
+}
+
+fn is_long_ago(first: Now, now: Now) -> bool {
+    // Either clock may have stood still or been set.
+    let by_wall = now.wall.saturating_sub(first.wall);
+    let by_mono = now.mono.saturating_sub(first.mono) as i64;
+    by_wall.max(by_mono) >= REMEMBERED_MS && !is_planted(Fault::ResendAfterADay)
 }
 
 impl Delivery {
+    /// Takes out of a queue what was read of an earlier sender, and would take the room of a request and leave
+    /// it.
+    pub(super) fn part_what_was_sent_long_ago(&mut self, spool: SpoolId, now: Now) {
+        let Some(queue) = self.queues.get_mut(&spool) else { return };
+        let forgets = |meta: &Meta| meta.maybe_sent.is_some_and(|first| is_long_ago(first, now));
+        for item in queue.take_all(forgets) {
+            self.look_up(Sent { spool, item }, None, now.mono);
+        }
+    }
+
     /// Takes out what may be billed and forgotten.
     pub(super) fn part_what_needs_a_lookup(&mut self, records: &mut Vec<Sent>, now: Now) {
         for sent in records.extract_if(.., |sent| may_be_forgotten(sent, now)) {
@@ -65,18 +86,39 @@ impl Delivery {
         self.lookups.push_back((Lookup { cause, unanswered: 0, acknowledged, not_before }, sent));
     }
 
+    /// What is to be set aside first: of the others there may be very many.
     pub(super) fn take_lookup(&mut self, now: Now) -> Option<(Purpose, Vec<Sent>)> {
         let due = |(lookup, _): &(Lookup, Sent)| lookup.not_before <= now.mono;
-        let at = self.lookups.iter().position(due)?;
+        let at = self.blamed_due(now).or_else(|| self.lookups.iter().position(due))?;
         let (lookup, sent) = self.lookups.remove(at)?;
         Some((Purpose::Lookup(lookup), vec![sent]))
+    }
+
+    /// Where one is that is to be set aside.
+    fn blamed_due(&self, now: Now) -> Option<usize> {
+        self.lookups
+            .iter()
+            .position(|(lookup, _)| lookup.is_blamed() && lookup.not_before <= now.mono)
+    }
+
+    pub(super) fn is_blamed_due(&self, now: Now) -> bool {
+        self.blamed_due(now).is_some()
+    }
+
+    /// The spools, and the bytes, of what may be forgotten.
+    pub(super) fn owed(&self) -> (HashSet<SpoolId>, usize) {
+        let owed = self.lookups.iter().filter(|(lookup, _)| !lookup.is_blamed());
+        owed.fold((HashSet::new(), 0), |(mut spools, bytes), (_, sent)| {
+            spools.insert(sent.spool);
+            (spools, bytes + sent.item.meta.json_bytes)
+        })
     }
 
     /// Takes out what was to be set aside.
     pub(super) fn give_up_setting_aside(&mut self) -> Vec<Sent> {
         let (to_blame, others): (VecDeque<_>, _) = std::mem::take(&mut self.lookups)
             .into_iter()
-            .partition(|(lookup, _)| lookup.cause.is_some());
+            .partition(|(lookup, _)| lookup.is_blamed());
         self.lookups = others;
         to_blame.into_iter().map(|(_, sent)| sent).collect()
     }

@@ -14,12 +14,15 @@ pub(super) const OF_ONE: Amount = FULL.times(2);
 pub(super) const OF_ALL: Amount = FULL.times(4);
 
 impl Delivery {
-    /// Has all spools asked for records, unless too much waits outside of the queues.
+    /// Has all spools asked for records, unless too much waits outside of the queues. Where that is to be
+    /// looked up, it takes hours, and the spools that it is of wait alone.
     pub(super) fn ask_for_records(&mut self) {
         self.to_read.clear();
         if self.bytes_aside() <= MAX_BYTES_ASIDE {
+            let (owing, bytes) = self.owed();
+            let reads = |spool: &SpoolId| bytes <= MAX_BYTES_ASIDE || !owing.contains(spool);
             let order = self.queues.range(self.turn..).chain(self.queues.range(..self.turn));
-            self.to_read.extend(order.map(|(spool, _)| *spool));
+            self.to_read.extend(order.map(|(spool, _)| *spool).filter(reads));
         }
     }
 
@@ -50,6 +53,7 @@ impl Delivery {
         actions: &mut Vec<Action>,
     ) {
         let queue = self.queues.entry(spool).or_default();
+        let resumes = metas.iter().any(|meta| meta.maybe_sent.is_some());
         let mut flushes = Vec::new();
         for meta in metas {
             if meta.flush {
@@ -59,20 +63,25 @@ impl Delivery {
                 queue.push(meta, now);
             }
         }
+        if resumes {
+            self.part_what_was_sent_long_ago(spool, now);
+        }
         if !flushes.is_empty() {
             actions.push(Action::Settle { records: flushes });
         }
     }
 
-    /// The bytes of what was read and waits elsewhere than in a queue.
+    /// The bytes of what was read and waits elsewhere than in a queue, other than [what is owed a
+    /// look-up](Self::owed).
     pub(super) fn bytes_aside(&self) -> usize {
         let sets = self.suspects.iter().chain(self.apart.values());
         let failing = self.failing.iter().map(|(_, records)| records);
         let alone = self.parked.iter().map(|(_, sent)| sent);
-        let lookups = self.lookups.iter().map(|(_, sent)| sent);
+        let blamed =
+            self.lookups.iter().filter(|(lookup, _)| lookup.is_blamed()).map(|(_, sent)| sent);
         let unwritten = self.unwritten.iter().map(|(_, sent)| sent);
         let words: usize = self.unwritten.iter().map(|(cause, _)| cause.message.len()).sum();
-        let aside = sets.chain(failing).flatten().chain(alone).chain(lookups).chain(unwritten);
+        let aside = sets.chain(failing).flatten().chain(alone).chain(blamed).chain(unwritten);
         aside.map(|sent: &Sent| sent.item.meta.json_bytes).sum::<usize>() + words
     }
 }

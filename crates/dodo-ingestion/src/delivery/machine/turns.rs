@@ -27,17 +27,22 @@ impl Turn {
 /// So many requests are for something else than what is due while that waits for what they show.
 const SEARCHES: u32 = 3;
 
+/// Of what may be forgotten there may be very much: while calls are due that can be sent, one in so many
+/// requests looks it up.
+const LOOKUP_SHARE: u32 = 10;
+
 /// Whose turn it was.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Turns {
     /// How many requests there were since one was for what is due.
     since_delivery: u32,
+    since_lookup: u32,
     aside: Turn,
 }
 
 impl Default for Turns {
     fn default() -> Self {
-        Self { since_delivery: 1, aside: Turn::Lookup }
+        Self { since_delivery: 1, since_lookup: LOOKUP_SHARE, aside: Turn::Lookup }
     }
 }
 
@@ -49,6 +54,13 @@ impl Turns {
             self.since_delivery = self.since_delivery.saturating_add(1);
             self.aside = turn;
         }
+        self.since_lookup =
+            if turn == Turn::Lookup { 0 } else { self.since_lookup.saturating_add(1) };
+    }
+
+    /// Whether it is time to look up what may be forgotten, though calls are due.
+    pub(super) fn may_look_up(self) -> bool {
+        self.since_lookup >= LOOKUP_SHARE - 1
     }
 
     /// Every other request is for what is due, or fewer while a search shows why that fails; the rest take

@@ -1,6 +1,7 @@
 //! Look-ups that get no answer.
 
 use super::*;
+use crate::delivery::id_hash;
 
 /// Two records that went unanswered a day ago: they are to be looked up before they are sent again.
 fn a_day_after_silence() -> World {
@@ -97,4 +98,58 @@ fn other_stamps_are_no_reason_to_send_again_what_may_be_forgotten() {
     world.answer(refused());
     until_request(&mut world);
     assert_eq!(world.looked_up, [0]);
+}
+
+const OWED: u64 = 60_000;
+
+/// More than may wait elsewhere than in queues, of a sender that is dead, went unanswered a day ago.
+fn a_day_is_owed() -> World {
+    let mut world = World::new(LatePolicy::Restamp);
+    let first = Now { wall: WALL - 30 * 3_600_000, ..world.now };
+    let old = (0..OWED).map(|seq| {
+        let seq = 1 << 32 | seq;
+        Meta {
+            maybe_sent: Some(first),
+            id_hash: id_hash(seq.to_string().as_bytes()),
+            ..meta(seq, 0)
+        }
+    });
+    world.unread.entry(1).or_default().extend(old);
+    world.attempted.insert(1, 1 << 32 | OWED);
+    world.handle(Input::Available { spool: 1, metas: Vec::new() });
+    world
+}
+
+/// Answers what is sent within a second, each request after 50 ms.
+fn a_second(world: &mut World) {
+    let end = world.now.mono + 1_000;
+    loop {
+        let next = match world.delivery.under_way {
+            Some(_) => Some(world.now.mono + 50),
+            None => world.delivery.wake_at(),
+        };
+        let Some(next) = next.filter(|next| *next < end) else { break };
+        world.pass(next.saturating_sub(world.now.mono).max(1));
+        if world.delivery.under_way.is_some() {
+            let known = format!("{{\"event_id\":\"{}\"}}", world.last()[0]);
+            let is_lookup = world.looked_up.last() == world.last().first();
+            world.answer(if is_lookup { response(200, &known) } else { ok() });
+        }
+    }
+    world.pass(end.saturating_sub(world.now.mono));
+}
+
+#[test]
+fn a_day_that_is_owed_look_ups_does_not_hold_up_what_is_accepted_now() {
+    for calls in [40, 1_300] {
+        let mut world = a_day_is_owed();
+        for _ in 0..180 {
+            world.append(calls);
+            a_second(&mut world);
+        }
+        let billed = world.settled.iter().filter(|seq| **seq < 1 << 32).count() as u64;
+        let behind = world.appended - billed;
+        assert!(behind <= 30 * calls, "{behind} wait, of {calls} a second");
+        assert!(world.looked_up() > 20, "{} look-ups", world.looked_up());
+    }
 }
