@@ -126,7 +126,9 @@ impl Builder {
     /// `configuration` when an option is missing or wrong, or conflicts with another client of the
     /// same account in this process; `storage` when the spool directory cannot be used.
     pub fn build(self) -> Result<Ingestion> {
-        let config = self.config(|name| std::env::var(name).ok())?;
+        // What is no text there is found to be none with the option.
+        let env = |name: &str| Some(std::env::var_os(name)?.to_string_lossy().into_owned());
+        let config = self.config(env)?;
         Ingestion::open(config, self.on_alarm)
     }
 
@@ -242,7 +244,13 @@ impl<E: Fn(&str) -> Option<String>> Given<'_, E> {
     fn text(&self, name: &str) -> Result<Option<String>> {
         match self.value(name)? {
             (_, None, _) => Ok(None),
-            (_, Some(OptionValue::Text(text)), _) => Ok(Some(text).filter(|t| !t.is_empty())),
+            (_, Some(OptionValue::Text(text)), shown) => {
+                if text.contains(['\0', char::REPLACEMENT_CHARACTER]) {
+                    let what = "holds a NUL or what is not UTF-8; give it without";
+                    return Err(wrong(name, &shown, what));
+                }
+                Ok(Some(text).filter(|text| !text.is_empty()))
+            }
             (_, Some(_), shown) => Err(wrong(name, &shown, "must be text")),
         }
     }
@@ -409,6 +417,9 @@ mod tests {
             ("api_key", "".into(), "is required"),
             ("event_name", "".into(), "is required"),
             ("base_url", true.into(), "must be text"),
+            ("spool_dir", "/a\0b".into(), "NUL"),
+            ("spool_dir", "/caf\u{fffd}".into(), "UTF-8"),
+            ("account", "a\u{fffd}".into(), "UTF-8"),
         ] {
             let mut builder = builder();
             builder.set(name, value.clone()).unwrap();
@@ -417,6 +428,16 @@ mod tests {
             assert_eq!(error.field(), Some(name));
             assert_eq!(error.kind(), crate::ErrorKind::Configuration);
         }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_directory_whose_name_is_no_text_is_not_taken_for_another() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let directory = std::ffi::OsStr::from_bytes(b"/caf\xe9");
+        let error = builder().spool_dir(directory).config(no_env).err().unwrap();
+        assert_eq!(error.field(), Some("spool_dir"));
+        assert!(error.message().contains("UTF-8"), "{error}");
     }
 
     #[test]
