@@ -17,7 +17,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection is kept that nothing is sent on. Servers close theirs after a minute, as a rule, and what is sent
 /// at that very moment is lost: a key that was refused is tried again after just a minute.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-const MAX_RESPONSE_BYTES: usize = 64 << 10;
+/// Holds the largest event, also with all of its characters escaped, as a look-up is answered with.
+const MAX_RESPONSE_BYTES: usize = 512 << 10;
 /// What is shorter is no secret, and may be part of any answer.
 const LEAST_SECRET_BYTES: usize = 8;
 
@@ -221,6 +222,10 @@ fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
 mod tests {
     use percent_encoding::percent_decode_str;
 
+    use super::*;
+    use crate::config::Environment;
+    use crate::validate::limits;
+
     #[test]
     fn whatever_is_asked_for_is_one_segment_of_the_address() {
         let base = url::Url::parse("https://host/base/events").unwrap();
@@ -234,6 +239,30 @@ mod tests {
             assert_eq!(percent_decode_str(segment).decode_utf8().unwrap(), id);
         }
         assert_eq!((super::path_segment("."), super::path_segment("..")), (None, None));
+    }
+
+    #[test]
+    fn the_largest_event_is_read_whole_also_where_all_of_it_is_escaped() {
+        use std::io::{Read as _, Write as _};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let value = "\\ud83d\\ude00".repeat(limits::METADATA_VALUE_CHARS);
+        let pairs: Vec<String> =
+            (0..limits::METADATA_PAIRS).map(|pair| format!("\"{pair}\":\"{value}\"")).collect();
+        let body = format!("{{\"event_id\":\"a\",\"metadata\":{{{}}}}}", pairs.join(","));
+        let length = body.len();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            _ = stream.read(&mut [0; 4096]).unwrap();
+            write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}").unwrap();
+        });
+        let base_url = BaseUrl::parse(&url, Environment::TestMode, false).unwrap();
+        let key = ApiKey::for_test("sk_secret");
+        let transport = HttpTransport::new(&base_url, &key, Duration::from_secs(60)).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let answer = runtime.block_on(transport.look_up("a"));
+        let Answer::Response(response) = answer else { panic!("{answer:?}") };
+        assert_eq!(response.body.len(), length);
     }
 
     #[test]
