@@ -27,7 +27,7 @@ fn writer(namespace: &Namespace, settings: WriterSettings) -> Writer {
     Writer::new(namespace.clone(), owned, settings)
 }
 
-fn draft(text: &str) -> Draft {
+pub(super) fn draft(text: &str) -> Draft {
     let mut draft = Draft::event("id");
     draft.json().extend_from_slice(text.as_bytes());
     draft

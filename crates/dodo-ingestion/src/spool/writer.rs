@@ -394,8 +394,9 @@ impl Writer {
         // The old one is then not the highest any more: it can be read to its end and unlinked. The
         // new one takes no more room than that had left.
         let left = u64::from(segment.info.allotted).saturating_sub(segment.len);
+        let allotted = left.clamp(SEGMENT_HEADER_BYTES as u64, LEAST_SEGMENT_BYTES);
         state.next_segment_bytes = LEAST_SEGMENT_BYTES;
-        self.begin_segment(state, left.min(LEAST_SEGMENT_BYTES) as u32)?;
+        self.begin_segment(state, allotted as u32)?;
         Ok(if whole { Found::InPlace } else { Found::SegmentReplaced })
     }
 
@@ -441,4 +442,33 @@ impl Writer {
 
 fn failed(spool: &Path, what: &str, error: io::Error) -> Error {
     Error::storage(format!("{what}: {}", spool.display()), error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{SpoolName, tests::draft};
+    use super::*;
+    use crate::disk::SystemDisk;
+
+    #[test]
+    fn an_idle_segment_without_room_for_another_header_is_left_as_well() {
+        let dir = tempfile::tempdir().unwrap();
+        let namespace = Namespace::open(Arc::new(SystemDisk), dir.path().join("ns")).unwrap();
+        let owned = namespace.create_spool(SpoolName("one".into())).unwrap();
+        let settings = WriterSettings { max_bytes: 4 << 20, sync: false };
+        let writer = Writer::new(namespace, owned, settings);
+        writer.append(&mut draft("x"), 0).unwrap();
+        let (allotted, used) = {
+            let state = writer.lock();
+            let segment = state.segment.as_ref().unwrap();
+            (u64::from(segment.info.allotted), segment.len)
+        };
+        let frame = used - SEGMENT_HEADER_BYTES as u64;
+        let rest = allotted - used - frame + 1 - 20;
+        writer.append(&mut draft(&"x".repeat(rest as usize)), 0).unwrap();
+        let left = allotted - writer.lock().segment.as_ref().unwrap().len;
+        assert!((1..SEGMENT_HEADER_BYTES as u64).contains(&left), "{left}");
+        assert_eq!(writer.look_after(60_000, 60_000).unwrap(), Found::InPlace);
+        assert_eq!(writer.look_after(60_000, 60_000).unwrap(), Found::InPlace);
+    }
 }
