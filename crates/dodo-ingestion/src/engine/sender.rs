@@ -267,13 +267,17 @@ impl Sender {
         add(&counters.requests, counts.requests - before.requests);
         add(&counters.retries, counts.retries - before.retries);
         add(&counters.restamped, counts.restamped - before.restamped);
-        let trouble = self.delivery.trouble();
-        self.shared.settlement.set_trouble(trouble, self.trouble_words.as_deref());
-        self.refused_since = match trouble {
+        self.tell_trouble();
+        self.refused_since = match self.delivery.trouble() {
             Some(Trouble::KeyRefused { .. }) => self.refused_since.or(Some(now.mono)),
             _ => None,
         };
         self.commit(now);
+    }
+
+    fn tell_trouble(&self) {
+        let words = self.trouble_words.as_deref();
+        self.shared.settlement.set_trouble(self.delivery.trouble(), words);
     }
 
     fn carry_out(&mut self, action: Action, now: Now, actions: &mut Vec<Action>) -> Option<Input> {
@@ -320,10 +324,12 @@ impl Sender {
                 None
             }
             Action::Alarm { kind, message } => {
-                self.alarm(kind, &message, now);
                 if kind.holds_up_delivery() {
                     self.trouble_words = Some(bounded(&message));
+                    // Before the alarm: who hears it may ask a wait why at once.
+                    self.tell_trouble();
                 }
+                self.alarm(kind, &message, now);
                 None
             }
         }
