@@ -157,8 +157,7 @@ impl Machine {
         let disk = self.dir.join("after");
         let options = ["-o", "loop", crash.image.to_str().unwrap()];
         assert!(mount(&disk, &options).is_some(), "the journal can be replayed");
-        let patient = client(&server, &disk).request_timeout(PATIENT);
-        let ingestion = small(patient, &disk).build().unwrap();
+        let ingestion = small(client(&server, &disk), &disk).build().unwrap();
         let namespaces = disk.join("dodo-ingestion").read_dir().unwrap();
         let namespace = namespaces.map(|entry| entry.unwrap().path()).next().unwrap();
         let spools = || namespace.join("spools").read_dir().unwrap().count();

@@ -23,10 +23,20 @@ fn track(ingestion: &Ingestion, calls: usize) {
 
 /// Sends `calls` past the scripted answers and checks that each is billed once and none is left.
 fn all_billed_despite(script: impl IntoIterator<Item = Script>, calls: usize) -> Server {
+    all_billed_at_a_timeout(PATIENT, script, calls)
+}
+
+/// The same with a client that waits so long for an answer.
+fn all_billed_at_a_timeout(
+    request_timeout: Duration,
+    script: impl IntoIterator<Item = Script>,
+    calls: usize,
+) -> Server {
     let (server, dir) = (Server::start(), tempdir().unwrap());
     server.script(script);
     // Longer than the tracking takes on a busy machine: the flush makes the calls due.
-    let ingestion = client(&server, dir.path()).linger(PATIENT).build().unwrap();
+    let builder = client(&server, dir.path()).linger(PATIENT).request_timeout(request_timeout);
+    let ingestion = builder.build().unwrap();
     track(&ingestion, calls);
     ingestion.blocking_close(PATIENT).unwrap();
     let stats = ingestion.stats();
@@ -70,7 +80,7 @@ fn every_form_of_call_arrives_as_it_was_given() {
 
 #[test]
 fn a_server_that_hangs_is_tried_again() {
-    all_billed_despite([Script::Hang, Script::Hang], 50);
+    all_billed_at_a_timeout(Duration::from_millis(500), [Script::Hang, Script::Hang], 50);
 }
 
 #[test]

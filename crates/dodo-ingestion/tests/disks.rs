@@ -259,7 +259,7 @@ fn hears(told: &Told, kind: AlarmKind) {
 
 /// A client whose segments are small.
 fn small(server: &Server, dir: &Path) -> Builder {
-    client(server, dir).max_spool_bytes(1 << 20).request_timeout(Duration::from_secs(5))
+    client(server, dir).max_spool_bytes(1 << 20)
 }
 
 fn full_at_a_record_and_at_a_roll(disk: &Path) {
