@@ -10,6 +10,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use dodo_ingestion::{Builder, Ingestion};
@@ -17,6 +18,9 @@ use serde_json::{Value, json};
 
 #[allow(unused_imports, reason = "each test file uses its own part")]
 pub use waiting::{PATIENT, eventually};
+
+/// How long the server's threads wait before they look whether it was stopped.
+const POLL: Duration = Duration::from_millis(20);
 
 /// What the server does with one request.
 #[derive(Clone, Debug)]
@@ -64,6 +68,7 @@ pub struct Server {
     pub state: Arc<Mutex<State>>,
     pub address: SocketAddr,
     stop: Arc<AtomicBool>,
+    threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
 
 impl Server {
@@ -77,14 +82,14 @@ impl Server {
         let address = listener.local_addr().unwrap();
         listener.set_nonblocking(true).unwrap();
         let stop = Arc::new(AtomicBool::new(false));
-        let server = Self { state, address, stop };
-        let serving = server.clone();
-        std::thread::spawn(move || {
-            while !serving.stop.load(Ordering::SeqCst) {
+        let server = Self { state, address, stop, threads: Arc::default() };
+        let accepting = server.clone();
+        server.spawn(move || {
+            while !accepting.stop.load(Ordering::SeqCst) {
                 match listener.accept() {
                     Ok((stream, _)) => {
-                        let serving = serving.clone();
-                        std::thread::spawn(move || serving.serve(&stream));
+                        let serving = accepting.clone();
+                        accepting.spawn(move || serving.serve(&stream));
                     }
                     Err(_) => std::thread::sleep(Duration::from_millis(2)),
                 }
@@ -93,10 +98,19 @@ impl Server {
         server
     }
 
+    fn spawn(&self, work: impl FnOnce() + Send + 'static) {
+        let mut threads = self.threads.lock().unwrap();
+        threads.push(std::thread::spawn(work));
+    }
+
     /// Refuses connections from now on, and closes those that are open.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::SeqCst);
-        std::thread::sleep(Duration::from_millis(60));
+        // The one that accepts connections may add to them until it has ended.
+        let next = || self.threads.lock().unwrap().pop();
+        while let Some(thread) = next() {
+            _ = thread.join();
+        }
     }
 
     pub fn url(&self) -> String {
@@ -117,7 +131,7 @@ impl Server {
 
     fn serve(&self, stream: &TcpStream) {
         stream.set_nonblocking(false).unwrap();
-        stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        stream.set_read_timeout(Some(POLL)).unwrap();
         let mut reader = BufReader::new(stream.try_clone().unwrap());
         while !self.stop.load(Ordering::SeqCst) {
             match reader.fill_buf() {
@@ -130,7 +144,7 @@ impl Server {
             if self.answer(&mut reader, stream).is_none() {
                 return;
             }
-            stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+            stream.set_read_timeout(Some(POLL)).unwrap();
         }
     }
 
@@ -167,6 +181,7 @@ impl Server {
             }
             Script::Reset => return None,
             Script::Hang => {
+                stream.set_read_timeout(Some(POLL)).unwrap();
                 while !self.stop.load(Ordering::SeqCst) && reader.fill_buf().is_err() {}
                 return None;
             }
