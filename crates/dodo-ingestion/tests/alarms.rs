@@ -4,21 +4,11 @@
 
 mod support;
 
-use std::sync::mpsc;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, mpsc};
 
-use dodo_ingestion::{AlarmKind, Builder, Durability, Event, Ingestion};
-use support::{PATIENT, Server, client, eventually};
+use dodo_ingestion::{AlarmKind, Durability, Event};
+use support::{PATIENT, Server, Told, client, eventually, listening};
 use tempfile::tempdir;
-
-type Told = Arc<Mutex<Vec<AlarmKind>>>;
-
-fn listening(builder: Builder) -> (Ingestion, Told) {
-    let told = Told::default();
-    let sink = told.clone();
-    let ingestion = builder.on_alarm(move |alarm| sink.lock().unwrap().push(alarm.kind));
-    (ingestion.build().unwrap(), told)
-}
 
 #[test]
 fn a_client_that_was_closed_hears_of_nothing_more() {

@@ -7,11 +7,11 @@ mod support;
 use std::time::Duration;
 
 use dodo_ingestion::{
-    ApiCall, BatchConfig, Durability, ErrorKind, Event, Ingestion, LatePolicy, ObjectStorage,
-    StreamBytes, TimeRange,
+    AlarmKind, ApiCall, BatchConfig, Durability, ErrorKind, Event, Ingestion, LatePolicy,
+    ObjectStorage, StreamBytes, TimeRange,
 };
 use serde_json::Value;
-use support::{PATIENT, Script, Server, client, error, eventually};
+use support::{PATIENT, Script, Server, client, error, eventually, hears, listening};
 use tempfile::tempdir;
 
 fn track(ingestion: &Ingestion, calls: usize) {
@@ -156,20 +156,14 @@ fn one_bad_call_among_a_thousand_costs_only_itself() {
 fn a_wrong_key_holds_everything_until_a_new_one_comes() {
     let (server, dir) = (Server::start(), tempdir().unwrap());
     server.script([error(401)]);
-    let alarms = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
-    let sink = alarms.clone();
-    let old = client(&server, dir.path())
-        .account("shop")
-        .on_alarm(move |alarm| sink.lock().unwrap().push(alarm.kind.as_str()))
-        .build()
-        .unwrap();
+    let (old, told) = listening(client(&server, dir.path()).account("shop"));
     track(&old, 10);
+    hears(&told, AlarmKind::Authentication);
     let error = old.blocking_flush(Duration::from_millis(1_500)).unwrap_err();
     assert_eq!((error.kind(), error.status()), (ErrorKind::Authentication, Some(401)));
     assert!(error.message().contains("10 calls"), "{error}");
     assert!(error.message().contains("API key"), "{error}");
     assert!(error.message().contains("scripted"), "{error}: the API's words");
-    assert!(alarms.lock().unwrap().contains(&"authentication"));
     assert_eq!(server.requests(), 1, "no second try with the same key");
 
     let new = client(&server, dir.path()).account("shop").api_key("sk_new").build().unwrap();
@@ -187,6 +181,7 @@ fn a_redirect_is_not_followed_and_the_key_goes_nowhere_else() {
     let ingestion = client(&server, dir.path()).build().unwrap();
     track(&ingestion, 4);
     let receipt = ingestion.track_api_call(ApiCall::new("cus_1")).unwrap();
+    eventually("it is redirected", || server.requests() == 1);
     assert!(ingestion.blocking_close(Duration::from_millis(1_500)).is_err());
     assert_eq!((server.requests(), other.requests()), (1, 0));
     assert_eq!(ingestion.stats().spooled, 5);
@@ -220,10 +215,11 @@ fn an_outage_ends_and_the_bill_is_exact() {
     ingestion.blocking_flush(PATIENT).unwrap();
     server.stop();
     track(&ingestion, 100);
-    assert_eq!(
-        ingestion.blocking_flush(Duration::from_millis(200)).unwrap_err().kind(),
-        ErrorKind::Timeout
-    );
+    eventually("a flush says that the server is away", || {
+        let error = ingestion.blocking_flush(Duration::from_millis(200)).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Network), "{error}");
+        error.kind() == ErrorKind::Network
+    });
     let server = Server::start_on(server.address, server.state.clone());
     ingestion.blocking_flush(PATIENT).unwrap();
     assert_eq!(server.billed(), 200);
@@ -319,9 +315,10 @@ fn the_key_is_nowhere_on_disk_and_in_no_debug_output_or_error() {
     server.script([error(401)]);
     let builder = client(&server, dir.path());
     assert!(!format!("{builder:?}").contains("canary"));
-    let ingestion = builder.build().unwrap();
+    let (ingestion, told) = listening(builder);
     assert!(!format!("{ingestion:?}").contains("canary"));
     track(&ingestion, 5);
+    hears(&told, AlarmKind::Authentication);
     let error = ingestion.blocking_flush(Duration::from_millis(300)).unwrap_err();
     assert!(!format!("{error:?} {error}").contains("canary"));
     let files = files(dir.path());

@@ -15,13 +15,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dodo_ingestion::{AlarmKind, ApiCall, Builder, Durability, ErrorKind, Ingestion};
 use mounts::child::say;
 use mounts::{in_own_mounts, mount, mount_ext4, mount_tmpfs, run};
-use support::{PATIENT, Server, client, eventually};
+use support::{PATIENT, Server, client, eventually, hears, listening};
 use tempfile::tempdir;
 
 const NOBODY: u32 = 65_534;
@@ -242,19 +241,6 @@ impl Calls {
         assert_eq!(stats.spooled, 0, "{stats:?}");
         assert_eq!(stats.accepted, stats.billed + stats.dead_lettered, "{stats:?}");
     }
-}
-
-type Told = Arc<Mutex<Vec<AlarmKind>>>;
-
-fn listening(builder: Builder) -> (Ingestion, Told) {
-    let told = Told::default();
-    let sink = told.clone();
-    let builder = builder.on_alarm(move |alarm| sink.lock().unwrap().push(alarm.kind));
-    (builder.build().unwrap(), told)
-}
-
-fn hears(told: &Told, kind: AlarmKind) {
-    eventually(kind.as_str(), || told.lock().unwrap().contains(&kind));
 }
 
 /// A client whose segments are small.

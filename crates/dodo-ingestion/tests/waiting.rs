@@ -6,8 +6,8 @@ mod support;
 
 use std::time::Duration;
 
-use dodo_ingestion::{ApiCall, BatchConfig, ErrorKind, Event, Ingestion};
-use support::{PATIENT, Server, client, error, eventually};
+use dodo_ingestion::{AlarmKind, ApiCall, BatchConfig, ErrorKind, Event, Ingestion};
+use support::{PATIENT, Server, client, error, eventually, hears, listening};
 use tempfile::tempdir;
 
 fn call() -> ApiCall {
@@ -33,9 +33,9 @@ fn a_flush_of_a_full_spool_waits_for_what_is_in_it() {
 fn a_wait_that_a_refused_key_outlasts_says_so() {
     let (server, dir) = (Server::start(), tempdir().unwrap());
     server.script(std::iter::repeat_n(error(401), 20));
-    let ingestion = client(&server, dir.path()).build().unwrap();
+    let (ingestion, told) = listening(client(&server, dir.path()));
     let receipt = ingestion.track(call()).unwrap();
-    eventually("the key is refused", || server.requests() > 0);
+    hears(&told, AlarmKind::Authentication);
     let failed = ingestion.blocking_flush(Duration::from_secs(2)).unwrap_err();
     assert_eq!((failed.kind(), failed.status()), (ErrorKind::Authentication, Some(401)));
     assert!(failed.message().contains("stay spooled"), "{failed}");
@@ -49,8 +49,9 @@ fn a_wait_that_a_refused_key_outlasts_says_so() {
 fn a_wait_that_an_unreachable_server_outlasts_says_so_until_it_is_back() {
     let (server, dir) = (Server::start(), tempdir().unwrap());
     server.stop();
-    let ingestion = client(&server, dir.path()).build().unwrap();
+    let (ingestion, told) = listening(client(&server, dir.path()));
     ingestion.track(call()).unwrap();
+    hears(&told, AlarmKind::Unreachable);
     let failed = ingestion.blocking_flush(Duration::from_secs(10)).unwrap_err();
     assert_eq!(failed.kind(), ErrorKind::Network, "{failed}");
     let server = Server::start_on(server.address, server.state.clone());

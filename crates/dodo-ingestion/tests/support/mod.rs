@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use dodo_ingestion::{Builder, Ingestion};
+use dodo_ingestion::{AlarmKind, Builder, Ingestion};
 use serde_json::{Value, json};
 
 #[allow(unused_imports, reason = "each test file uses its own part")]
@@ -254,4 +254,20 @@ pub fn client(server: &Server, spool: &std::path::Path) -> Builder {
         .requests_per_minute(10_000_u32)
         .requests_per_second(1_000_u32)
         .request_timeout(PATIENT)
+}
+
+/// The alarms that a client told.
+pub type Told = Arc<Mutex<Vec<AlarmKind>>>;
+
+/// A client that writes down its alarms.
+pub fn listening(builder: Builder) -> (Ingestion, Told) {
+    let told = Told::default();
+    let sink = told.clone();
+    let builder = builder.on_alarm(move |alarm| sink.lock().unwrap().push(alarm.kind));
+    (builder.build().unwrap(), told)
+}
+
+/// Waits until an alarm was told.
+pub fn hears(told: &Told, kind: AlarmKind) {
+    eventually(kind.as_str(), || told.lock().unwrap().contains(&kind));
 }
