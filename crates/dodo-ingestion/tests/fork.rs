@@ -19,6 +19,7 @@ use process::{
     NEVER, Role, builder, dir, fork, in_child, open, parent_id, play, say, spools, stage, track,
     wait_for,
 };
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use support::{PATIENT, client, eventually};
 
 /// What the processes of the tests do. As a test of its own it has nothing to do.
@@ -279,6 +280,7 @@ fn fork_and_be_killed() {
         eventually("the child has adopted the parent's spool", || spools(&dir()).len() == 1);
         rejected(refused.blocking_delivered(PATIENT));
         ingestion.blocking_close(PATIENT).unwrap();
+        eventually("its own spool is removed", || spools(&dir()).is_empty());
         say("done");
     });
     std::thread::sleep(PATIENT);
@@ -351,16 +353,18 @@ fn fail_to_open_in_a_child() {
     let ingestion = builder().durability(Durability::Disk).build().unwrap();
     track(&ingestion, 1);
     ingestion.blocking_flush(PATIENT).unwrap();
-    std::fs::rename(dir().join("dodo-ingestion"), dir().join("away")).unwrap();
-    std::fs::write(dir().join("dodo-ingestion"), "in the way").unwrap();
+    let (place, other) = (dir().join("dodo-ingestion"), dir().join("other"));
+    // In one step: the parent's engine would make it anew in between.
+    let exchange = || renameat_with(CWD, &place, CWD, &other, RenameFlags::EXCHANGE).unwrap();
+    std::fs::write(&other, "in the way").unwrap();
+    exchange();
     in_child(|| {
         for _ in 0..2 {
             let error = ingestion.track_api_call(ApiCall::new("c")).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Storage);
             assert_eq!(error.field(), Some("spool_dir"));
         }
-        std::fs::remove_file(dir().join("dodo-ingestion")).unwrap();
-        std::fs::rename(dir().join("away"), dir().join("dodo-ingestion")).unwrap();
+        exchange();
         track(&ingestion, 1);
         ingestion.blocking_flush(PATIENT).unwrap();
     });
