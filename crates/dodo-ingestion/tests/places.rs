@@ -7,6 +7,7 @@
 mod child;
 mod support;
 
+use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt, chown, symlink};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -27,11 +28,16 @@ fn mode(path: &Path) -> u32 {
     path.symlink_metadata().unwrap().mode() & 0o7777
 }
 
-/// Every path at and below a directory.
+/// Every path at and below a directory. One that is removed meanwhile is found empty.
 fn below(dir: &Path) -> Vec<PathBuf> {
     let mut found = vec![dir.to_owned()];
-    for entry in dir.read_dir().unwrap() {
-        let path = entry.unwrap().path();
+    let listed = dir.read_dir().and_then(Iterator::collect::<io::Result<Vec<_>>>);
+    let entries = match listed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        listed => listed.unwrap(),
+    };
+    for entry in entries {
+        let path = entry.path();
         if path.is_dir() { found.extend(below(&path)) } else { found.push(path) }
     }
     found
