@@ -118,20 +118,46 @@ fn a_daemon_that_closes_all_descriptors_bills_and_nothing_is_written_into_its_fi
     assert_eq!(server.billed(), 9);
 }
 
+/// Waits until the engine has just fallen asleep. Were it awake when its descriptors are closed, tokio
+/// would panic and close its own once more, for which the standard library aborts a debug build. It
+/// sleeps for a second at a time.
+fn let_the_engine_fall_asleep() {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
+    let is_engine = |task: &PathBuf| {
+        std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name == "dodo-ingestion\n")
+    };
+    let number = |task: &PathBuf| task.file_name().unwrap().to_str().unwrap().parse::<u32>().ok();
+    // The newest serves: one whose descriptors were closed stays where it was.
+    let engine = tasks.filter(is_engine).max_by_key(number).unwrap();
+    // How often it fell asleep, if it sleeps.
+    let sleep = || {
+        let status = std::fs::read_to_string(engine.join("status")).unwrap();
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.unwrap().trim().to_owned()
+        };
+        field("State:").starts_with('S').then(|| field("voluntary_ctxt_switches:"))
+    };
+    let before = sleep();
+    eventually("the engine falls asleep", || {
+        let begun = sleep();
+        // Between two pieces of work, and shortly before a timer is due, it sleeps for a moment only.
+        std::thread::sleep(Duration::from_millis(100));
+        begun.is_some() && begun != before && begun == sleep()
+    });
+}
+
 fn close_what_is_not_ones_own() {
     // What the engine needs, and no file of a spool.
     let ingestion = builder().durability(Durability::Memory).build().unwrap();
     track(&ingestion, 5);
     ingestion.blocking_flush(PATIENT).unwrap();
     report(|| {
-        // Were the engine awake, tokio would panic and close its descriptor once more, for which
-        // the standard library aborts a debug build. It sleeps for a second at a time.
-        let fall_asleep = || std::thread::sleep(Duration::from_millis(500));
-        fall_asleep();
+        let_the_engine_fall_asleep();
         close_descriptors(3);
         track(&ingestion, 5);
         ingestion.blocking_flush(PATIENT).unwrap();
-        fall_asleep();
+        let_the_engine_fall_asleep();
         let files = reuse_descriptors(3);
         for _ in 0..2 {
             track(&ingestion, 5);
@@ -170,8 +196,7 @@ fn close_the_files_of_the_spool() {
             track(&ingestion, 5);
             ingestion.blocking_flush(PATIENT).unwrap();
             let waiting = track(&ingestion, 7);
-            // See above.
-            std::thread::sleep(Duration::from_millis(500));
+            let_the_engine_fall_asleep();
             close();
             for receipt in &waiting {
                 let error = receipt.blocking_delivered(PATIENT).unwrap_err();
