@@ -209,24 +209,38 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn what_hangs_is_ended_with_its_children() {
+        use std::io::BufRead as _;
+
         let (_directory, mut log) = log();
         let started = Instant::now();
-        let error = log
-            .run(
-                Command::new("sh").args(["-c", "sleep 600 & echo $!; wait"]),
-                Duration::from_millis(300),
-            )
-            .unwrap_err();
+        let error =
+            log.run(Command::new("sleep").arg("600"), Duration::from_millis(300)).unwrap_err();
         assert!(error.to_string().contains("still running"), "{error}");
-        assert!(started.elapsed() < Duration::from_secs(60));
-        let text = log.text().unwrap();
-        let pid: u32 = text.lines().last().unwrap().parse().unwrap();
+
+        let mut hangs = Command::new("sh");
+        hangs.args(["-c", "sleep 600 & echo $!; wait"]);
+        hangs.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = hangs.spawn().unwrap();
+        // Its own child is there before the limit is.
+        let mut line = String::new();
+        io::BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let pid: u32 = line.trim().parse().unwrap();
+        assert!(log.wait(&mut child, Duration::ZERO).unwrap().is_none(), "it hangs");
         if Command::new("ps").arg("-A").output().is_ok() {
-            let alive = Command::new("kill").args(["-0", &pid.to_string()]).output().unwrap();
-            // A zombie that nobody has reaped yet still takes signals: look at its state.
-            let state = capture(Command::new("ps").args(["-o", "stat=", "-p", &pid.to_string()]));
-            assert!(!alive.status.success() || state.is_ok_and(|state| state.starts_with('Z')));
+            let has_ended = || {
+                let alive = Command::new("kill").args(["-0", &pid.to_string()]).output().unwrap();
+                // A zombie that nobody has reaped yet still takes signals: look at its state.
+                let state =
+                    capture(Command::new("ps").args(["-o", "stat=", "-p", &pid.to_string()]));
+                !alive.status.success() || state.is_ok_and(|state| state.starts_with('Z'))
+            };
+            // It ends a moment after the signal was sent.
+            while !has_ended() {
+                assert!(started.elapsed() < Duration::from_secs(60), "{pid} lives");
+                thread::sleep(POLL);
+            }
         }
+        assert!(started.elapsed() < Duration::from_secs(60));
     }
 
     #[test]
