@@ -65,7 +65,7 @@ fn assert_customers(report: &Value) {
 
 #[test]
 fn every_call_is_billed_in_few_requests() {
-    let (lines, report) = bill(&["--seconds", "2", "--json"]);
+    let (lines, report) = bill(&["--seconds", "5", "--json"]);
     assert_exact(&report);
     let calls_a_request = number(&report, "accepted") / number(&report, "requests");
     assert!(calls_a_request >= 20, "{report}");
@@ -75,7 +75,7 @@ fn every_call_is_billed_in_few_requests() {
 
 #[test]
 fn an_outage_costs_nothing() {
-    let (lines, report) = bill(&["--seconds", "2", "--outage", "1s", "--json"]);
+    let (lines, report) = bill(&["--seconds", "5", "--outage", "1s", "--json"]);
     assert_exact(&report);
     let at = |words: &str| lines.iter().position(|line| line.contains(words)).expect(words);
     assert!(at("the meter goes down for 1s") < at("the meter is back"));
@@ -83,7 +83,7 @@ fn an_outage_costs_nothing() {
 
 #[test]
 fn workers_send_as_one_and_are_billed_as_one() {
-    let (lines, report) = bill(&["--seconds", "2", "--workers", "3", "--json"]);
+    let (lines, report) = bill(&["--seconds", "5", "--workers", "3", "--json"]);
     assert_customers(&report);
     assert_eq!((number(&report, "workers"), number(&report, "kills")), (3, 0));
     assert_eq!(metered(&report), number(&report, "accepted"));
@@ -93,7 +93,7 @@ fn workers_send_as_one_and_are_billed_as_one() {
 
 #[test]
 fn a_killed_worker_takes_no_call_along() {
-    let arguments = ["--seconds", "2", "--workers", "2", "--kill", "--outage", "1s", "--json"];
+    let arguments = ["--seconds", "5", "--workers", "2", "--kill", "--outage", "1s", "--json"];
     let (lines, report) = bill(&arguments);
     assert_customers(&report);
     assert_eq!((number(&report, "workers"), number(&report, "kills")), (2, 1));
