@@ -52,6 +52,13 @@ fn namespace(dir: &TempDir) -> PathBuf {
     only(&dir.path().join("dodo-ingestion"))
 }
 
+/// Has a client make what it makes. Its engine may be at it for a moment longer than its close.
+fn open_and_close(server: &Server, dir: &TempDir) {
+    client(server, dir.path()).build().unwrap().blocking_close(PATIENT).unwrap();
+    let spools = namespace(dir).join("spools");
+    eventually("its spool is removed", || spools.read_dir().unwrap().count() == 0);
+}
+
 type Told = Arc<Mutex<Vec<(AlarmKind, String)>>>;
 
 fn listening(server: &Server, dir: &Path) -> (Ingestion, Told) {
@@ -219,7 +226,7 @@ fn directories_that_are_open_to_others_are_closed_and_that_is_told_once() {
 #[test]
 fn a_directory_that_is_a_link_is_refused_with_the_way_out() {
     let (server, dir) = (Server::start(), tempdir().unwrap());
-    client(&server, dir.path()).build().unwrap().blocking_close(PATIENT).unwrap();
+    open_and_close(&server, &dir);
     let namespace = namespace(&dir);
     for place in [dir.path().join("dodo-ingestion"), namespace.clone(), namespace.join("spools")] {
         let (elsewhere, aside) = (tempdir().unwrap(), dir.path().join("aside"));
@@ -247,7 +254,7 @@ fn a_directory_of_another_user_is_refused_with_the_way_out() {
         return not_tested("a directory of another user", "only root can make one");
     }
     let (server, dir) = (Server::start(), tempdir().unwrap());
-    client(&server, dir.path()).build().unwrap().blocking_close(PATIENT).unwrap();
+    open_and_close(&server, &dir);
     let namespace = namespace(&dir);
     for place in [dir.path().join("dodo-ingestion"), namespace.clone(), namespace.join("spools")] {
         chown(&place, Some(NOBODY), None).unwrap();
@@ -266,7 +273,7 @@ fn links_planted_for_the_senders_files_are_not_followed() {
     for name in ["sender.lock", "starts", "dead-letters.jsonl"] {
         let (server, dir) = (Server::start(), tempdir().unwrap());
         server.state.lock().unwrap().unknown_customer = Some("cus_unknown".into());
-        client(&server, dir.path()).build().unwrap().blocking_close(PATIENT).unwrap();
+        open_and_close(&server, &dir);
         let target = dir.path().join("target");
         std::fs::write(&target, UNTOUCHED).unwrap();
         let planted = namespace(&dir).join(name);
@@ -295,7 +302,7 @@ fn links_planted_for_the_senders_files_are_not_followed() {
 fn links_planted_for_what_all_processes_write_are_not_followed() {
     for name in ["settings", "room.lock"] {
         let (server, dir) = (Server::start(), tempdir().unwrap());
-        client(&server, dir.path()).build().unwrap().blocking_close(PATIENT).unwrap();
+        open_and_close(&server, &dir);
         let target = dir.path().join("target");
         std::fs::write(&target, UNTOUCHED).unwrap();
         let planted = namespace(&dir).join(name);
@@ -328,7 +335,7 @@ fn files_of_another_user_are_told_of_and_nothing_is_lost() {
     for name in ["sender.lock", "starts", "settings", "dead-letters.jsonl"] {
         let (server, dir) = (Server::start(), tempdir().unwrap());
         server.state.lock().unwrap().unknown_customer = Some("cus_unknown".into());
-        client(&server, dir.path()).build().unwrap().blocking_close(PATIENT).unwrap();
+        open_and_close(&server, &dir);
         for path in below(dir.path()) {
             chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
         }
@@ -351,7 +358,7 @@ fn files_of_another_user_are_told_of_and_nothing_is_lost() {
 #[test]
 fn a_pipe_in_a_files_place_does_not_block() {
     let (server, dir) = (Server::start(), tempdir().unwrap());
-    client(&server, dir.path()).build().unwrap().blocking_close(PATIENT).unwrap();
+    open_and_close(&server, &dir);
     let lock = namespace(&dir).join("sender.lock");
     std::fs::remove_file(&lock).unwrap();
     assert!(std::process::Command::new("mkfifo").arg(&lock).status().unwrap().success());
