@@ -158,6 +158,8 @@ class Observation<Request> implements Watcher {
   #bytes = 0;
   /** What `writeHead` was given. */
   #head: readonly unknown[] = [];
+  /** The status that `writeHead` made: what is set after it, nobody is sent. */
+  #statusSent: number | undefined;
   /** The length that the response is to have; `NaN` where it says none. */
   #declared: number | undefined;
   #ended = false;
@@ -193,6 +195,7 @@ class Observation<Request> implements Watcher {
   hasHead(args: readonly unknown[]): void {
     this.#meter.attempt(() => {
       this.#head = args;
+      this.#statusSent = this.#outgoing.statusCode;
       this.#overIfWhole();
     });
   }
@@ -253,7 +256,7 @@ class Observation<Request> implements Watcher {
     }
     this.#ended = true;
     this.#leave?.();
-    const { statusCode } = this.#outgoing;
+    const statusCode = this.#statusSent ?? statusOf(this.#outgoing);
     const now = performance.now();
     const isSeen = begun && this.#isSeen();
     this.#meter.end(this.#metered, {
@@ -301,7 +304,16 @@ function lengthIn(args: readonly unknown[]): number | undefined {
 }
 
 interface Http2 {
-  stream?: { aborted?: boolean; rstCode?: number };
+  stream?: {
+    aborted?: boolean;
+    rstCode?: number;
+    sentHeaders?: { ':status'?: number } | undefined;
+  };
+}
+
+/** The status of a response whose head was not made by `writeHead`: a stream of HTTP/2 knows what it was sent. */
+function statusOf(outgoing: ServerResponse): number {
+  return (outgoing as Http2).stream?.sentHeaders?.[':status'] ?? outgoing.statusCode;
 }
 
 /** The compatibility API of HTTP/2, whose `end` does not make its head by `writeHead`. */
