@@ -54,11 +54,12 @@ export interface Metered<Request> {
 }
 
 /**
- * A framework's template that takes whatever is left: `*`, `*path` and `{*path}`, `:path*`, `(.*)`, Hono's
- * `:path{.*}`, or a regular expression. What a router is mounted by may stand right before it: NestJS answers
- * `/api*path` with 404.
+ * A framework's template that takes whatever is left: `*`, `*path` and `{*path}`, `:path*`, `(*)`, `(.*)` and `(.+)`,
+ * Fastify's `(^.*$)`, Hono's `:path{.*}`, Next.js's `[...path]` and `[[...path]]`, or a regular expression. What a
+ * router is mounted by may stand right before it: NestJS answers `/api*path` with 404.
  */
-const CATCH_ALL = /(?:\*\w*|\{\/?\*\w*\}|\(\.\*\)|:\w+\{\.[*+]\})\??$|\.\*\)?\$?\/[a-z]*$/;
+const CATCH_ALL =
+  /(?:\*\w*|\{\/?\*\w*\}|\((?:\*|\^?\.[*+]\$?)\)|:\w+\{\.[*+]\}|\[\.{3}[^/\]]+\]{1,2})\??$|\.[*+]\)?\$?\/[a-z]*$/;
 
 export class Meter<Request> {
   readonly #ingestion: Ingestion;

@@ -282,6 +282,36 @@ for (const [version, express] of [
   });
 }
 
+test('Express 4: whatever is left is taken by templates of many spellings', async () => {
+  const ingestion = client();
+  const app = express4();
+  const customer = someone();
+  app.use(meter(ingestion, { customer: () => customer }));
+  const answer = (_, res) => res.status(404).send('by a route');
+  const takeAll = [
+    '/star/*',
+    '/named/:path*',
+    '/any/:path(*)',
+    '/none-too/:path(.*)',
+    '/one-at-least/:path(.+)',
+    /^\/by-regexp\/(.+)$/,
+  ];
+  const takeSome = ['/digits/:id(\\d+)', '/images/:path(.+\\.png)'];
+  app.get([...takeAll, ...takeSome], answer);
+  const port = await listen(createServer(app));
+  const names = ['star', 'named', 'any', 'none-too', 'one-at-least', 'by-regexp'];
+  for (const path of [...names.map((name) => `/${name}/a`), '/digits/1', '/images/a.png']) {
+    assert.equal(String((await call(port, path)).body), 'by a route', path);
+  }
+  const found = (await events(ingestion, customer, 8)).map(({ event_name: name, metadata }) =>
+    [name, metadata.endpoint].join(' '),
+  );
+  assert.deepEqual(found.sort(), [
+    ...takeSome.map((template) => `api_call ${template}`),
+    ...takeAll.map(() => 'api_error '),
+  ]);
+});
+
 test('Express 5 before its router kept templates', async () => {
   const ingestion = client();
   const metered = meter(ingestion, { customer: 'x-customer-id' });

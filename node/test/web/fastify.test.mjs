@@ -80,6 +80,24 @@ for (const [version, fastify] of [
     assert.equal(metadata.endpoint, '/inner/:id');
   });
 
+  test(`${version}: what takes whatever is left is no route for what is not found`, async () => {
+    const ingestion = client();
+    const app = fastify();
+    app.register(meter(ingestion, { customer: 'x-customer-id' }));
+    for (const url of ['/star/*', '/regexp/:path(^.*$)', '/digits/:id(^\\d+$)']) {
+      app.get(url, (_, reply) => reply.code(404).send('by a route'));
+    }
+    const customer = someone();
+    const headers = { 'x-customer-id': customer };
+    for (const url of ['/star/a', '/regexp/a', '/digits/1']) {
+      assert.equal((await app.inject({ url, headers })).body, 'by a route', url);
+    }
+    const found = (await events(ingestion, customer, 3)).map(({ event_name: name, metadata }) =>
+      [name, metadata.endpoint].join(' '),
+    );
+    assert.deepEqual(found.sort(), ['api_call /digits/:id(^\\d+$)', 'api_error ', 'api_error ']);
+  });
+
   test(`${version}: what is injected is metered`, async () => {
     const ingestion = client();
     const app = fastify();

@@ -118,6 +118,20 @@ test('Next.js: a response whose body cannot be watched is handed on as it is', a
   await events(ingestion, customer, 2);
 });
 
+test('Next.js: what takes whatever is left is no route for what is not found', async () => {
+  const ingestion = client();
+  const customer = someone();
+  const withMeter = meter(ingestion, { customer: () => customer });
+  for (const endpoint of ['/api/[...slug]', '/api/[[...slug]]', '/api/[slug]']) {
+    const handler = withMeter(() => new Response('nothing here', { status: 404 }), { endpoint });
+    await (await handler(new Request('http://localhost/api/a'))).text();
+  }
+  const found = (await events(ingestion, customer, 3)).map(({ event_name: name, metadata }) =>
+    [name, metadata.endpoint].join(' '),
+  );
+  assert.deepEqual(found.sort(), ['api_call /api/[slug]', 'api_error ', 'api_error ']);
+});
+
 test('Next.js: a handler that gives no response has failed', async () => {
   const ingestion = client();
   const customer = someone();
