@@ -96,8 +96,8 @@ const NOTICING = new WeakSet<object>();
 
 /** Notices the routes that take a request; gives the template of the last one. */
 export function record(request: ExpressRequest): () => string | undefined {
+  const { route, app } = request;
   // One may have it already: the route of this middleware itself, or one that has handed it on.
-  const { route } = request;
   const isOwn = Object.hasOwn(request, 'route');
   if (isOwn) {
     delete request.route;
@@ -117,7 +117,7 @@ export function record(request: ExpressRequest): () => string | undefined {
     // An app that a function has handed it to, as `vhost` does, has given it a prototype that notices nothing.
     const own: unknown = Object.getOwnPropertyDescriptor(request, 'route')?.value;
     const taken = takenBy(own, request) ?? takingOf(request)?.taken;
-    return taken && template(taken);
+    return taken && template(taken, app as App | undefined);
   };
 }
 
@@ -141,10 +141,11 @@ function isRoute(value: unknown): value is Route {
   return typeof value === 'object' && value !== null && 'path' in value;
 }
 
-function template(taken: Taken): string {
+function template(taken: Taken, middlewareApp: App | undefined): string {
   const { route, baseUrl } = taken;
   // Most routes are one text in a router that is mounted nowhere.
-  const chain = baseUrl === '' && typeof route.path === 'string' ? undefined : chainOf(taken);
+  const isPlain = baseUrl === '' && typeof route.path === 'string';
+  const chain = isPlain ? undefined : chainOf(taken, middlewareApp);
   const front = chain?.front ?? (baseUrl === '' ? '' : '/*');
   const own = typeof route.path === 'string' ? route.path : which(route, chain?.layer, taken.url);
   return own === '/' && front !== '' ? front : front + own;
@@ -156,28 +157,37 @@ interface Chain {
   layer: Layer | undefined;
 }
 
-/** The last way to each route: for most routes there is one, whatever the client asks for. */
-const LAST = new WeakMap<Route, { baseUrl: string; chain: Chain | undefined }>();
+interface Way {
+  baseUrl: string;
+  app: App | undefined;
+  middlewareApp: App | undefined;
+  chain: Chain | undefined;
+}
 
-function chainOf(taken: Taken): Chain | undefined {
-  const { route, baseUrl } = taken;
+/** The last way to each route: for most routes there is one, whatever the client asks for. */
+const LAST = new WeakMap<Route, Way>();
+
+function chainOf(taken: Taken, middlewareApp: App | undefined): Chain | undefined {
+  const { route, baseUrl, app } = taken;
   const last = LAST.get(route);
-  if (last?.baseUrl === baseUrl) {
+  if (last?.baseUrl === baseUrl && last.app === app && last.middlewareApp === middlewareApp) {
     return last.chain;
   }
-  const chain = find(taken);
-  LAST.set(route, { baseUrl, chain });
+  const chain = find(taken, middlewareApp);
+  LAST.set(route, { baseUrl, app, middlewareApp, chain });
   return chain;
 }
 
 /** The layers that lead to the route. */
-function find({ route, baseUrl, app }: Taken): Chain | undefined {
-  const apps: App[] = [];
-  for (let each = app; each !== undefined; each = each.parent) {
-    apps.unshift(each);
-  }
+function find({ route, baseUrl, app }: Taken, middlewareApp: App | undefined): Chain | undefined {
   let opaque: Chain | undefined;
-  const walk = (stack: readonly Layer[], rest: string, depth: number): Chain | undefined => {
+  const walk = (
+    apps: readonly App[],
+    depth: number,
+    stack: readonly Layer[],
+    rest: string,
+  ): Chain | undefined => {
+    const next = apps[depth + 1];
     for (const layer of stack) {
       if (layer.route !== undefined) {
         if (layer.route === route && rest === '') {
@@ -185,8 +195,9 @@ function find({ route, baseUrl, app }: Taken): Chain | undefined {
         }
         continue;
       }
-      const mounted = layer.handle.name === 'mounted_app' ? apps[depth + 1] : undefined;
-      const inner = mounted ? stackOf(mounted) : stackOf(layer.handle);
+      const { handle } = layer;
+      const enters = next !== undefined && (handle === next || handle.name === 'mounted_app');
+      const inner = stackOf(enters ? next : handle);
       if (inner === undefined && rest === '') {
         continue;
       }
@@ -195,7 +206,7 @@ function find({ route, baseUrl, app }: Taken): Chain | undefined {
         continue;
       }
       if (inner !== undefined) {
-        const chain = walk(inner, rest.slice(part.length), depth + (mounted ? 1 : 0));
+        const chain = walk(apps, depth + (enters ? 1 : 0), inner, rest.slice(part.length));
         if (chain !== undefined) {
           return { front: part.template + chain.front, layer: chain.layer };
         }
@@ -206,8 +217,21 @@ function find({ route, baseUrl, app }: Taken): Chain | undefined {
     }
     return undefined;
   };
-  const root = apps[0];
-  return (root && walk(stackOf(root) ?? [], baseUrl, 0)) ?? opaque;
+  const through = (apps: readonly App[]) =>
+    apps[0] && walk(apps, 0, stackOf(apps[0]) ?? [], baseUrl);
+  const own = withParents(app);
+  const outer = withParents(middlewareApp);
+  // An app that a router mounts has no parent: the way to it leads through the middleware's.
+  const isApart = own[0] !== undefined && !outer.includes(own[0]);
+  return (isApart ? through([...outer, ...own]) : undefined) ?? through(own) ?? opaque;
+}
+
+function withParents(app: App | undefined): readonly App[] {
+  const apps: App[] = [];
+  for (let each = app; each !== undefined; each = each.parent) {
+    apps.unshift(each);
+  }
+  return apps;
 }
 
 function stackOf(handle: Handle): readonly Layer[] | undefined {

@@ -116,6 +116,55 @@ for (const [version, express] of [
     assert.ok(!byRegExp.includes('secret'), byRegExp);
   });
 
+  test(`${version}: templates of apps that a router mounts`, async () => {
+    const ingestion = client();
+    const ways = { '/api/adm/secret/in/secret': '/api/adm/:tenant/in/:item' };
+    const root = express();
+    const router = express.Router();
+    const mounted = express();
+    const within = express();
+    mounted.get('/in/:item', answer);
+    within.get('/deep/:item', answer);
+    mounted.use('/w/:within', within);
+    router.use('/adm/:tenant', mounted);
+    root.use(meter(ingestion, { customer: 'x-customer-id' }));
+    root.use('/api', router);
+    ways['/api/adm/secret/w/secret/deep/secret'] = '/api/adm/:tenant/w/:within/deep/:item';
+
+    // The middleware may be in an app that is mounted itself.
+    const outer = express();
+    outer.use('/outer/:region', root);
+    for (const [path, template] of Object.entries(ways)) {
+      ways[`/outer/secret${path}`] = `/outer/:region${template}`;
+    }
+    outer.use(root);
+    assert.deepEqual(await endpointsOf(outer, Object.keys(ways), ingestion), Object.values(ways));
+  });
+
+  test(`${version}: a router of two apps has the template of each`, async () => {
+    const ingestion = client();
+    const users = express.Router();
+    users.get('/users/:id', answer);
+    const mounted = express();
+    mounted.use('/teams', users);
+    const routers = ['/:version', '/v1'].map((path) => {
+      const app = express();
+      app.use(meter(ingestion, { customer: 'x-customer-id' }));
+      app.use(path, users);
+      app.use(express.Router().use(path, mounted));
+      return app;
+    });
+    const paths = ['/v1/users/1', '/v1/teams/users/1'];
+    for (const _ of ['first', 'again']) {
+      const [one, other] = [
+        await endpointsOf(routers[0], paths, ingestion),
+        await endpointsOf(routers[1], paths, ingestion),
+      ];
+      assert.deepEqual(one, ['/:version/users/:id', '/:version/teams/users/:id']);
+      assert.deepEqual(other, ['/v1/users/:id', '/v1/teams/users/:id']);
+    }
+  });
+
   test(`${version}: compressed by a middleware further in, counted as sent`, async () => {
     const ingestion = client();
     const app = express();
