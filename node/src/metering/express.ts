@@ -7,7 +7,7 @@
  */
 
 import type { IncomingMessage } from 'node:http';
-import { toldOf } from './told';
+import { knownOf, toldOf } from './told';
 
 type Pattern = string | RegExp;
 
@@ -72,13 +72,20 @@ interface Taking {
 }
 
 function takingOf(request: object): Taking | undefined {
-  return toldOf(request).kept as Taking | undefined;
+  return knownOf(request)?.kept as Taking | undefined;
 }
 
 const ROUTE: PropertyDescriptor & ThisType<ExpressRequest> = {
   configurable: true,
   get() {
-    return takingOf(this)?.route;
+    let taking: Taking | undefined;
+    // What inherits from a request has its route, too.
+    let each: object | null = this;
+    while (taking === undefined && each !== null) {
+      taking = takingOf(each);
+      each = Object.getPrototypeOf(each) as object | null;
+    }
+    return taking?.route;
   },
   set(route: unknown) {
     const taking: Taking = { route, taken: takenBy(route, this) };
@@ -96,9 +103,10 @@ const NOTICING = new WeakSet<object>();
 
 /** Notices the routes that take a request; gives the template of the last one. */
 export function record(request: ExpressRequest): () => string | undefined {
-  const { route, app } = request;
+  const { app } = request;
   // One may have it already: the route of this middleware itself, or one that has handed it on.
   const isOwn = Object.hasOwn(request, 'route');
+  const route = isOwn ? request.route : undefined;
   if (isOwn) {
     delete request.route;
   }

@@ -19,6 +19,11 @@ export interface Told {
 /** By the object that stands for the request all along. */
 const calls = new WeakMap<object, Told>();
 
+/** What was said of a request, if anything was. */
+export function knownOf(key: object): Told | undefined {
+  return calls.get(key);
+}
+
 export function toldOf(key: object): Told {
   let told = calls.get(key);
   if (told === undefined) {

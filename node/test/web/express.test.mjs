@@ -165,6 +165,32 @@ for (const [version, express] of [
     }
   });
 
+  test(`${version}: what inherits from a request has its route`, async () => {
+    const ingestion = client();
+    const app = express();
+    app.use(meter(ingestion, { customer: 'x-customer-id' }));
+    app.get('/users/:id', (req, res) => {
+      const derived = Object.create(req);
+      const { path } = derived.route;
+      derived.route = { path: '/mine' };
+      res.send([path, derived.route.path, req.route.path].join());
+    });
+    app.use((req, res) => res.send(String(Object.create(req).route)));
+    const port = await listen(createServer(app));
+    const customer = someone();
+    const bodies = [];
+    for (const path of ['/users/1', '/nowhere']) {
+      const { body } = await call(port, path, { headers: { 'x-customer-id': customer } });
+      bodies.push(String(body));
+    }
+    assert.deepEqual(bodies, ['/users/:id,/mine,/users/:id', 'undefined']);
+    const found = await events(ingestion, customer, 2);
+    assert.deepEqual(found.map(({ metadata }) => metadata.endpoint).sort(), [
+      '/users/:id',
+      undefined,
+    ]);
+  });
+
   test(`${version}: compressed by a middleware further in, counted as sent`, async () => {
     const ingestion = client();
     const app = express();
