@@ -17,7 +17,7 @@ import { FetchObservation, pathOf } from './metering/fetch';
 import { Meter, type MeterStats } from './metering/meter';
 import { leavesHttp, NodeRequest, takeConnection, watch } from './metering/observe';
 import type { MeterOptions } from './metering/options';
-import { share, tellers } from './metering/told';
+import { tellers } from './metering/told';
 
 export type { MeterStats } from './metering/meter';
 export type { Call, Customer, Metadata, MeterOptions, OnMissingCustomer } from './metering/options';
@@ -27,7 +27,7 @@ export type { Call, Customer, Metadata, MeterOptions, OnMissingCustomer } from '
 export type AnyContext = Context<any, any, any>;
 
 export const { setCustomer, setUnits, setMetadata, setEndpoint, skipMetering } =
-  tellers<AnyContext>((context) => context);
+  tellers<AnyContext>(keyOf);
 
 /** The middleware, for `app.use`. WebSockets of Hono's adapter for Node are metered as one call each. */
 export interface HonoMiddleware {
@@ -42,30 +42,35 @@ interface NodeServer {
   outgoing?: ServerResponse;
 }
 
+/** What stands for a call: the same as for a meter of the server that the app is in. */
+function keyOf(context: AnyContext): object {
+  return (context.env as NodeServer | undefined)?.incoming ?? context;
+}
+
 /** The middleware, for `app.use`. What an earlier one answers is not metered. */
 export function meter(ingestion: Ingestion, options?: MeterOptions<AnyContext>): HonoMiddleware {
   const meter = new Meter(ingestion, options);
   const middleware = async (context: AnyContext, next: Next) => {
     const { incoming, outgoing } = (context.env ?? {}) as NodeServer;
     if (incoming !== undefined && typeof outgoing?.writeHead === 'function') {
-      watch(meter, incoming, outgoing, context, template, context);
+      watch(meter, incoming, outgoing, context, template);
       return next();
     }
     const { raw } = context.req;
     if (incoming !== undefined && leavesHttp(incoming)) {
       // The adapter asks the app whether it takes a connection.
       meter.attempt(() => {
-        share(context, incoming);
         takeConnection(meter, new NodeRequest(incoming, context, template(context)));
       });
       return next();
     }
-    if (!meter.begin(raw.method, context)) {
+    const key = keyOf(context);
+    if (!meter.begin(raw.method, key)) {
       return next();
     }
     const metered = {
       request: context,
-      key: context,
+      key,
       path: () => pathOf(raw.url),
       header: (name: string) => raw.headers.get(name),
       template: template(context),

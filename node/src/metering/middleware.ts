@@ -29,7 +29,7 @@ export function nodeMiddleware<Request extends HttpRequest>(
   const middleware: Middleware<Request> = (request, response, next) => {
     // What is asked of a request, the compatibility API has too.
     const incoming = request as IncomingMessage;
-    watch(meter, incoming, response, request, begin, incoming, inherits);
+    watch(meter, incoming, response, request, begin, inherits);
     next?.();
   };
   return Object.assign(middleware, { stats: () => meter.stats() });

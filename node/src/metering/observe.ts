@@ -21,8 +21,8 @@ import { watchUpgrade } from './upgrade';
 
 /**
  * Has a call metered, unless it is not to be, or another middleware has it. Never throws. `request` is what the
- * callbacks are given; `begin` gives what finds its template when the response has ended; `key` stands for the
- * request all along; `inherits` says that responses are given prototypes of the framework's own.
+ * callbacks are given; `begin` gives what finds its template when the response has ended; `inherits` says that
+ * responses are given prototypes of the framework's own.
  */
 export function watch<Request>(
   meter: Meter<Request>,
@@ -30,7 +30,6 @@ export function watch<Request>(
   outgoing: ServerResponse,
   request: Request,
   begin: (request: Request) => () => string | undefined,
-  key: object = incoming,
   inherits = false,
 ): void {
   meter.attempt(() => {
@@ -38,9 +37,9 @@ export function watch<Request>(
       return;
     }
     if (leavesHttp(incoming)) {
-      takeConnection(meter, new NodeRequest(incoming, request, begin(request), key));
-    } else if (meter.begin(incoming.method, key)) {
-      const metered = new NodeRequest(incoming, request, begin(request), key);
+      takeConnection(meter, new NodeRequest(incoming, request, begin(request)));
+    } else if (meter.begin(incoming.method, incoming)) {
+      const metered = new NodeRequest(incoming, request, begin(request));
       new Observation(meter, metered, outgoing, inherits);
     }
   });
@@ -75,10 +74,13 @@ export class NodeRequest<Request> implements Metered<Request> {
     readonly incoming: IncomingMessage,
     readonly request: Request,
     readonly template: () => string | undefined,
-    readonly key: object = incoming,
   ) {
     // A framework that mounts takes the front away meanwhile, and keeps it here.
     this.#url = (incoming as { originalUrl?: string }).originalUrl ?? incoming.url ?? '';
+  }
+
+  get key(): object {
+    return this.incoming;
   }
 
   path(): string {

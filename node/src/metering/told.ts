@@ -33,11 +33,6 @@ export function toldOf(key: object): Told {
   return told;
 }
 
-/** Lets a second object stand for the same request. What was said of it before holds. */
-export function share(key: object, known: object): void {
-  calls.set(key, Object.assign(toldOf(known), calls.get(key)));
-}
-
 /** How handlers speak of a call, with the framework's request in their hands. */
 export interface Tellers<Request> {
   /** Says whose call it is. Wins over the option `customer`. */

@@ -3,7 +3,14 @@ import { getEventListeners } from 'node:events';
 import { createServer } from 'node:http';
 import { test } from 'node:test';
 import { getRequestListener } from '@hono/node-server';
-import { meter, setCustomer, setEndpoint, setUnits } from 'dodo-ingestion/hono';
+import {
+  meter,
+  setCustomer,
+  setEndpoint,
+  setMetadata,
+  setUnits,
+  skipMetering,
+} from 'dodo-ingestion/hono';
 import { meter as meterNode } from 'dodo-ingestion/http';
 import { Hono } from 'hono';
 import { arrivals, CHUNKS, STREAMED, suite } from './suite.mjs';
@@ -239,4 +246,35 @@ test('Hono on Node: behind a meter of the server it is not metered again', async
   const [{ metadata }] = await events(ingestion, customer);
   assert.equal(metadata.endpoint, '/outer');
   assert.equal(metadata.response_bytes, Buffer.byteLength(STREAMED));
+});
+
+test('Hono on Node: what handlers say is heard by a meter of the server', async () => {
+  const { app } = appOf(client(), { customer: 'x-customer-id' });
+  app.get('/said', (c) => {
+    setCustomer(c, c.req.header('x-told'));
+    setMetadata(c, { plan: 'pro' });
+    setEndpoint(c, '/said');
+    setUnits(c, 3);
+    return c.text('said');
+  });
+  app.get('/skipped', (c) => {
+    setCustomer(c, c.req.header('x-told'));
+    skipMetering(c);
+    return c.text('skipped');
+  });
+  const ingestion = client();
+  const listener = getRequestListener(app.fetch);
+  // Who is billed, the handler alone says.
+  const outer = meterNode(ingestion);
+  const server = createServer((req, res) => {
+    outer(req, res);
+    listener(req, res);
+  });
+  const port = await listen(server);
+  const customer = someone();
+  await call(port, '/skipped', { headers: { 'x-told': customer } });
+  await call(port, '/said', { headers: { 'x-told': customer } });
+  const [{ metadata }] = await events(ingestion, customer);
+  const { endpoint, plan, units } = metadata;
+  assert.deepEqual({ endpoint, plan, units }, { endpoint: '/said', plan: 'pro', units: 3 });
 });
