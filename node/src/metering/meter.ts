@@ -6,7 +6,7 @@
  */
 
 import { ConfigurationError } from '../errors';
-import type { Event, MetadataValue } from '../event';
+import { type Event, type MetadataValue, notRecord } from '../event';
 import type { Ingestion } from '../ingestion';
 import { add, cut } from './metadata';
 import { type Call, type Customer, check, type MeterOptions } from './options';
@@ -22,7 +22,7 @@ export interface MeterStats {
   readonly missingCustomer: number;
   /** Events that were not accepted. */
   readonly refused: number;
-  /** Metadata pairs, and units, that were cut or left out. */
+  /** Metadata, pairs of it, and units, that were cut or left out. */
   readonly altered: number;
   /** Callbacks that threw or rejected. */
   readonly failed: number;
@@ -267,20 +267,37 @@ export class Meter<Request> {
     } else if (units !== undefined && units !== null) {
       this.#alters('units', 'left out: no number');
     }
-    const pairs =
-      typeof options.metadata === 'function'
-        ? this.#guarded('metadata', () => addable(options.metadata, request, call))
-        : options.metadata;
+    const pairs = this.#pairs(request, call);
+    for (const why of told.noMetadata ?? []) {
+      this.#leavesOut(why);
+    }
     if (pairs || told.metadata) {
       add(metadata, { ...pairs, ...told.metadata }, (key, why) => this.#alters(key, why));
     }
     return metadata;
   }
 
+  /** The pairs of the option. What a callback gives may have none. */
+  #pairs(request: Request, call: Call): object | null | undefined {
+    const { metadata } = this.#options;
+    if (typeof metadata !== 'function') {
+      return metadata;
+    }
+    const pairs = this.#guarded('metadata', () => metadata(request, call));
+    const why = pairs ? notRecord(pairs) : undefined;
+    if (why === undefined) {
+      return pairs;
+    }
+    this.#leavesOut(why);
+    return undefined;
+  }
+
   /** Whether an event says more than each does. */
   #adds(told: Told): boolean {
     const { units, metadata } = this.#options;
-    return Boolean(units || metadata || told.metadata || told.units !== undefined);
+    return Boolean(
+      units || metadata || told.metadata || told.noMetadata || told.units !== undefined,
+    );
   }
 
   /** Has a call accepted: by its fields, or as the event that is made of it. */
@@ -331,6 +348,10 @@ export class Meter<Request> {
     this.#tell('altered', `metadata ${key} is ${why}`);
   }
 
+  #leavesOut(why: string): void {
+    this.#tell('altered', `metadata is left out: it ${why}`);
+  }
+
   #fails(what: string, error: unknown): void {
     this.#tell(
       'failed',
@@ -348,14 +369,6 @@ export class Meter<Request> {
       });
     }
   }
-}
-
-function addable<Request>(
-  metadata: MeterOptions<Request>['metadata'],
-  request: Request,
-  call: Call,
-): object | null | undefined {
-  return typeof metadata === 'function' ? metadata(request, call) : metadata;
 }
 
 /**

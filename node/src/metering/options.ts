@@ -1,7 +1,7 @@
 /** The options of a middleware, the same for every framework, and their check. */
 
 import { ConfigurationError } from '../errors';
-import type { MetadataValue } from '../event';
+import { type MetadataValue, notRecord } from '../event';
 import type { Ingestion } from '../ingestion';
 import { checkNames } from '../nearest';
 
@@ -118,8 +118,8 @@ const CHECKS: Record<keyof MeterOptions<unknown>, Check> = {
   exclude: [(value) => Array.isArray(value) && value.every(isName), 'an array of templates'],
   skip: CALLBACK,
   metadata: [
-    (value) => isFunction(value) || (isObject(value) && !Array.isArray(value)),
-    'an object or a function',
+    (value) => isFunction(value) || notRecord(value) === undefined,
+    'an object of pairs or a function',
   ],
   units: CALLBACK,
 };

@@ -1,5 +1,6 @@
 /** What handlers and other middleware say of a call that is under way. The last word wins. */
 
+import { notRecord } from '../event';
 import type { Metadata } from './options';
 
 export interface Told {
@@ -7,6 +8,8 @@ export interface Told {
   units?: number;
   endpoint?: string | undefined;
   metadata?: Metadata;
+  /** Why what was said to be metadata is none. */
+  noMetadata?: string[];
   /** Finds the route of a connection that was taken in hand before a framework saw it. */
   template?: () => string | undefined;
   skip?: boolean;
@@ -58,7 +61,12 @@ export function tellers<Request>(keyOf: (request: Request) => object): Tellers<R
     },
     setMetadata: (request, metadata) => {
       const told = toldOf(keyOf(request));
-      told.metadata = { ...told.metadata, ...metadata };
+      const why = metadata ? notRecord(metadata) : undefined;
+      if (why === undefined) {
+        told.metadata = { ...told.metadata, ...metadata };
+      } else {
+        told.noMetadata = [...(told.noMetadata ?? []), why];
+      }
     },
     setEndpoint: (request, template) => {
       toldOf(keyOf(request)).endpoint = template;

@@ -1,0 +1,86 @@
+// What handlers and callbacks say that nothing can be made of is left out and counted, and hurts nobody.
+
+import assert from 'node:assert/strict';
+import { createServer } from 'node:http';
+import { test } from 'node:test';
+import { ConfigurationError } from 'dodo-ingestion';
+import { meter, setMetadata } from 'dodo-ingestion/http';
+import { call, client, events, listen, someone } from './support.mjs';
+
+/** The metadata of one call to a handler, and what the middleware counted. */
+async function one(options, handle = () => {}) {
+  const ingestion = client();
+  const customer = someone();
+  const metered = meter(ingestion, { onMissingCustomer: { default: customer }, ...options });
+  const server = createServer((req, res) => {
+    metered(req, res);
+    handle(req);
+    res.end('here');
+  });
+  const port = await listen(server);
+  assert.equal((await call(port, '/')).status, 200);
+  const [{ metadata }] = await events(ingestion, customer);
+  const { response_time_ms, ttfb_ms, ...rest } = metadata;
+  return { metadata: rest, stats: metered.stats() };
+}
+
+const PLAIN = { method: 'GET', status_code: 200, response_bytes: 4 };
+
+class Pairs {
+  plan = 'pro';
+}
+
+class NoPairs {
+  get plan() {
+    return 'pro';
+  }
+}
+
+const NO_RECORDS = {
+  'a Map': new Map([['plan', 'pro']]),
+  Headers: new Headers({ plan: 'pro' }),
+  'an array': ['pro'],
+  text: 'pro',
+  'what has getters alone': new NoPairs(),
+};
+
+for (const [name, value] of Object.entries(NO_RECORDS)) {
+  test(`metadata: ${name} is no record`, async () => {
+    assert.throws(
+      () => meter(client(), { metadata: value }),
+      (error) => error instanceof ConfigurationError && error.field === 'metadata',
+    );
+    const given = await one({ metadata: () => value });
+    assert.deepEqual(given.metadata, PLAIN);
+    assert.equal(given.stats.altered, 1);
+
+    const said = await one({ metadata: { region: 'eu' } }, (req) => {
+      setMetadata(req, value);
+      setMetadata(req, { seats: 3 });
+      setMetadata(req, value);
+    });
+    assert.deepEqual(said.metadata, { ...PLAIN, region: 'eu', seats: 3 });
+    assert.equal(said.stats.altered, 2);
+    const saidAlone = await one({}, (req) => setMetadata(req, value));
+    assert.deepEqual([saidAlone.metadata, saidAlone.stats.altered], [PLAIN, 1]);
+  });
+}
+
+test('metadata: what has own properties is a record, and nothing is none', async () => {
+  const added = { ...PLAIN, plan: 'pro' };
+  const bare = Object.assign(Object.create(null), { plan: 'pro' });
+  for (const value of [new Pairs(), bare]) {
+    for (const options of [{ metadata: value }, { metadata: () => value }]) {
+      const { metadata, stats } = await one(options);
+      assert.deepEqual([metadata, stats.altered], [added, 0]);
+    }
+    const { metadata, stats } = await one({}, (req) => setMetadata(req, value));
+    assert.deepEqual([metadata, stats.altered], [added, 0]);
+  }
+  for (const value of [undefined, null, {}]) {
+    const { metadata, stats } = await one({ metadata: () => value }, (req) =>
+      setMetadata(req, value),
+    );
+    assert.deepEqual([metadata, stats.altered], [PLAIN, 0]);
+  }
+});
