@@ -124,13 +124,14 @@ export class Meter<Request> {
     if (told.skip) {
       return;
     }
+    // An empty one is none.
     const template =
-      told.endpoint ??
-      (options.endpoint && this.#guarded('endpoint', () => options.endpoint?.(request))) ??
+      told.endpoint ||
+      (options.endpoint && this.#guarded('endpoint', () => options.endpoint?.(request))) ||
       this.#guarded('the template', () =>
         routeOf(metered.template() ?? told.template?.(), seen.statusCode),
       );
-    const endpoint = template === undefined ? undefined : cut(String(template));
+    const endpoint = template ? cut(String(template)) : undefined;
     if (options.exclude?.length && this.#excludes(endpoint ?? metered.path())) {
       return;
     }

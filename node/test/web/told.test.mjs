@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
 import { test } from 'node:test';
 import { ConfigurationError } from 'dodo-ingestion';
-import { meter, setMetadata } from 'dodo-ingestion/http';
+import { meter, setEndpoint, setMetadata } from 'dodo-ingestion/http';
 import { call, client, events, listen, someone } from './support.mjs';
 
 /** The metadata of one call to a handler, and what the middleware counted. */
@@ -83,4 +83,12 @@ test('metadata: what has own properties is a record, and nothing is none', async
     );
     assert.deepEqual([metadata, stats.altered], [PLAIN, 0]);
   }
+});
+
+test('an empty endpoint is none', async () => {
+  const endpointOf = async (...args) => (await one(...args)).metadata.endpoint;
+  assert.equal(await endpointOf({ endpoint: () => '' }), undefined);
+  assert.equal(await endpointOf({}, (req) => setEndpoint(req, '')), undefined);
+  const known = { endpoint: () => '/known' };
+  assert.equal(await endpointOf(known, (req) => setEndpoint(req, '')), '/known');
 });
