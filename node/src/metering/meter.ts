@@ -126,7 +126,7 @@ export class Meter<Request> {
     }
     // An empty one is none.
     const template =
-      told.endpoint ||
+      (told.endpoint && this.#guarded('endpoint', () => told.endpoint)) ||
       (options.endpoint && this.#guarded('endpoint', () => options.endpoint?.(request))) ||
       this.#guarded('the template', () =>
         routeOf(metered.template() ?? told.template?.(), seen.statusCode),

@@ -1,5 +1,6 @@
 /** What handlers and other middleware say of a call that is under way. The last word wins. */
 
+import { isPromise } from 'node:util/types';
 import { notRecord } from '../event';
 import type { Metadata } from './options';
 
@@ -54,14 +55,14 @@ export interface Tellers<Request> {
 export function tellers<Request>(keyOf: (request: Request) => object): Tellers<Request> {
   return {
     setCustomer: (request, customerId) => {
-      toldOf(keyOf(request)).customer = customerId;
+      toldOf(keyOf(request)).customer = heard(customerId);
     },
     setUnits: (request, units) => {
-      toldOf(keyOf(request)).units = units;
+      toldOf(keyOf(request)).units = heard(units);
     },
     setMetadata: (request, metadata) => {
       const told = toldOf(keyOf(request));
-      const why = metadata ? notRecord(metadata) : undefined;
+      const why = metadata ? notRecord(heard(metadata)) : undefined;
       if (why === undefined) {
         told.metadata = { ...told.metadata, ...metadata };
       } else {
@@ -69,10 +70,18 @@ export function tellers<Request>(keyOf: (request: Request) => object): Tellers<R
       }
     },
     setEndpoint: (request, template) => {
-      toldOf(keyOf(request)).endpoint = template;
+      toldOf(keyOf(request)).endpoint = heard(template);
     },
     skipMetering: (request) => {
       toldOf(keyOf(request)).skip = true;
     },
   };
+}
+
+/** What was said. A promise is of no use, and if it rejects, that must not end the process. */
+function heard<T>(said: T): T {
+  if (typeof said === 'object' && isPromise(said)) {
+    said.then(undefined, () => {});
+  }
+  return said;
 }

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
 import { test } from 'node:test';
 import { ConfigurationError } from 'dodo-ingestion';
-import { meter, setEndpoint, setMetadata } from 'dodo-ingestion/http';
+import { meter, setCustomer, setEndpoint, setMetadata, setUnits } from 'dodo-ingestion/http';
 import { call, client, events, listen, someone } from './support.mjs';
 
 /** The metadata of one call to a handler, and what the middleware counted. */
@@ -92,3 +92,24 @@ test('an empty endpoint is none', async () => {
   const known = { endpoint: () => '/known' };
   assert.equal(await endpointOf(known, (req) => setEndpoint(req, '')), '/known');
 });
+
+for (const [name, say, counted] of [
+  ['setCustomer', setCustomer, { failed: 1 }],
+  ['setUnits', setUnits, { altered: 1 }],
+  ['setMetadata', setMetadata, { altered: 1 }],
+  ['setEndpoint', setEndpoint, { failed: 1 }],
+]) {
+  test(`${name}: a promise is left out and counted, and may reject`, async (t) => {
+    const unhandled = [];
+    const hear = (reason) => unhandled.push(reason);
+    process.on('unhandledRejection', hear);
+    t.after(() => process.off('unhandledRejection', hear));
+    const { metadata, stats } = await one({}, (req) => {
+      say(req, Promise.reject(new Error('planted')));
+    });
+    assert.deepEqual(metadata, PLAIN);
+    const { failed, altered } = stats;
+    assert.deepEqual({ failed, altered }, { failed: 0, altered: 0, ...counted });
+    assert.deepEqual(unhandled, []);
+  });
+}
