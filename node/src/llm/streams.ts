@@ -14,38 +14,44 @@ export function isThenable(value: unknown): value is PromiseLike<unknown> {
 /** What asks a stream, and answers with what it gives. */
 type Step = (...args: unknown[]) => Promise<IteratorResult<unknown> | undefined>;
 
+/** Who looks at a stream. */
+export interface Watcher {
+  /** Runs each step of whoever reads it. */
+  run<T>(step: () => T): T;
+  /** Hears what it gives. A piece may be told of twice. */
+  see(piece: unknown): void;
+  /** Hears that it has ended. */
+  end(): void;
+}
+
 const ITERATOR = ['next', 'return', 'throw'];
 const READER = ['read', 'cancel'];
 /** What a web stream does by a reader that nobody else sees. */
 const HANDING_ON = ['pipeThrough', 'pipeTo', 'tee', 'values'] as const;
 
-/** Lets a stream tell what it gives, and that it has ended. It may tell of a piece twice. */
-export function observed(stream: Any, see: (piece: unknown) => void, end: () => void): void {
+/** Has a stream watched. */
+export function observed(stream: Any, watcher: Watcher): void {
   if (typeof stream.getReader === 'function') {
-    observeReaders(stream as Any & ReadableStream<unknown>, see, end);
+    observeReaders(stream as Any & ReadableStream<unknown>, watcher);
   }
   if (typeof stream.next === 'function') {
-    observe(stream, ITERATOR, see, end);
+    observe(stream, ITERATOR, watcher);
     return;
   }
   // OpenAI's and Anthropic's hold their iterator's maker, by which they also split themselves.
   const name = typeof stream.iterator === 'function' ? 'iterator' : Symbol.asyncIterator;
   const make = stream[name] as Method;
   stream[name] = (...args: unknown[]) =>
-    observe(make.apply(stream, args) as Any, ITERATOR, see, end);
+    observe(watcher.run(() => make.apply(stream, args)) as Any, ITERATOR, watcher);
 }
 
-function observeReaders(
-  stream: Any & ReadableStream<unknown>,
-  see: (piece: unknown) => void,
-  end: () => void,
-): void {
+function observeReaders(stream: Any & ReadableStream<unknown>, watcher: Watcher): void {
   const getReader = stream.getReader as unknown as Method;
   Object.assign(stream, {
     getReader: (...args: unknown[]) =>
-      observe(getReader.apply(stream, args) as Any, READER, see, end),
+      observe(getReader.apply(stream, args) as Any, READER, watcher),
   });
-  observe(stream, ['cancel'], see, end);
+  observe(stream, ['cancel'], watcher);
   for (const name of HANDING_ON) {
     Object.assign(stream, {
       [name]: (...args: unknown[]) => (again(stream)[name] as Method)(...args),
@@ -73,12 +79,7 @@ function again(stream: ReadableStream<unknown>): Any {
   return copy as unknown as Any;
 }
 
-function observe(
-  holder: Any,
-  steps: readonly string[],
-  see: (piece: unknown) => void,
-  end: () => void,
-): Any {
+function observe(holder: Any, steps: readonly string[], watcher: Watcher): Any {
   for (const name of steps) {
     const step = holder[name] as Step | undefined;
     if (step === undefined) {
@@ -87,16 +88,16 @@ function observe(
     holder[name] = async (...args: unknown[]) => {
       let result: IteratorResult<unknown> | undefined;
       try {
-        result = await step.apply(holder, args);
+        result = await watcher.run(() => step.apply(holder, args));
       } catch (error) {
-        end();
+        watcher.end();
         throw error;
       }
       // What cancels gives nothing.
       if (result === undefined || result.done) {
-        end();
+        watcher.end();
       } else {
-        see(result.value);
+        watcher.see(result.value);
       }
       return result;
     };

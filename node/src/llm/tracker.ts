@@ -8,7 +8,7 @@ import { Receipt } from '../receipt';
 import { type Verb, verb } from '../wait';
 import { warn } from '../warn';
 import { Reading } from './usage';
-import { wrapped } from './wrap';
+import { type Call, wrapped } from './wrap';
 
 /** A client's options; or a client, and the event name of the meter for tokens. */
 export type TrackerOptions =
@@ -116,10 +116,10 @@ export class LLMTracker implements AsyncDisposable {
    * Nothing that goes wrong with the bill reaches the caller: it is a warning of the process.
    */
   readonly wrap = <T>({ client, customerId, metadata }: WrapOptions<T>): T => {
-    const read = (model: unknown) => new Reading(model, providerOf(client));
+    const read = (call: Call) => new Reading(call, providerOf(client));
     const bill = (reading: Reading) => {
       if (reading.usage() === undefined) {
-        return false;
+        return reading.handedOn;
       }
       this.#bill(reading, customerId, metadata).catch((error: unknown) => {
         warn('llm', `an answer of a language model is not billed: ${error}`);

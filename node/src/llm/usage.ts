@@ -66,18 +66,33 @@ type Name = (typeof COUNTS)[number] | (typeof GENERIC)[number] | 'cached_tokens'
 /** Of what is summed the counts that some models repeat with every piece, though they were read once. */
 const REPEATED: ReadonlySet<string> = new Set<Name>(['cached_tokens', 'cache_write_input_tokens']);
 
+/** Who asked. */
+interface Asking {
+  readonly model: unknown;
+  /** Takes a usage for its own. False where it is one that is only handed on. */
+  claims(usage: object): boolean;
+}
+
 /** What has been seen of an answer that comes at once or in pieces. */
 export class Reading {
   readonly #counts: Partial<Record<Name, number>> = {};
   #model: string | undefined;
   readonly #provider: string | undefined;
+  readonly #asking: Asking | undefined;
   #anthropic = false;
+  #handedOn = false;
   /** What has been summed: a piece may be told of twice. */
   readonly #summed = new WeakSet<object>();
 
-  constructor(model?: unknown, provider?: string) {
-    this.#model = text(model);
+  constructor(asking?: Asking, provider?: string) {
+    this.#asking = asking;
+    this.#model = text(asking?.model);
     this.#provider = provider;
+  }
+
+  /** Whether a usage was left to the call that it comes from. */
+  get handedOn(): boolean {
+    return this.#handedOn;
   }
 
   /**
@@ -93,6 +108,9 @@ export class Reading {
 
   /** Takes a usage by itself. */
   addUsage(usage: unknown): void {
+    if (!this.#claims(usage)) {
+      return;
+    }
     for (const counts of [usage, pick(usage, 'billed_units') ?? get(usage, 'tokens')]) {
       this.#count(counts, COUNTS);
     }
@@ -123,11 +141,20 @@ export class Reading {
       this.#sum(increment);
     }
     // Ollama's are beside the rest.
-    this.#count(response, ['prompt_eval_count', 'eval_count']);
+    if (this.#claims(response)) {
+      this.#count(response, ['prompt_eval_count', 'eval_count']);
+    }
+  }
+
+  #claims(usage: unknown): boolean {
+    const isObject = typeof usage === 'object' && usage !== null;
+    const claimed = !isObject || this.#asking?.claims(usage) !== false;
+    this.#handedOn ||= !claimed;
+    return claimed;
   }
 
   #sum(increment: object): void {
-    if (this.#summed.has(increment)) {
+    if (this.#summed.has(increment) || !this.#claims(increment)) {
       return;
     }
     this.#summed.add(increment);

@@ -3,10 +3,12 @@
  *
  * A proxy stands in front of the client, and of each part of it that is reached through it. It hands on
  * everything, and looks at what methods return, but for those that fetch or count. A method is called on
- * the real object, so that what a client calls of itself is seen once. This module knows no provider and no
- * shape of usage: `read` makes a reading of an answer, `bill` bills one.
+ * the real object, so that what a client calls of itself is seen once. A usage that a method hands on from another
+ * one that is wrapped belongs to that one's call. This module knows no provider and no shape of usage: `read` makes
+ * a reading of an answer, `bill` bills one.
  */
 
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { warn } from '../warn';
 import { type Any, isObject, isThenable, type Method, observed } from './streams';
 
@@ -16,9 +18,9 @@ export interface Reading {
   add(piece: unknown): void;
 }
 
-/** Takes the model that was asked. */
-export type Read<R> = (model: unknown) => R;
-/** Says whether there was usage. */
+/** Takes the call that asked. */
+export type Read<R> = (call: Call) => R;
+/** Says whether there was usage, be it of another call. */
 export type Bill<R> = (reading: R) => boolean;
 /** Says why an answer is not billed, for each of them. */
 export type Tell = (message: string) => void;
@@ -48,6 +50,32 @@ const TELLING: ReadonlySet<string> = new Set(['streamObject', 'streamText']);
 const PIECES = ['chunk', 'event', 'streamEvent'];
 /** Where an answer that is still to come has its usage. One is enough. */
 const PROMISED = ['totalUsage', 'usage', 'response'];
+
+/** The call within which others are made: by a tool, or by a method that somebody has put in the place of another. */
+const calls = new AsyncLocalStorage<Call>();
+
+/** A call of a method that is looked at. */
+export class Call {
+  /** The model that its request names. */
+  readonly model: unknown;
+  readonly #outer = calls.getStore();
+  readonly #handedOn = new WeakSet<object>();
+
+  constructor(args: unknown[]) {
+    this.model = modelOf(args);
+  }
+
+  /** Takes a usage for this call's. False where a call within this one has taken it already. */
+  claims(usage: object): boolean {
+    if (this.#outer !== undefined) {
+      this.#outer.#handedOn.add(usage);
+    }
+    return !this.#handedOn.has(usage);
+  }
+
+  /** Has what `run` calls be within this one. */
+  readonly run = <T>(run: () => T): T => calls.run(this, run);
+}
 
 /** What a proxy stands for. */
 const targets = new WeakMap<object, object>();
@@ -99,8 +127,11 @@ class Wrapper<R extends Reading> {
       set: (holder, name, value) => Reflect.set(holder, name, value),
       // A client may be a function itself.
       apply: (holder, self, args) => {
-        const answer: unknown = Reflect.apply(holder as unknown as Method, self, args);
-        return this.#answered(answer, modelOf(args));
+        const call = new Call(args);
+        return this.#answered(
+          call.run(() => Reflect.apply(holder as unknown as Method, self, args)),
+          call,
+        );
       },
     });
     this.#parts.set(target, proxy);
@@ -115,16 +146,22 @@ class Wrapper<R extends Reading> {
         if (CHAINING.has(name) && holder.lc_runnable === true) {
           return Reflect.apply(target, this.client(holder), args);
         }
-        if (TELLING.has(name)) {
-          return Reflect.apply(target, holder, [this.#telling(args[0]), ...args.slice(1)]);
-        }
-        const answer: unknown = Reflect.apply(target, holder, args);
         if (COPYING.has(name)) {
-          return this.client(answer);
+          return this.client(Reflect.apply(target, holder, args));
         }
-        return NOT_ASKING.test(name) || fetches(args)
-          ? answer
-          : this.#answered(answer, modelOf(args));
+        if (NOT_ASKING.test(name) || fetches(args)) {
+          return Reflect.apply(target, holder, args);
+        }
+        const call = new Call(args);
+        if (TELLING.has(name)) {
+          const [request, ...rest] = args;
+          const telling = [this.#telling(request, call), ...rest];
+          return call.run(() => Reflect.apply(target, holder, telling));
+        }
+        return this.#answered(
+          call.run(() => Reflect.apply(target, holder, args)),
+          call,
+        );
       },
       construct: (target, args, made) => {
         // A class of the caller's own may have private fields, which a proxy has not.
@@ -146,13 +183,13 @@ class Wrapper<R extends Reading> {
     return leads ? this.client(given) : given;
   }
 
-  #answered(answer: unknown, model: unknown): unknown {
+  #answered(answer: unknown, call: Call): unknown {
     if (!isObject(answer)) {
       return answer;
     }
     if (Array.isArray(answer)) {
       for (const each of answer) {
-        this.#answered(each, model);
+        this.#answered(each, call);
       }
       return answer;
     }
@@ -160,32 +197,32 @@ class Wrapper<R extends Reading> {
     const iterable = Symbol.asyncIterator in holder;
     if (isThenable(answer)) {
       if (!iterable) {
-        return this.#promised(answer as Promise<unknown>, model);
+        return this.#promised(answer as Promise<unknown>, call);
       }
       // What can be awaited and gone through goes on asking, and gives answer by answer.
-      const item = (each: unknown) => void this.#answered(each, model);
-      this.#safely(() => observed(holder, item, () => {}));
+      const item = (each: unknown) => void this.#answered(each, call);
+      this.#safely(() => observed(holder, { run: call.run, see: item, end: () => {} }));
       return answer;
     }
     if (iterable || emits(holder)) {
-      this.#safely(() => this.#watch(holder, model));
+      this.#safely(() => this.#watch(holder, call));
       return answer;
     }
     const promised = PROMISED.map((name) => own(holder, name)).find(isThenable);
     if (promised !== undefined) {
-      this.#later(promised, model);
+      this.#later(promised, call);
       return answer;
     }
     const stream = own(holder, 'stream');
     if (isObject(stream) && Symbol.asyncIterator in stream) {
-      this.#safely(() => this.#watch(stream as Any, model));
+      this.#safely(() => this.#watch(stream as Any, call));
       return answer;
     }
     if ('textStream' in holder) {
       this.#tell('a stream of the AI SDK is not billed: wrap what has streamText itself');
       return answer;
     }
-    const reading = this.#read(model);
+    const reading = this.#read(call);
     if (this.#safely(() => reading.add(answer)) && this.#billed(reading)) {
       return answer;
     }
@@ -193,11 +230,11 @@ class Wrapper<R extends Reading> {
   }
 
   /** A promise, whose class may have methods of its own. */
-  #promised(promise: Promise<unknown>, model: unknown): unknown {
+  #promised(promise: Promise<unknown>, call: Call): unknown {
     let looked: Promise<unknown> | undefined;
     // Only when it is asked for: to ask is what makes OpenAI's read the body.
     const look = () => {
-      looked ??= promise.then((answer) => this.#answered(answer, model));
+      looked ??= promise.then((answer) => this.#answered(answer, call));
       return looked;
     };
     if (Object.getPrototypeOf(promise) === Promise.prototype) {
@@ -218,9 +255,9 @@ class Wrapper<R extends Reading> {
   }
 
   /** The usage of an answer, or the whole of it, that comes by itself. Its failure is the caller's matter. */
-  #later(promised: PromiseLike<unknown>, model: unknown): void {
+  #later(promised: PromiseLike<unknown>, call: Call): void {
     const come = (value: unknown) => {
-      const reading = this.#read(model);
+      const reading = this.#read(call);
       // It may be the usage alone.
       this.#safely(() => reading.add({ usage: value }));
       this.#safely(() => reading.add(value));
@@ -230,7 +267,7 @@ class Wrapper<R extends Reading> {
   }
 
   /** A request that tells of the end of its stream. Nobody reads the stream for it. */
-  #telling(request: unknown): unknown {
+  #telling(request: unknown, call: Call): unknown {
     if (!isObject(request)) {
       return request;
     }
@@ -239,7 +276,7 @@ class Wrapper<R extends Reading> {
       return (event: unknown, ...rest: unknown[]) => {
         if (!over) {
           over = true;
-          const reading = this.#read(modelOf([request]));
+          const reading = this.#read(call);
           this.#safely(() => reading.add(event));
           this.#billed(reading);
         }
@@ -252,8 +289,8 @@ class Wrapper<R extends Reading> {
   }
 
   /** Has a stream looked at while somebody reads it, and billed at its end. */
-  #watch(stream: Any, model: unknown): void {
-    let reading = this.#read(model);
+  #watch(stream: Any, call: Call): void {
+    let reading = this.#read(call);
     let billed = false;
     let over = false;
     const see = (piece: unknown) => this.#safely(() => reading.add(piece));
@@ -274,11 +311,11 @@ class Wrapper<R extends Reading> {
       stream.on('chatCompletion', (answer: unknown) => {
         see(answer);
         billed = this.#billed(reading) || billed;
-        reading = this.#read(model);
+        reading = this.#read(call);
       });
       stream.on('end', end);
     } else {
-      observed(stream, see, end);
+      observed(stream, { run: call.run, see, end });
     }
   }
 
