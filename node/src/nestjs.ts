@@ -20,11 +20,12 @@ import { meter as fastify } from './fastify';
 import type { Ingestion } from './ingestion';
 import type { MeterStats } from './metering/meter';
 import type { NodeMiddleware } from './metering/middleware';
-import type { MeterOptions } from './metering/options';
+import type { Call, Customer, Metadata, MeterOptions, OnMissingCustomer } from './metering/options';
 import { tellers } from './metering/told';
 
-export type { MeterStats } from './metering/meter';
-export type { Call, Customer, Metadata, MeterOptions, OnMissingCustomer } from './metering/options';
+// Imported by their names: else the declarations take `Metadata` from Express's file, whose types an app on Fastify
+// has not.
+export type { Call, Customer, Metadata, MeterOptions, MeterStats, OnMissingCustomer };
 
 /** The request of the platform, as a guard or a controller gets it. */
 // biome-ignore lint/suspicious/noExplicitAny: it is the request of one platform or the other.

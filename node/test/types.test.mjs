@@ -16,6 +16,8 @@ const PROJECTS = [
   'fastify4.json',
   // With the declarations themselves looked at.
   'strict.json',
+  // An app on Fastify needs no types of Express.
+  'without-express.json',
   'compatibility/existing.json',
   'compatibility/ours.json',
 ];

@@ -1,0 +1,2 @@
+// In the place of types that are not installed.
+export {};
