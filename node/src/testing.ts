@@ -22,7 +22,7 @@ import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { findDodometer } from './dodometer';
-import { TimeoutError } from './errors';
+import { ClosedError, TimeoutError } from './errors';
 import { Ingestion, type IngestionOptions } from './ingestion';
 
 const STARTS_WITHIN = 20_000;
@@ -103,7 +103,7 @@ export class LocalMeter implements AsyncDisposable {
   /** Where it listens: what `DODO_PAYMENTS_BASE_URL` or the option `baseUrl` is to be. */
   readonly url: string;
   readonly #child: ChildProcessByStdio<null, Readable, null>;
-  readonly #clients: Ingestion[] = [];
+  readonly #clients = new Set<Ingestion>();
 
   /** @internal */
   constructor(child: ChildProcessByStdio<null, Readable, null>, url: string) {
@@ -127,7 +127,7 @@ export class LocalMeter implements AsyncDisposable {
       onAlarm: () => {},
       ...options,
     });
-    this.#clients.push(ingestion);
+    this.#clients.add(ingestion);
     return ingestion;
   }
 
@@ -137,7 +137,7 @@ export class LocalMeter implements AsyncDisposable {
     const until = Date.now() + timeout;
     for (;;) {
       const left = Math.max(1, until - Date.now());
-      await Promise.all(this.#clients.map((client) => client.flush({ timeout: left })));
+      await Promise.all([...this.#clients].map((client) => this.#flushed(client, left)));
       const found = await this.#found(query);
       if (found.length >= count) {
         return found;
@@ -146,6 +146,18 @@ export class LocalMeter implements AsyncDisposable {
         throw new TimeoutError(`${found.length} of ${count} events came within ${timeout} ms`);
       }
       await sleep(20);
+    }
+  }
+
+  /** An app may have closed its client: what it billed is there. */
+  async #flushed(client: Ingestion, timeout: number): Promise<void> {
+    try {
+      await client.flush({ timeout });
+    } catch (error) {
+      if (!(error instanceof ClosedError)) {
+        throw error;
+      }
+      this.#clients.delete(client);
     }
   }
 
@@ -173,7 +185,7 @@ export class LocalMeter implements AsyncDisposable {
 
   /** Closes the clients that were connected here, and ends the meter. */
   async stop(): Promise<void> {
-    await Promise.allSettled(this.#clients.map((client) => client.close({ timeout: WAITS })));
+    await Promise.allSettled([...this.#clients].map((client) => client.close({ timeout: WAITS })));
     running.delete(this.#child);
     if (this.#child.exitCode === null && this.#child.signalCode === null) {
       const ended = once(this.#child, 'exit');

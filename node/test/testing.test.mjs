@@ -36,6 +36,19 @@ test('what an app bills can be looked at', async () => {
   await assert.rejects(fetch(meter.url));
 });
 
+test('what a client billed that its app has closed can be looked at', async (t) => {
+  const meter = await startMeter();
+  t.after(() => meter.stop());
+  const [closed, open] = [meter.connect(), meter.connect({ account: 'open' })];
+  closed.track({ customerId: 'cus_closed' });
+  await closed.close();
+  open.track({ customerId: 'cus_open' });
+  for (const customerId of ['cus_closed', 'cus_open', 'cus_closed']) {
+    const [event] = await meter.events({ customerId, count: 1 });
+    assert.equal(event.customerId, customerId);
+  }
+});
+
 test('a program that is not there is said', async () => {
   await assert.rejects(startMeter({ binary: '/nowhere/dodometer' }), /ENOENT/);
   await assert.rejects(startMeter({ binary: process.execPath }), /exited/);
