@@ -1,8 +1,9 @@
 import { TRACKED } from './channels';
-import { type IngestionError, refusal, wordsOf } from './errors';
+import { ConfigurationError, type IngestionError, refusal, wordsOf } from './errors';
 import { type Encoded, type Event, encode } from './event';
 import { native } from './load';
 import type { Handle } from './native';
+import { checkNames } from './nearest';
 import { type Verb, verb, wait } from './wait';
 import { warn } from './warn';
 
@@ -12,6 +13,26 @@ export interface BatchOptions {
   maxSize?: number | undefined;
   /** Milliseconds that the oldest call waits at most. */
   flushInterval?: number | undefined;
+}
+
+const UNITS: Record<keyof BatchOptions, string> = {
+  maxSize: 'calls',
+  flushInterval: 'milliseconds',
+};
+
+/**
+ * Refuses what a batch was not meant to be made with. What is out of range is for the core to refuse.
+ *
+ * @internal
+ */
+export function checkBatchOptions(options: BatchOptions): void {
+  checkNames(options, Object.keys(UNITS));
+  for (const [option, value] of Object.entries(options)) {
+    if (typeof (value ?? 0) !== 'number') {
+      const unit = UNITS[option as keyof BatchOptions];
+      throw new ConfigurationError(`${option}: is not a number of ${unit}`, { field: option });
+    }
+  }
 }
 
 /**

@@ -1,4 +1,4 @@
-import { Batch, type BatchOptions } from './batch';
+import { Batch, type BatchOptions, checkBatchOptions } from './batch';
 import { ALARMS, TRACKED } from './channels';
 import { ConfigurationError, fromNative, refusal } from './errors';
 import { type Event, encode } from './event';
@@ -161,7 +161,7 @@ export class Ingestion implements AsyncDisposable, Disposable {
 
   /** Opens a batch. */
   createBatch(options: BatchOptions = {}): Batch {
-    checkNames(options, ['maxSize', 'flushInterval']);
+    checkBatchOptions(options);
     try {
       const batch = native.openBatch(this.#client, options.maxSize, options.flushInterval);
       return new Batch(this.#client, batch);

@@ -104,10 +104,14 @@ const REFUSED_BATCHES = [
   [{ maxSize: 0 }, 'maxSize'],
   [{ maxSize: 1_001 }, 'maxSize'],
   [{ maxSize: 2.5 }, 'maxSize'],
+  [{ maxSize: '5' }, 'maxSize'],
+  [{ flushInterval: '5' }, 'flushInterval'],
+  [{ flushInterval: true }, 'flushInterval'],
 ];
 for (const [options, field] of REFUSED_BATCHES) {
   test(`refused: a batch of ${JSON.stringify(options)}`, () => {
-    assert.throws(() => createBatch(meter.connect(), options), { field });
+    const refused = { name: 'ConfigurationError', field };
+    assert.throws(() => createBatch(meter.connect(), options), refused);
   });
 }
 
