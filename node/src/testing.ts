@@ -54,7 +54,10 @@ export interface StartOptions {
   binary?: string | undefined;
 }
 
-/** Starts a meter that keeps its events in memory. It ends with this process at the latest. */
+/**
+ * Starts a meter that keeps its events in memory. It ends when this process exits at the latest; one that a signal
+ * kills leaves it running.
+ */
 export async function startMeter({
   binary = findDodometer(),
 }: StartOptions = {}): Promise<LocalMeter> {
@@ -81,10 +84,10 @@ export async function startMeter({
   }
 }
 
-/** The meters that run, which end with this process. One listener ends them all. */
+/** The meters that run, which end when this process exits. One listener ends them all. */
 const running = new Set<{ kill(): boolean }>();
 
-function endsWithProcess(child: { kill(): boolean }): void {
+function endsAtExit(child: { kill(): boolean }): void {
   if (running.size === 0) {
     process.removeListener('exit', endAll);
     process.once('exit', endAll);
@@ -109,7 +112,7 @@ export class LocalMeter implements AsyncDisposable {
   constructor(child: ChildProcessByStdio<null, Readable, null>, url: string) {
     this.#child = child;
     this.url = url;
-    endsWithProcess(child);
+    endsAtExit(child);
     // A test that forgets to stop it comes to its end all the same.
     child.unref();
     (child.stdout as Socket).unref();
