@@ -54,11 +54,15 @@ export function checked(options: unknown): WaitOptions {
     return {};
   }
   checkNames(options, NAMES);
-  const { timeout } = options as { timeout?: unknown };
+  const { timeout, signal } = options as { timeout?: number | null; signal?: AbortSignal | null };
   if (typeof (timeout ?? 0) !== 'number') {
     throw new ConfigurationError('timeout: is not a number of milliseconds', { field: 'timeout' });
   }
-  return options;
+  // Not `instanceof`: it may be of another realm.
+  if (signal && typeof signal.throwIfAborted !== 'function') {
+    throw new ConfigurationError('signal: is not an AbortSignal', { field: 'signal' });
+  }
+  return { timeout: timeout ?? undefined, signal: signal ?? undefined };
 }
 
 /** Whether it is an object literal, of whichever realm. */

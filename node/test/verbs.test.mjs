@@ -90,9 +90,13 @@ test('what is no options is refused where it was meant to be some', async () => 
     await assert.rejects(verb({ timeout: 5, more: 1 }), { ...refused, field: 'more' });
     await assert.rejects(verb({ timeout: Number.NaN }), { ...refused, field: 'timeout' });
     await assert.rejects(verb({ timeout: '5' }), { ...refused, field: 'timeout' });
+    await assert.rejects(verb({ signal: new AbortController() }), { ...refused, field: 'signal' });
   }
+  const receipt = trackAPICall(ingestion, { customerId: 'cus_no_options' });
+  const signal = new AbortController();
+  await assert.rejects(receipt.delivered({ signal }), { ...refused, field: 'signal' });
   await assert.rejects(ingestion.flush(5_000), refused);
-  for (const none of [undefined, null, {}]) {
+  for (const none of [undefined, null, {}, { timeout: null, signal: null }]) {
     await ingestion.flush(none);
     await batch.flush(none);
   }
