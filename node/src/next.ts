@@ -13,11 +13,13 @@
  * @packageDocumentation
  */
 
+import { ConfigurationError } from './errors';
 import type { Ingestion } from './ingestion';
 import { FetchObservation, pathOf } from './metering/fetch';
 import { Meter, type MeterStats } from './metering/meter';
 import type { MeterOptions } from './metering/options';
 import { tellers } from './metering/told';
+import { checkNames } from './nearest';
 
 export type { MeterStats } from './metering/meter';
 export type { Call, Customer, Metadata, MeterOptions, OnMissingCustomer } from './metering/options';
@@ -55,9 +57,9 @@ export function meter<Base extends Request = Request>(
   options?: MeterOptions<Base>,
 ): WithMeter<Base> {
   const meter = new Meter(ingestion, options);
-  const withMeter: Wrap<Base> =
-    (handler, { endpoint }) =>
-    async (request, ...rest) => {
+  const withMeter: Wrap<Base> = (handler, route) => {
+    const endpoint = endpointOf(route);
+    return async (request, ...rest) => {
       if (!meter.begin(request.method, request)) {
         return handler(request, ...rest);
       }
@@ -76,7 +78,18 @@ export function meter<Base extends Request = Request>(
         throw error;
       }
     };
+  };
   return Object.assign(withMeter, { stats: () => meter.stats() });
+}
+
+function endpointOf(route: Route | undefined): string {
+  checkNames(route, ['endpoint']);
+  const endpoint: unknown = route?.endpoint;
+  if (typeof endpoint !== 'string') {
+    const why = "is missing; it is the route's template, such as '/api/users/[id]'";
+    throw new ConfigurationError(`endpoint: ${why}`, { field: 'endpoint' });
+  }
+  return endpoint;
 }
 
 /** What Next.js answers for what was thrown: `redirect()` and `notFound()` throw. */

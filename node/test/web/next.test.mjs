@@ -132,6 +132,18 @@ test('Next.js: what takes whatever is left is no route for what is not found', a
   assert.deepEqual(found.sort(), ['api_call /api/[slug]', 'api_error ', 'api_error ']);
 });
 
+test('Next.js: what is no route is refused', () => {
+  const withMeter = meter(client());
+  const refused = { name: 'ConfigurationError', field: 'endpoint' };
+  for (const route of [undefined, null, {}, { endpoint: 7 }]) {
+    assert.throws(() => withMeter(() => new Response(), route), refused);
+  }
+  assert.throws(() => withMeter(() => new Response(), { endpiont: '/' }), {
+    field: 'endpiont',
+    message: 'endpiont: is no option; the nearest is endpoint',
+  });
+});
+
 test('Next.js: a handler that gives no response has failed', async () => {
   const ingestion = client();
   const customer = someone();
