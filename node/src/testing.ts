@@ -24,6 +24,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { findDodometer } from './dodometer';
 import { ClosedError, TimeoutError } from './errors';
 import { Ingestion, type IngestionOptions } from './ingestion';
+import { checkNames } from './nearest';
 
 const STARTS_WITHIN = 20_000;
 const WAITS = 10_000;
@@ -58,9 +59,9 @@ export interface StartOptions {
  * Starts a meter that keeps its events in memory. It ends when this process exits at the latest; one that a signal
  * kills leaves it running.
  */
-export async function startMeter({
-  binary = findDodometer(),
-}: StartOptions = {}): Promise<LocalMeter> {
+export async function startMeter(options: StartOptions = {}): Promise<LocalMeter> {
+  checkNames(options, ['binary']);
+  const { binary = findDodometer() } = options;
   const args = ['serve', '--listen', '127.0.0.1:0', '--data', ':memory:', '--json'];
   const child = spawn(binary, args, { stdio: ['ignore', 'pipe', 'ignore'] });
   const failed = new AbortController();
@@ -136,6 +137,7 @@ export class LocalMeter implements AsyncDisposable {
 
   /** The events so far. Flushes the clients that were connected here. */
   async events(query: EventsQuery = {}): Promise<MeteredEvent[]> {
+    checkNames(query, ['customerId', 'eventName', 'count', 'timeout']);
     const { count = 0, timeout = WAITS } = query;
     const until = Date.now() + timeout;
     for (;;) {

@@ -49,6 +49,16 @@ test('what a client billed that its app has closed can be looked at', async (t) 
   }
 });
 
+test('options of a meter that there are not', async (t) => {
+  await assert.rejects(startMeter({ binry: 'dodometer' }), { field: 'binry' });
+  const meter = await startMeter();
+  t.after(() => meter.stop());
+  await assert.rejects(meter.events({ customer: 'cus_1' }), {
+    name: 'ConfigurationError',
+    message: 'customer: is no option; the nearest is customerId',
+  });
+});
+
 test('a program that is not there is said', async () => {
   await assert.rejects(startMeter({ binary: '/nowhere/dodometer' }), /ENOENT/);
   await assert.rejects(startMeter({ binary: process.execPath }), /exited/);
