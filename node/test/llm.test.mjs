@@ -192,6 +192,19 @@ test('an answer is handed on as it is, and a stream that is left early is billed
   assert.deepEqual([metadata.inputTokens, metadata.outputTokens], [10, 1]);
 });
 
+test('a client is wrapped with options that there are', () => {
+  for (const [field, options] of [
+    ['customerid', { client: openai, customerid: 'cus_1' }],
+    ['client', { customerId: 'cus_1' }],
+    ['client', undefined],
+  ]) {
+    assert.throws(() => tracker.wrap(options), { name: 'ConfigurationError', field });
+  }
+  assert.throws(() => wrapLLMClient(openai, { traker: tracker, customerId: 'cus_1' }), {
+    message: 'traker: is no option; the nearest is tracker',
+  });
+});
+
 test('what goes wrong with the bill is a warning, and with the call the caller’s', async () => {
   const wrapped = tracker.wrap({ client: openai, customerId: '' });
   const warned = new Promise((resolve) => process.once('warning', resolve));

@@ -1,6 +1,6 @@
 /** Bills the tokens that a language model took, as its provider counted them. */
 
-import { ValidationError } from '../errors';
+import { ConfigurationError, ValidationError } from '../errors';
 import type { Event, Metadata } from '../event';
 import { Ingestion, type IngestionOptions } from '../ingestion';
 import { checkNames } from '../nearest';
@@ -115,7 +115,12 @@ export class LLMTracker implements AsyncDisposable {
    *
    * Nothing that goes wrong with the bill reaches the caller: it is a warning of the process.
    */
-  readonly wrap = <T>({ client, customerId, metadata }: WrapOptions<T>): T => {
+  readonly wrap = <T>(options: WrapOptions<T>): T => {
+    checkNames(options, ['client', 'customerId', 'metadata']);
+    const { client, customerId, metadata } = options ?? {};
+    if ((client ?? undefined) === undefined) {
+      throw new ConfigurationError('client: is missing', { field: 'client' });
+    }
     const read = (call: Call) => new Reading(call, providerOf(client));
     const bill = (reading: Reading) => {
       if (reading.usage() === undefined) {
@@ -158,7 +163,9 @@ export function createLLMTracker(options: TrackerOptions): LLMTracker {
 }
 
 /** The same as the tracker's own `wrap`. */
-export function wrapLLMClient<T>(client: T, { tracker, ...rest }: WrapperConfig): T {
+export function wrapLLMClient<T>(client: T, config: WrapperConfig): T {
+  checkNames(config, ['tracker', 'customerId', 'metadata']);
+  const { tracker, ...rest } = config;
   return tracker.wrap({ client, ...rest });
 }
 
