@@ -2,6 +2,9 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { createLLMTracker } from 'dodo-ingestion';
 import OpenAI from 'openai';
 import { startMeter } from './meter.mjs';
@@ -113,6 +116,34 @@ test('an answer that is the same object each time is billed each time', async ()
   await Promise.all([wrapped.create(), wrapped.create()]);
   await wrapped.create();
   assert.deepEqual(await billed('cus_constant'), [3, 3, 3]);
+});
+
+test('of calls that each begin the next one, those that are over are not kept', async () => {
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc');
+  const models = [];
+  const kept = await new Promise((over) => {
+    const client = {
+      create() {
+        setImmediate(models.length < 50 ? ask : async () => over(await count()));
+      },
+    };
+    const wrapped = tracker.wrap({ client, customerId: 'cus_rounds' });
+    function ask() {
+      const modelId = { name: 'm' };
+      models.push(new WeakRef(modelId));
+      wrapped.create({ modelId });
+    }
+    async function count() {
+      for (let turns = 0; turns < 20; turns += 1) {
+        await turn();
+        collect();
+      }
+      return models.filter((each) => each.deref()).length;
+    }
+    ask();
+  });
+  assert.ok(kept <= 1, `${kept} of ${models.length} calls are kept`);
 });
 
 test('a model that is asked by the tool of another is billed beside it', async () => {

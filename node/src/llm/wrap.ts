@@ -58,17 +58,21 @@ const calls = new AsyncLocalStorage<Call>();
 export class Call {
   /** The model that its request names. */
   readonly model: unknown;
-  readonly #outer = calls.getStore();
+  /** Weak: what asks again and again from within its own calls would keep them all. */
+  readonly #outer: WeakRef<Call> | undefined;
   readonly #handedOn = new WeakSet<object>();
 
   constructor(args: unknown[]) {
     this.model = modelOf(args);
+    const outer = calls.getStore();
+    this.#outer = outer && new WeakRef(outer);
   }
 
   /** Takes a usage for this call's. False where a call within this one has taken it already. */
   claims(usage: object): boolean {
-    if (this.#outer !== undefined) {
-      this.#outer.#handedOn.add(usage);
+    const outer = this.#outer?.deref();
+    if (outer !== undefined) {
+      outer.#handedOn.add(usage);
     }
     return !this.#handedOn.has(usage);
   }
