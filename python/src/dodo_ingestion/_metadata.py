@@ -40,8 +40,9 @@ def _scalar(numpy: Any, value: Any) -> object:  # noqa: ANN401
         return None if numpy.isnat(value) else str(value)
     item = value.item()
     if isinstance(value, numpy.floating) and isinstance(item, float):
-        # The number that it is written as: a double has more digits than a narrower type means.
-        return float(str(value))
+        # A fraction is the number that it is written as: a double has more digits than a narrower
+        # type means. A large whole number is written with fewer than it has.
+        return item if item.is_integer() else float(str(value))
     if isinstance(item, str | int | float) and not isinstance(value, numpy.timedelta64):
         return item
     raise TypeError(type(value).__name__)
