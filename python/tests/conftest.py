@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-from dodo_ingestion import Ingestion, IngestionError, testing
+from dodo_ingestion import Ingestion, IngestionError, LLMTracker, create_llm_tracker, testing
 
 # Whoever starts the tests in the background may have them, and all their children, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -106,3 +106,24 @@ def connect(meter: Meter) -> Iterator[Connect]:
     for ingestion in opened:
         with contextlib.suppress(IngestionError):
             ingestion.close(timeout=1)
+
+
+class Billing:
+    """A tracker, and what it has billed of one customer."""
+
+    def __init__(self, ingestion: Ingestion, meter: Meter, customer_id: str) -> None:
+        self.tracker: LLMTracker = create_llm_tracker(ingestion, event_name="llm")
+        self.customer_id = customer_id
+        self._ingestion = ingestion
+        self._meter = meter
+
+    def billed(self) -> list[dict[str, Any]]:
+        self._ingestion.flush(timeout=60)
+        events = self._meter.events(self.customer_id)
+        assert all(event["event_name"] == "llm" for event in events)
+        return [event["metadata"] for event in events]
+
+
+@pytest.fixture
+def billing(connect: Connect, meter: Meter, request: pytest.FixtureRequest) -> Billing:
+    return Billing(connect(), meter, f"cus_{request.node.name}")

@@ -12,8 +12,8 @@ import pytest
 from google import genai
 
 import models
-from conftest import Connect, Meter
-from dodo_ingestion import Ingestion, LLMTracker, ValidationError, create_llm_tracker
+from conftest import Billing
+from dodo_ingestion import ValidationError
 from dodo_ingestion.llm import Usage
 
 MESSAGES: Any = [{"role": "user", "content": "Hello?"}]
@@ -75,27 +75,6 @@ GEMINI_STREAM = {key: value for key, value in GEMINI.items() if key != "cachedIn
 def server() -> Iterator[str]:
     with models.models() as url:
         yield url
-
-
-class Billing:
-    """A tracker, and what it has billed of one customer."""
-
-    def __init__(self, ingestion: Ingestion, meter: Meter, customer_id: str) -> None:
-        self.tracker: LLMTracker = create_llm_tracker(ingestion, event_name="llm")
-        self.customer_id = customer_id
-        self._ingestion = ingestion
-        self._meter = meter
-
-    def billed(self) -> list[dict[str, Any]]:
-        self._ingestion.flush(timeout=60)
-        events = self._meter.events(self.customer_id)
-        assert all(event["event_name"] == "llm" for event in events)
-        return [event["metadata"] for event in events]
-
-
-@pytest.fixture
-def billing(connect: Connect, meter: Meter, request: pytest.FixtureRequest) -> Billing:
-    return Billing(connect(), meter, f"cus_{request.node.name}")
 
 
 @pytest.fixture

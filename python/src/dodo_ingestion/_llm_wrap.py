@@ -71,7 +71,11 @@ class _Meter:
         def call(*args: Any, **kwargs: Any) -> Any:
             return self._answered(method(*args, **kwargs), kwargs.get("model"))
 
-        return call
+        @functools.wraps(method)
+        async def call_async(*args: Any, **kwargs: Any) -> Any:
+            return self._answered(await method(*args, **kwargs), kwargs.get("model"))
+
+        return call_async if inspect.iscoroutinefunction(method) else call
 
     def _answered(self, answer: Any, model: object) -> Any:
         if inspect.isawaitable(answer):

@@ -1,0 +1,57 @@
+"""A wrapped client, where its kind matters: it is what the client is, to whoever asks."""
+
+import asyncio
+import inspect
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+from google import genai
+
+from conftest import Billing
+
+
+def test_a_method_that_is_a_coroutine_function_stays_one(billing: Billing) -> None:
+    class Embeddings:
+        def __init__(self) -> None:
+            self.failed = False
+
+        async def create(self) -> dict[str, Any]:
+            if not self.failed:
+                self.failed = True
+                raise ConnectionError
+            return {"usage": {"prompt_tokens": 3}}
+
+    async def retried(call: Any) -> Any:  # noqa: ANN401
+        assert inspect.iscoroutinefunction(call)
+        with pytest.raises(ConnectionError):
+            await call()
+        return await call()
+
+    create = billing.tracker.wrap(Embeddings(), customer_id=billing.customer_id).create
+    assert asyncio.run(retried(create)) == {"usage": {"prompt_tokens": 3}}
+    [metadata] = billing.billed()
+    assert metadata["inputTokens"] == 3
+
+
+@pytest.mark.parametrize(
+    ("library", "methods"),
+    [
+        (openai.OpenAI, "embeddings.create chat.completions.create responses.stream"),
+        (openai.AsyncOpenAI, "embeddings.create responses.create responses.stream"),
+        (anthropic.AsyncAnthropic, "messages.create messages.stream"),
+        (genai.Client, "models.generate_content aio.models.generate_content aio.chats.create"),
+    ],
+)
+def test_a_method_is_of_the_kind_that_it_was(library: Any, methods: str, billing: Billing) -> None:  # noqa: ANN401
+    client = library(api_key="k")
+    wrapped = billing.tracker.wrap(client, customer_id=billing.customer_id)
+
+    def kind(of: Any, method: str) -> bool:  # noqa: ANN401
+        for name in method.split("."):
+            of = getattr(of, name)
+        return inspect.iscoroutinefunction(of)
+
+    for method in methods.split():
+        assert kind(wrapped, method) == kind(client, method), method
