@@ -1,6 +1,7 @@
 """A wrapped client, where its kind matters: it is what the client is, to whoever asks."""
 
 import asyncio
+import copy
 import inspect
 from typing import Any
 
@@ -55,3 +56,27 @@ def test_a_method_is_of_the_kind_that_it_was(library: Any, methods: str, billing
 
     for method in methods.split():
         assert kind(wrapped, method) == kind(client, method), method
+
+
+class Completions:
+    def __init__(self) -> None:
+        self.tier = "standard"
+
+    def create(self) -> dict[str, Any]:
+        return {"usage": {"prompt_tokens": 3}, "tier": self.tier}
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_copy_of_a_wrapped_client_is_billed_and_is_its_own(copied: Any, billing: Billing) -> None:  # noqa: ANN401
+    wrapped = billing.tracker.wrap(Completions(), customer_id=billing.customer_id)
+    other = copied(wrapped)
+    other.tier = "priority"
+    assert [client.create()["tier"] for client in (wrapped, other)] == ["standard", "priority"]
+    assert [metadata["inputTokens"] for metadata in billing.billed()] == [3, 3]
+
+
+def test_a_wrapped_client_of_openai_can_be_copied(billing: Billing) -> None:
+    with openai.OpenAI(api_key="k") as client:
+        other = copy.copy(billing.tracker.wrap(client, customer_id=billing.customer_id))
+        assert isinstance(other, openai.OpenAI)
+        assert other.api_key == "k"

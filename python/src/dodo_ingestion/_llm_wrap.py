@@ -5,6 +5,7 @@ on everything, and looks at what the methods that ask a model return. This modul
 and no shape of usage: `read` makes a reading of an answer, `bill` bills one.
 """
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable
@@ -159,7 +160,7 @@ class _Proxy:
     def __init__(self, target: Any) -> None:
         object.__setattr__(self, "_target", target)
 
-    _target: Any
+    _target: Any = None  # a copy is asked for things before it has its own
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -193,6 +194,9 @@ class _Client(_Proxy):
         if name in _COPYING and callable(value):
             return lambda *args, **kwargs: _Client(value(*args, **kwargs), self._meter)
         return _Client(value, self._meter) if self._meter.is_part(value) else value
+
+    def __copy__(self) -> Any:
+        return _Client(copy.copy(self._target), self._meter)
 
     def __enter__(self) -> Any:
         self._target.__enter__()
