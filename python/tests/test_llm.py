@@ -385,6 +385,25 @@ DICTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"usage": {"inputTokens": 3, "outputTokens": 4, "totalTokens": 7}},
         {"inputTokens": 3, "outputTokens": 4, "totalTokens": 7, "provider": "openai"},
     ),
+    "bedrock with a cache": (
+        {
+            "usage": {
+                "inputTokens": 3,
+                "outputTokens": 4,
+                "totalTokens": 18,
+                "cacheReadInputTokens": 5,
+                "cacheWriteInputTokens": 6,
+            }
+        },
+        {
+            "inputTokens": 3,
+            "outputTokens": 4,
+            "totalTokens": 18,
+            "provider": "openai",
+            "cachedInputTokens": 5,
+            "cacheCreationInputTokens": 6,
+        },
+    ),
     "the usage alone": (
         {"prompt_tokens": 3, "completion_tokens": 4},
         {"inputTokens": 3, "outputTokens": 4, "totalTokens": 7, "provider": "openai"},

@@ -46,6 +46,7 @@ _COUNTS = (
     "output_tokens",
     "cache_read_input_tokens",
     "cache_creation_input_tokens",
+    "cache_write_input_tokens",
     "prompt_token_count",
     "candidates_token_count",
     "thoughts_token_count",
@@ -167,7 +168,9 @@ class Reading:
             model=self._model,
             provider=self._provider or provider,
             cached_input_tokens=cached,
-            cache_creation_input_tokens=counts.get("cache_creation_input_tokens", 0),
+            cache_creation_input_tokens=counts.get(
+                "cache_creation_input_tokens", counts.get("cache_write_input_tokens", 0)
+            ),
             reasoning_tokens=thought,
         )
 
