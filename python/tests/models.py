@@ -108,6 +108,25 @@ CONTENT = {
     },
 }
 
+COMPACTED = {
+    "id": "resp_2",
+    "object": "response.compaction",
+    "created_at": 1,
+    "output": [],
+    "usage": RESPONSE["usage"],
+}
+
+IMAGES = {
+    "created": 1,
+    "data": [{"b64_json": "eA=="}],
+    "usage": {
+        "input_tokens": 60,
+        "output_tokens": 70,
+        "total_tokens": 130,
+        "input_tokens_details": {"image_tokens": 50, "text_tokens": 10},
+    },
+}
+
 
 def chat_chunks(*, with_usage: bool) -> Iterator[dict[str, Any]]:
     head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1}
@@ -183,14 +202,20 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(RUN, False)
 
     def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = self.rfile.read(int(self.headers["Content-Length"]))
         path = self.path.partition("?")[0]
+        if path.endswith("/images/edits"):  # a form, that has the image
+            self._answer(IMAGES, False)
+            return
+        asked = json.loads(body)
         stream = bool(asked.get("stream")) or path.endswith(":streamGenerateContent")
         if path.endswith("/chat/completions"):
             with_usage = (asked.get("stream_options") or {}).get("include_usage", False)
             self._answer(CHAT, stream and chat_chunks(with_usage=with_usage), done=True)
         elif path.endswith("/responses"):
             self._answer(RESPONSE, stream and response_events())
+        elif path.endswith("/responses/compact"):
+            self._answer(COMPACTED, False)
         elif path.endswith("/runs"):
             self._answer({**RUN, "status": "queued", "usage": None}, stream and run_events())
         elif path.endswith("/embeddings"):

@@ -15,9 +15,11 @@ from dodo_ingestion._alarm import LOGGER
 
 _ASKING = frozenset(
     {
+        "compact",
         "create",
         "create_and_poll",
         "create_and_run_poll",
+        "edit",
         "embed_content",
         "generate",
         "generate_content",

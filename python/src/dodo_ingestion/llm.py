@@ -249,13 +249,13 @@ class LLMTracker:
 
         `client` itself stays as it is. Billed is what the methods `create`, `parse`, `stream`,
         `generate`, `generate_content`, `generate_content_stream`, `embed_content`, `send_message`,
-        `send_message_stream`, `create_and_poll`, `create_and_run_poll` and
-        `submit_tool_outputs_and_poll` return, at any depth, awaited or not. A stream is handed on
-        piece by piece, and billed at its end by what the provider has told until then. OpenAI's
-        chat tells it only with `stream_options={"include_usage": True}`; a stream without usage is
-        logged and not billed. Not billed is what goes by `with_raw_response`,
-        `with_streaming_response` and Anthropic's `tool_runner`, and what `responses.retrieve`
-        tells of a response in the background: `track` takes it.
+        `send_message_stream`, `create_and_poll`, `create_and_run_poll`,
+        `submit_tool_outputs_and_poll`, `edit` and `compact` return, at any depth, awaited or not.
+        A stream is handed on piece by piece, and billed at its end by what the provider has told
+        until then. OpenAI's chat tells it only with `stream_options={"include_usage": True}`; a
+        stream without usage is logged and not billed. Not billed is what goes by
+        `with_raw_response`, `with_streaming_response` and Anthropic's `tool_runner`, and what
+        `responses.retrieve` tells of a response in the background: `track` takes it.
 
         Nothing that goes wrong with the bill reaches the caller: it is a warning of the logger
         `dodo_ingestion`.
