@@ -1,5 +1,6 @@
 """The tracker, with calls beside the common ones."""
 
+import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,6 +11,8 @@ import pytest
 import models
 from conftest import Billing
 from dodo_ingestion.llm import Usage
+
+RESPONSE = Usage.of(models.RESPONSE)
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +34,19 @@ def response_compact(client: openai.OpenAI) -> None:
     assert client.responses.compact(model="gpt", input="Hello?").id == "resp_2"
 
 
-CALLS: dict[str, tuple[Callable[[str], Any], Callable[[Any], None], Usage]] = {
+def response_until_done(client: openai.OpenAI) -> None:
+    with client.responses.stream(model="gpt", input="Hello?") as stream:
+        assert stream.until_done().get_final_response().output_text == "Hello."
+
+
+CALLS: dict[str, tuple[Callable[[str], Any], Callable[[Any], None], Usage | None]] = {
     "image_edit": (openai_client, image_edit, Usage(60, 70, 130, "image", "openai")),
     "response_compact": (
         openai_client,
         response_compact,
         Usage(200, 30, 230, "gpt", "openai", reasoning_tokens=10),
     ),
+    "response_until_done": (openai_client, response_until_done, RESPONSE),
 }
 
 
@@ -47,5 +56,18 @@ def test_it_answers_as_ever_and_is_billed(case: str, server: str, billing: Billi
     with contextlib.closing(make(server)) as client:
         use(client)
         use(billing.tracker.wrap(client, customer_id=billing.customer_id))
+    assert expected is not None
     told = {name: value for name, value in expected.metadata().items() if value is not None}
     assert billing.billed() == [told]
+
+
+def test_an_async_stream_that_is_done_is_billed(server: str, billing: Billing) -> None:
+    async def main() -> None:
+        async with openai.AsyncOpenAI(api_key="k", base_url=f"{server}/v1") as plain:
+            client = billing.tracker.wrap(plain, customer_id=billing.customer_id)
+            async with client.responses.stream(model="gpt", input="Hello?") as stream:
+                await stream.until_done()
+
+    asyncio.run(main())
+    [metadata] = billing.billed()
+    assert metadata["totalTokens"] == 230

@@ -233,6 +233,8 @@ class _Stream(_Watched):
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._target, name)
+        if name == "until_done":
+            return self._until_done
         if not (name == "close" or name.startswith("get_final_")):
             return value
 
@@ -244,6 +246,11 @@ class _Stream(_Watched):
             return result
 
         return final
+
+    def _until_done(self) -> Any:
+        for _ in self:
+            pass
+        return self._target.until_done()
 
     def __iter__(self) -> Any:
         return self
@@ -273,6 +280,8 @@ class _AsyncStream(_Watched):
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._target, name)
+        if name == "until_done":
+            return self._until_done
         if not (name in ("close", "aclose") or name.startswith("get_final_")):
             return value
 
@@ -284,6 +293,11 @@ class _AsyncStream(_Watched):
             return result
 
         return final
+
+    async def _until_done(self) -> Any:
+        async for _ in self:
+            pass
+        return await self._target.until_done()
 
     def __aiter__(self) -> Any:
         return self
