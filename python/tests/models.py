@@ -127,6 +127,24 @@ IMAGES = {
     },
 }
 
+INTERACTION: dict[str, Any] = {
+    "id": "interaction_1",
+    "object": "interaction",
+    "created": "2026-01-01T00:00:00Z",
+    "updated": "2026-01-01T00:00:00Z",
+    "status": "completed",
+    "model": "gemini-test",
+    "steps": [{"type": "model_output", "content": [{"type": "text", "text": "Hello."}]}],
+    "usage": {
+        "total_input_tokens": 500,
+        "total_output_tokens": 60,
+        "total_thought_tokens": 7,
+        "total_tool_use_tokens": 4,
+        "total_cached_tokens": 8,
+        "total_tokens": 571,
+    },
+}
+
 
 def chat_chunks(*, with_usage: bool) -> Iterator[dict[str, Any]]:
     head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1}
@@ -189,6 +207,12 @@ def content_chunks() -> Iterator[dict[str, Any]]:
         }
 
 
+def interaction_events() -> Iterator[dict[str, Any]]:
+    begun = {**INTERACTION, "status": "in_progress", "steps": [], "usage": None}
+    yield {"event_type": "interaction.created", "interaction": begun}
+    yield {"event_type": "interaction.completed", "interaction": INTERACTION}
+
+
 def run_events() -> Iterator[dict[str, Any]]:
     for status, usage in (("queued", None), ("completed", RUN["usage"])):
         run = {**RUN, "status": status, "usage": usage}
@@ -216,6 +240,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(RESPONSE, stream and response_events())
         elif path.endswith("/responses/compact"):
             self._answer(COMPACTED, False)
+        elif path.endswith("/interactions"):
+            self._answer(INTERACTION, stream and interaction_events())
         elif path.endswith("/runs"):
             self._answer({**RUN, "status": "queued", "usage": None}, stream and run_events())
         elif path.endswith("/embeddings"):

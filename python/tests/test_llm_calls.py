@@ -7,12 +7,22 @@ from typing import Any
 
 import openai
 import pytest
+from google import genai
 
 import models
 from conftest import Billing
 from dodo_ingestion.llm import Usage
 
 RESPONSE = Usage.of(models.RESPONSE)
+INTERACTION = Usage(
+    input_tokens=504,
+    output_tokens=67,
+    total_tokens=571,
+    model="gemini-test",
+    provider="google",
+    cached_input_tokens=8,
+    reasoning_tokens=7,
+)
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +33,10 @@ def server() -> Iterator[str]:
 
 def openai_client(server: str) -> openai.OpenAI:
     return openai.OpenAI(api_key="k", base_url=f"{server}/v1", max_retries=0)
+
+
+def gemini_client(server: str) -> genai.Client:
+    return genai.Client(api_key="k", http_options={"base_url": server})
 
 
 def image_edit(client: openai.OpenAI) -> None:
@@ -39,6 +53,16 @@ def response_until_done(client: openai.OpenAI) -> None:
         assert stream.until_done().get_final_response().output_text == "Hello."
 
 
+def interaction(client: genai.Client) -> None:
+    answer: Any = client.interactions.create(model="gemini", input="Hello?")
+    assert answer.status == "completed"
+
+
+def interaction_stream(client: genai.Client) -> None:
+    events = list(client.interactions.create(model="gemini", input="Hello?", stream=True))
+    assert events[-1].event_type == "interaction.completed"
+
+
 CALLS: dict[str, tuple[Callable[[str], Any], Callable[[Any], None], Usage | None]] = {
     "image_edit": (openai_client, image_edit, Usage(60, 70, 130, "image", "openai")),
     "response_compact": (
@@ -47,6 +71,8 @@ CALLS: dict[str, tuple[Callable[[str], Any], Callable[[Any], None], Usage | None
         Usage(200, 30, 230, "gpt", "openai", reasoning_tokens=10),
     ),
     "response_until_done": (openai_client, response_until_done, RESPONSE),
+    "interaction": (gemini_client, interaction, INTERACTION),
+    "interaction_stream": (gemini_client, interaction_stream, INTERACTION),
 }
 
 

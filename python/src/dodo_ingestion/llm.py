@@ -54,6 +54,14 @@ _COUNTS = (
     "cached_content_token_count",
     "total_token_count",
 )
+# The names of Gemini's interactions, and those that its other answers have for the same.
+_INTERACTIONS = {
+    "total_input_tokens": "prompt_token_count",
+    "total_output_tokens": "candidates_token_count",
+    "total_thought_tokens": "thoughts_token_count",
+    "total_tool_use_tokens": "tool_use_prompt_token_count",
+    "total_cached_tokens": "cached_content_token_count",
+}
 _DETAILS = {
     "prompt_tokens_details": "cached_tokens",
     "input_tokens_details": "cached_tokens",
@@ -111,7 +119,7 @@ class Reading:
         A later count replaces an earlier; LangChain's are summed.
         """
         # An event of a stream has its response within.
-        for name in ("message", "response", "chunk", "data"):
+        for name in ("message", "response", "chunk", "data", "interaction"):
             within = _get(piece, name)
             if within is not None and not isinstance(within, str):
                 self._add(within)
@@ -130,11 +138,12 @@ class Reading:
             usage = response  # somebody hands over the usage alone
         self._anthropic |= _get(response, "type") in ("message", "message_start", "message_delta")
         summed = _is_increment(response, usage)
-        for name in _COUNTS:
+        for name in (*_COUNTS, *_INTERACTIONS):
+            known = _INTERACTIONS.get(name, name)
             for spelt in (name, _camel(name)):
                 count = _count(_get(usage, spelt))
                 if count is not None:
-                    self._counts[name] = count + (self._counts.get(name, 0) if summed else 0)
+                    self._counts[known] = count + (self._counts.get(known, 0) if summed else 0)
         for details, name in _DETAILS.items():
             count = _count(_get(_get(usage, details), name))
             if count is not None:
@@ -149,7 +158,7 @@ class Reading:
             read += counts.get("tool_use_prompt_token_count", 0)
             thought = counts.get("thoughts_token_count", 0)
             written = counts.get("candidates_token_count", 0) + thought
-            total = counts.get("total_token_count")
+            total = counts.get("total_token_count", counts.get("total_tokens"))
             cached = counts.get("cached_content_token_count", 0)
         elif "prompt_tokens" in counts or "input_tokens" in counts:
             anthropic = self._anthropic or "cache_creation_input_tokens" in counts
