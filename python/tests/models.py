@@ -213,6 +213,24 @@ def interaction_events() -> Iterator[dict[str, Any]]:
     yield {"event_type": "interaction.completed", "interaction": INTERACTION}
 
 
+def function_chunks(*, called: bool) -> Iterator[dict[str, Any]]:
+    """Ask for a function to be called, and say what has come of it."""
+    call = {"functionCall": {"name": "weather", "args": {"city": "Bergen"}}}
+    part, read, written = ({"text": "Rain."}, 130, 5) if called else (call, 100, 10)
+    for so_far in (1, written):
+        yield {
+            "responseId": "called" if called else "call",
+            "candidates": [{"content": {"role": "model", "parts": [part]}, "finishReason": "STOP"}],
+            "modelVersion": "gemini-test",
+            "usageMetadata": {
+                "promptTokenCount": read,
+                "candidatesTokenCount": so_far,
+                "totalTokenCount": read + so_far,
+            },
+        }
+        part = {"text": ""}
+
+
 def run_events() -> Iterator[dict[str, Any]]:
     for status, usage in (("queued", None), ("completed", RUN["usage"])):
         run = {**RUN, "status": status, "usage": usage}
@@ -242,6 +260,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(COMPACTED, False)
         elif path.endswith("/interactions"):
             self._answer(INTERACTION, stream and interaction_events())
+        elif asked.get("tools"):
+            called = "functionResponse" in json.dumps(asked["contents"])
+            self._answer(CONTENT, stream and function_chunks(called=called))
         elif path.endswith("/runs"):
             self._answer({**RUN, "status": "queued", "usage": None}, stream and run_events())
         elif path.endswith("/embeddings"):

@@ -23,6 +23,7 @@ INTERACTION = Usage(
     cached_input_tokens=8,
     reasoning_tokens=7,
 )
+BOTH_ROUNDS = Usage(230, 15, 245, model="gemini-test", provider="google")
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,17 @@ def interaction_stream(client: genai.Client) -> None:
     assert events[-1].event_type == "interaction.completed"
 
 
+def weather(city: str) -> str:
+    """Tell the weather of a city."""
+    return f"rain in {city}"
+
+
+def functions_stream(client: genai.Client) -> None:
+    chat = client.chats.create(model="gemini", config={"tools": [weather]})
+    texts = [chunk.text for chunk in chat.send_message_stream("Hello?") if chunk.text]
+    assert texts == ["Rain."]
+
+
 CALLS: dict[str, tuple[Callable[[str], Any], Callable[[Any], None], Usage | None]] = {
     "image_edit": (openai_client, image_edit, Usage(60, 70, 130, "image", "openai")),
     "response_compact": (
@@ -73,6 +85,7 @@ CALLS: dict[str, tuple[Callable[[str], Any], Callable[[Any], None], Usage | None
     "response_until_done": (openai_client, response_until_done, RESPONSE),
     "interaction": (gemini_client, interaction, INTERACTION),
     "interaction_stream": (gemini_client, interaction_stream, INTERACTION),
+    "functions_stream": (gemini_client, functions_stream, BOTH_ROUNDS),
 }
 
 

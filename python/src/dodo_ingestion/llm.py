@@ -20,6 +20,7 @@ The metadata pairs, named as in the JavaScript package:
     reasoningTokens           those of `outputTokens` that were thinking, if the provider tells
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -109,6 +110,8 @@ class Reading:
 
     def __init__(self, model: object = None, provider: str | None = None) -> None:
         self._counts: dict[str, int] = {}
+        self._earlier: Counter[str] = Counter()
+        self._response_id: str | None = None
         self._model = model if isinstance(model, str) else None
         self._provider = provider
         self._anthropic = False
@@ -116,7 +119,8 @@ class Reading:
     def add(self, piece: object) -> None:
         """Take what a response or an event of a stream tells.
 
-        A later count replaces an earlier; LangChain's are summed.
+        A later count replaces an earlier; LangChain's are summed, and so are those of Gemini's
+        responses, of which a stream has more than one if it calls functions by itself.
         """
         # An event of a stream has its response within.
         for name in ("message", "response", "chunk", "data", "interaction"):
@@ -130,6 +134,10 @@ class Reading:
             model = _get(response, name)
             if isinstance(model, str) and model:
                 self._model = model
+        for name in ("response_id", "responseId"):
+            response_id = _get(response, name)
+            if isinstance(response_id, str):
+                self._begin(response_id)
         for name in ("usage", "usage_metadata", "usageMetadata"):
             usage = _get(response, name)
             if usage is not None:
@@ -149,9 +157,16 @@ class Reading:
             if count is not None:
                 self._counts[name] = count
 
+    def _begin(self, response_id: str) -> None:
+        if self._response_id not in (None, response_id):
+            self._earlier.update(self._counts)
+            self._counts.clear()
+        self._response_id = response_id
+
     def usage(self) -> Usage | None:
         """Give what has been told so far; `None` if nothing was."""
-        counts = self._counts
+        counts = self._earlier.copy()
+        counts.update(self._counts)
         if "prompt_token_count" in counts or "total_token_count" in counts:
             provider = "google"
             read = counts.get("prompt_token_count", 0)
