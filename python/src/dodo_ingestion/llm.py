@@ -279,7 +279,9 @@ class LLMTracker:
         until then. OpenAI's chat tells it only with `stream_options={"include_usage": True}`; a
         stream without usage is logged and not billed. Not billed is what goes by
         `with_raw_response`, `with_streaming_response` and Anthropic's `tool_runner`, and what
-        `responses.retrieve` tells of a response in the background: `track` takes it.
+        `responses.retrieve` and `interactions.get` tell of a response in the background: `track`
+        takes it. Nor are sessions over a WebSocket. Where Gemini's library calls functions by
+        itself, an answer that is no stream tells the usage of the last round alone.
 
         Nothing that goes wrong with the bill reaches the caller: it is a warning of the logger
         `dodo_ingestion`.
