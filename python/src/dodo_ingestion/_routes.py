@@ -56,11 +56,14 @@ class AsgiTemplates:
 
 @dataclass
 class _Table:
-    """The templates of a Starlette router and of what is mounted in it, by endpoint."""
+    """The templates of a Starlette router and of what is mounted in it, by endpoint.
+
+    Each has the path that takes its requests: for what is mounted these differ.
+    """
 
     router: Any
     loaded_at: float = 0.0
-    endpoints: dict[int, tuple[Any, list[str]]] = field(default_factory=dict)
+    endpoints: dict[int, tuple[Any, list[tuple[str, str]]]] = field(default_factory=dict)
     routing: set[int] = field(default_factory=set)
     mounts: list[str] = field(default_factory=list)
 
@@ -81,20 +84,22 @@ class _Table:
                 return self._below_a_mount(scope)
         templates = found[1]
         if len(templates) == 1 and scope.get("root_path", "") == _root(scope):
-            return templates[0]
+            return templates[0][0]
         path = scope["path"].removeprefix(_root(scope))
-        taken = (each for each in templates if _compiled(each).match(path))
-        return next(taken, None) or self._below_a_mount(scope) or templates[0]
+        taken = (template for template, takes in templates if _compiled(takes).match(path))
+        return next(taken, None) or self._below_a_mount(scope) or templates[0][0]
 
     def _below_a_mount(self, scope: Mapping[str, Any]) -> str | None:
         """Make the template of a route that is not in the table: of what is mounted, say."""
-        path = _path_of(scope.get("route"))
+        route = scope.get("route")
+        path = _path_of(route)
         mounted_at = scope.get("root_path", "").removeprefix(_root(scope))
         if not mounted_at or path is None:
             return path
         mount = next((each for each in self.mounts if _compiled(each).match(mounted_at)), None)
         if mount is not None:
-            return mount + path
+            # Starlette notes a mount like a route.
+            return mount + path if hasattr(route, "endpoint") else _mounted(mount)
         # Mounts in what is mounted, which only it knows.
         below = (each for each in self.mounts if _compiled(each + _REST).match(mounted_at))
         return next((_mounted(each) for each in below), path)
@@ -104,18 +109,18 @@ class _Table:
         self.endpoints.clear()
         self.routing.clear()
         self.mounts.clear()
-        for template, endpoint in self._walk(self.router.routes, ""):
+        for template, takes, endpoint in self._walk(self.router.routes, ""):
             _, templates = self.endpoints.setdefault(id(endpoint), (endpoint, []))
-            if template not in templates:
-                templates.append(template)
+            if (template, takes) not in templates:
+                templates.append((template, takes))
 
-    def _walk(self, routes: Any, prefix: str) -> Iterator[tuple[str, object]]:
+    def _walk(self, routes: Any, prefix: str) -> Iterator[tuple[str, str, object]]:
         for route in _flattened(routes):
             path = getattr(route, "path", None)
             endpoint = getattr(route, "endpoint", None)
             inner = _inner(route)
             if endpoint is not None and isinstance(path, str):
-                yield prefix + path, endpoint
+                yield prefix + path, prefix + path, endpoint
             elif inner:
                 # A mount, or a host, which has no path. It takes no request by itself.
                 self.routing.add(id(getattr(route, "app", None)))
@@ -123,7 +128,7 @@ class _Table:
                 yield from self._walk(inner, prefix + (path or ""))
             elif isinstance(path, str) and hasattr(route, "app"):
                 self.mounts.append(prefix + path)
-                yield _mounted(prefix + path), route.app
+                yield _mounted(prefix + path), prefix + path + _REST, route.app
 
 
 def _litestar_catch_all(scope: Mapping[str, Any], template: str) -> str | None:

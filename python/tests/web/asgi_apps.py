@@ -155,7 +155,9 @@ def fastapi_app(ingestion: Ingestion) -> tuple[Any, dict[str, str]]:
     app.mount("/zipped", GZipMiddleware(tenant))
     app.mount("/hidden/{by}", Hiding(deep))
     app.mount("/hidden-flat", Hiding(tenant))
-    app.mount("/mounted", PlainTextResponse("mounted"))
+    mounted = PlainTextResponse("mounted")
+    app.mount("/mounted", mounted)
+    app.mount("/also/{where}/mounted", mounted)
     return app, {
         "/users/7": "/users/{id}",
         "/users/7?token=secret": "/users/{id}",
@@ -163,6 +165,7 @@ def fastapi_app(ingestion: Ingestion) -> tuple[Any, dict[str, str]]:
         "/v2/teams/3": "/v2/teams/{team}",
         "/tenants/acme/items/5": "/tenants/{tenant}/items/{item}",
         "/mounted/x/y": "/mounted/{path}",
+        "/also/here/mounted/x/y": "/also/{where}/mounted/{path}",
         "/zipped/items/5": "/zipped/items/{item}",
         "/hidden-flat/shared/5": "/hidden-flat/shared/{name}",
         "/hidden/secret/deep/secret/items/5": "/hidden/{by}/{path}",
@@ -222,6 +225,7 @@ def starlette_app(ingestion: Ingestion) -> tuple[Any, dict[str, str]]:
         await websocket.accept()
         raise RuntimeError("boom")
 
+    mounted = PlainTextResponse("mounted")
     things = Router([Route("/{thing:int}", user_of("thing")), Route("/all", user_of("thing"))])
     app = Starlette(
         routes=[
@@ -240,6 +244,9 @@ def starlette_app(ingestion: Ingestion) -> tuple[Any, dict[str, str]]:
             WebSocketRoute("/refused", refused),
             WebSocketRoute("/failed", failed),
             Mount("/a", routes=[Mount("/b/{b}", app=things)]),
+            Mount("/mounted", mounted),
+            Mount("/also/{where}/mounted", mounted),
+            Mount("/hidden/{by}", Hiding(Router([Mount("/deep", mounted)]))),
         ]
     )
     metered = MeterMiddleware(app, ingestion=ingestion, customer="x-customer-id")
@@ -248,6 +255,10 @@ def starlette_app(ingestion: Ingestion) -> tuple[Any, dict[str, str]]:
         "/a/b/c/5": "/a/b/{b}/{thing:int}",
         "/a/b/c/all": "/a/b/{b}/all",
         "/a/b/c/none": "",
+        "/mounted/x": "/mounted/{path}",
+        "/mounted/x/y": "/mounted/{path}",
+        "/also/here/mounted/x/y": "/also/{where}/mounted/{path}",
+        "/hidden/secret/deep/secret": "/hidden/{by}/{path}",
     }
 
 
