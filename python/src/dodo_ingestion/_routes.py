@@ -190,16 +190,49 @@ def _compiled(template: str) -> re.Pattern[str]:
     return compile_path(template)[0]
 
 
-def wsgi_template(environ: Mapping[str, Any], script_name: str) -> str | None:
-    """Return the template that Flask or Bottle left in the environ."""
+def wsgi_template(environ: Mapping[str, Any], path: str) -> str | None:
+    """Return the template that Flask or Bottle left in the environ, which came with this path."""
     rule = getattr(getattr(environ.get("werkzeug.request"), "url_rule", None), "rule", None)
     if rule is None:
-        rule = getattr(environ.get("bottle.route"), "rule", None)
+        return _bottle_template(environ, path)
     if not isinstance(rule, str):
         return None
-    # Mounted below another app, such as by werkzeug's dispatcher.
-    mount: str = environ.get("SCRIPT_NAME", "")
-    return mount.removeprefix(script_name) + rule
+    path_info = environ.get("PATH_INFO", "")
+    return rule if path_info == path else _moved(environ, path, path_info) + rule
+
+
+def _bottle_template(environ: Mapping[str, Any], path: str) -> str | None:
+    route: Any = environ.get("bottle.route")
+    rule = getattr(route, "rule", None)
+    if not isinstance(rule, str):
+        return None
+    raw_path = environ.get("bottle.raw_path", path)
+    if raw_path == path:
+        return rule
+    app = environ["bottle.app"]
+    if "mountpoint.target" in route.config and route not in app.routes:
+        return None  # what is mounted there has no route for it
+    # Bottle has put back the paths that the app was mounted with, in its own encoding.
+    path_info: str = environ["PATH_INFO"]
+    own_path = _decoded(raw_path)
+    mount = path_info.removesuffix(own_path).rstrip("/") if path_info.endswith(own_path) else ""
+    if mount and app is route.app:
+        # It may be mounted elsewhere too, without WSGI: its rules then begin with that prefix.
+        rule = "/" + rule.removeprefix(app.config.get("_mount.prefix", "/"))
+    return _moved(environ, _decoded(path), path_info) + mount + rule
+
+
+def _moved(environ: Mapping[str, Any], path: str, path_info: str) -> str:
+    """Give what mounts, such as werkzeug's dispatcher, have moved from the path to SCRIPT_NAME.
+
+    A proxy's middleware writes there too, what a client's header says.
+    """
+    moved = path.rstrip("/").removesuffix(path_info.rstrip("/")).rstrip("/")
+    return moved if environ.get("SCRIPT_NAME", "").rstrip("/").endswith(moved) else ""
+
+
+def _decoded(path: str) -> str:
+    return path.encode("latin-1").decode(errors="ignore")
 
 
 def watch(app: object) -> None:

@@ -90,7 +90,6 @@ class _Call(Exchange):
         super().__init__(
             metering, environ, environ["REQUEST_METHOD"], environ.get("PATH_INFO") or "/"
         )
-        self._script_name = environ.get("SCRIPT_NAME", "")
         self._start_response = start_response
         self.length: int | None = None
         self._files: list[object] = []
@@ -124,7 +123,7 @@ class _Call(Exchange):
 
     def find_route(self) -> None:
         try:
-            self.route = _routes.wsgi_template(self.request, self._script_name) or self.route
+            self.route = _routes.wsgi_template(self.request, self.path) or self.route
         except Exception as error:
             self.metering.failed.occur("no route template", error)
 

@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import flask
 import pytest
 from serving import CASE_NAMES, CASES, NAMES, WITHIN, billed
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from conftest import Connect, Meter
 from dodo_ingestion import Ingestion
@@ -159,6 +162,26 @@ def test_a_worker_that_is_told_to_stop_has_not_answered(
     assert event["metadata"]["aborted"] is True
     assert event["metadata"].get("status_code") == (200 if late else None)
     assert event["event_name"] == ("api_call" if late else "api_error")
+
+
+def test_a_proxy_s_prefix_is_not_in_the_endpoint(connect: Connect, meter: Meter) -> None:
+    ingestion = connect(account="wsgi-prefix")
+    app = flask.Flask(__name__)
+
+    @app.get("/items/<item>")
+    def item(item: str) -> str:
+        return item
+
+    served = ProxyFix(DispatcherMiddleware(app, {"/below": app}), x_prefix=1)
+    for path in ("/items/7", "/below/items/7"):
+        headers = {"HTTP_X_FORWARDED_PREFIX": "/secret", "PATH_INFO": path}
+        environ: dict[str, Any] = {**headers, "SCRIPT_NAME": ""}
+        wsgiref.util.setup_testing_defaults(environ)
+        body, _ = wsgi_call(served, ingestion, "cus_wsgi_prefix", **environ)
+        assert list(body) == [b"7"]
+    events = billed(meter, ingestion, "cus_wsgi_prefix")
+    endpoints = sorted(event["metadata"]["endpoint"] for event in events)
+    assert endpoints == ["/below/items/<item>", "/items/<item>"]
 
 
 def test_a_header_that_came_twice_names_nobody(connect: Connect, meter: Meter) -> None:

@@ -156,9 +156,31 @@ def bottle_app(ingestion: Ingestion) -> tuple[Any, dict[str, str]]:
     def thing(thing: str) -> str:
         return thing
 
+    def plain(_environ: object, start_response: Any) -> list[bytes]:  # noqa: ANN401
+        start_response("200 OK", [])
+        return [b"ok"]
+
+    below.mount("/plain/", plain)
+    app.mount("/plain/", plain)
     app.mount("/below/", below)
-    metered = MeterMiddleware(app, ingestion=ingestion, customer="x-customer-id")
-    return metered, {"/users/7": "/users/<id>", "/below/things/x": "/below/things/<thing>"}
+    with warnings.catch_warnings():
+        # Of mounts that Bottle serves by WSGI.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        app.mount("/again/", below)
+        app.mount("/other", below)
+    metered = MeterMiddleware(
+        DispatcherMiddleware(app, {"/all": app}), ingestion=ingestion, customer="x-customer-id"
+    )
+    return metered, {
+        "/users/7": "/users/<id>",
+        "/below/things/x": "/below/things/<thing>",
+        "/again/things/x": "/again/things/<thing>",
+        "/other/things/x": "/other/things/<thing>",
+        "/all/other/things/x": "/all/other/things/<thing>",
+        "/other/secret": "",
+        "/plain/secret": "/plain/<:re:.*>",
+        "/other/plain/secret": "/other/plain/<:re:.*>",
+    }
 
 
 def pyramid_app(ingestion: Ingestion) -> tuple[Any, dict[str, str]]:
