@@ -13,6 +13,7 @@ Query strings and bodies are never read.
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -238,6 +239,11 @@ class _Body:
             if close is not None:
                 close()
         finally:
+            self._call.close()
+
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        # A middleware that only iterates does not close what it has not read to its end.
+        if not is_finalizing():  # there is nothing left then to bill with
             self._call.close()
 
 

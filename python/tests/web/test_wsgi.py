@@ -1,6 +1,9 @@
 """WSGI, with apps and servers that do exactly what a test asks for."""
 
 import io
+import subprocess
+import sys
+import textwrap
 import wsgiref.util
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -162,6 +165,51 @@ def test_a_worker_that_is_told_to_stop_has_not_answered(
     assert event["metadata"]["aborted"] is True
     assert event["metadata"].get("status_code") == (200 if late else None)
     assert event["event_name"] == ("api_call" if late else "api_error")
+
+
+def test_a_body_that_nobody_closes(connect: Connect, meter: Meter) -> None:
+    ingestion = connect(account="wsgi-unclosed")
+
+    def app(_environ: Any, start_response: Any) -> Iterator[bytes]:  # noqa: ANN401
+        start_response("200 OK", [])
+        yield b"some"
+        yield b"more"
+
+    # As a middleware has it that iterates, and knows of no more.
+    body = map(bytes.upper, wsgi_call(app, ingestion, "cus_wsgi_unclosed")[0])
+    assert next(body) == b"SOME"
+    del body
+    (event,) = billed(meter, ingestion, "cus_wsgi_unclosed")
+    assert (event["event_name"], event["metadata"]["status_code"]) == ("api_call", 200)
+    assert event["metadata"]["aborted"] is True
+    assert event["metadata"]["response_bytes"] == len(b"some")
+
+
+def test_a_body_that_is_left_when_the_interpreter_ends() -> None:
+    program = """
+        import sys, types
+        from dodo_ingestion import Ingestion
+        from dodo_ingestion.wsgi import MeterMiddleware
+
+        ingestion = Ingestion(
+            api_key="k", environment="test_mode", event_name="api_call", exit_timeout=0,
+            base_url="http://127.0.0.1:9", durability="memory", on_alarm=lambda *_: None,
+        )
+
+        def app(environ, start_response):
+            start_response("200 OK", [])
+            yield b"some"
+
+        metered = MeterMiddleware(app, ingestion=ingestion, customer="x-customer-id")
+        environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "HTTP_X_CUSTOMER_ID": "cus_1"}
+        # Unlike this module, it is let go of when most others are gone.
+        sys.modules["left"] = types.ModuleType("left")
+        sys.modules["left"].body = metered(environ, lambda *_: None)
+        next(sys.modules["left"].body)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_proxy_s_prefix_is_not_in_the_endpoint(connect: Connect, meter: Meter) -> None:
