@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,6 +32,14 @@ _CATCH_ALL: Final = re.compile(
 _CARRIERS: Final = ("scope", "environ", "env", "META")
 
 current: ContextVar[Exchange | None] = ContextVar("dodo_ingestion_exchange", default=None)
+
+
+def reset(token: Token[Exchange | None]) -> None:
+    """Make `current` what it was, in the context where it was set."""
+    try:  # noqa: SIM105 - which takes longer than all of this
+        current.reset(token)
+    except ValueError:
+        pass  # What is thrown away with its loop ends in any context, and threads share a stream.
 
 
 class Exchange:

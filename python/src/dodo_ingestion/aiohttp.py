@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 from aiohttp.payload import Payload
 
-from dodo_ingestion._exchange import KEYS, Exchange, current
+from dodo_ingestion._exchange import KEYS, Exchange, current, reset
 from dodo_ingestion._metering import Metering, MissingCustomer, sole
 from dodo_ingestion.metering import (
     set_customer,
@@ -95,7 +95,7 @@ def _middleware(metering: Metering) -> Any:
             metering.finish_later(call)
             raise
         finally:
-            current.reset(token)
+            reset(token)
         if isinstance(response, web.StreamResponse):
             await call.answer(response)
         else:
@@ -198,7 +198,7 @@ class _Call(Exchange):
         else:
             await self.finish_async()
         finally:
-            current.reset(token)
+            reset(token)
 
     async def _watch_writer(self, response: web.StreamResponse) -> None:
         # A payload may be that of several responses; the writer is this one's.

@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dodo_ingestion import _routes
-from dodo_ingestion._exchange import KEY, Exchange, current
+from dodo_ingestion._exchange import KEY, Exchange, current, reset
 from dodo_ingestion._metering import Metering, MissingCustomer, sole
 from dodo_ingestion.metering import (
     set_customer,
@@ -103,7 +103,7 @@ class MeterMiddleware:
                 call.returned()
                 await call.finish_async()
         finally:
-            current.reset(token)
+            reset(token)
             if call.finished:
                 # A server's `send` leads to the scope, and this to `send`: what refers to itself is
                 # freed by nothing but the garbage collector, which would else have little to do.

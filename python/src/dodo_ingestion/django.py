@@ -17,7 +17,6 @@ never read.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
@@ -33,7 +32,7 @@ from django.conf import settings
 from django.http import StreamingHttpResponse
 from django.utils.module_loading import import_string
 
-from dodo_ingestion._exchange import KEY, Exchange, current
+from dodo_ingestion._exchange import KEY, Exchange, current, reset
 from dodo_ingestion._metering import Metering, MissingCustomer
 from dodo_ingestion._native import Ingestion
 from dodo_ingestion._options import Checked, is_async
@@ -93,7 +92,7 @@ class MeterMiddleware:
             call.finish()
             raise
         finally:
-            current.reset(token)
+            reset(token)
         with self._metering.guarded("response", call):
             call.answered(response)
             self._find_customer(call)
@@ -124,7 +123,7 @@ class MeterMiddleware:
             await call.finish_cancelled(error)
             raise
         finally:
-            current.reset(token)
+            reset(token)
         with self._metering.guarded("response", call):
             call.answered(response)
             await call.conclude(partial(call.hand_over, response))
@@ -241,7 +240,7 @@ class _Call(Exchange):
             raise
         finally:
             self.finish()
-            _reset(token)
+            reset(token)
 
     async def _async_stream(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         token = current.set(self)
@@ -255,7 +254,7 @@ class _Call(Exchange):
             raise
         finally:
             await self._finish_async()
-            _reset(token)
+            reset(token)
 
     async def _finish_async(self) -> None:
         if self.asks and not self.finished:
@@ -294,12 +293,6 @@ async def _read(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
             # A server that has lost its client takes the rest without a wait.
             await asyncio.sleep(0)
             unheard = 0
-
-
-def _reset(token: Any) -> None:
-    # A server may stream from several threads.
-    with contextlib.suppress(ValueError):
-        current.reset(token)
 
 
 def _metering() -> Metering:

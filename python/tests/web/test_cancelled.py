@@ -1,8 +1,9 @@
 """Calls whose task is cancelled, in the handler or while it is looked up who is billed for them."""
 
 import asyncio
+import contextvars
 import http.client
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any
 
 import anyio
@@ -10,6 +11,7 @@ import django_site  # noqa: F401 - the settings
 import pytest
 import trio
 from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from serving import WAITING, Site, aiohttp_server, billed
@@ -334,6 +336,51 @@ def test_the_end_of_an_aiohttp_server_waits_for_the_calls_that_it_cancels(
     client.close()
     response.close()
     (event,) = billed(meter, ingestion, "cus_aiohttp_ends")
+    assert event["metadata"]["aborted"] is True
+
+
+class Never:
+    def __await__(self) -> Generator[None, None, None]:
+        yield
+
+
+async def unanswered(*_request: object) -> Any:  # noqa: ANN401
+    await Never()
+
+
+def under_asgi(options: dict[str, Any]) -> Coroutine[Any, Any, Any]:
+    return MeterMiddleware(unanswered, **options)(scope(), unanswered, nowhere)
+
+
+def under_aiohttp(options: dict[str, Any]) -> Coroutine[Any, Any, Any]:
+    app = web.Application()
+    aiohttp.setup(app, **options)
+    request: Any = make_mocked_request("GET", "/", app=app)
+    request.match_info.route.resource = None
+    metered: Any = app.middlewares[0]
+    call: Coroutine[Any, Any, Any] = metered(request, unanswered)
+    return call
+
+
+def under_django(options: dict[str, Any]) -> Coroutine[Any, Any, Any]:
+    settings.DODO_INGESTION = options
+    request = HttpRequest()
+    request.method, request.path_info = "GET", "/"
+    call: Coroutine[Any, Any, Any] = django.MeterMiddleware(unanswered)(request)
+    return call
+
+
+@pytest.mark.parametrize("call", [under_asgi, under_aiohttp, under_django])
+def test_a_call_that_is_thrown_away_in_another_context(
+    call: Callable[[dict[str, Any]], Coroutine[Any, Any, Any]], connect: Connect, meter: Meter
+) -> None:
+    # As one that is pending when its loop is closed.
+    ingestion = connect(account="thrown-away")
+    default: Any = {"default": f"cus_thrown_away_{call.__name__}"}
+    pending = call({"ingestion": ingestion, "on_missing_customer": default})
+    contextvars.copy_context().run(pending.send, None)
+    pending.close()
+    (event,) = billed(meter, ingestion, default["default"])
     assert event["metadata"]["aborted"] is True
 
 
