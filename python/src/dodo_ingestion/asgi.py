@@ -46,9 +46,9 @@ __all__ = [
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
 # Frameworks write the types of a scope and its messages each in a way of its own.
+Receive: TypeAlias = Callable[[], Awaitable[Any]]
+Send: TypeAlias = Callable[[Any], Awaitable[None]]
 App: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 
 _SHUTDOWNS = ("lifespan.shutdown.complete", "lifespan.shutdown.failed")
@@ -71,7 +71,7 @@ class MeterMiddleware:
         with self._metering.guarded("no route templates"):
             _routes.watch(app)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Serve a connection, and meter it if it is one of HTTP or a WebSocket."""
         kind = scope["type"]
         call: _Http | _WebSocket
@@ -167,7 +167,7 @@ class _Http(_Call):
     length: int | None = None
 
     async def receive(self) -> Message:
-        message = await self._receive()
+        message: Message = await self._receive()
         if message["type"] == "http.disconnect" and not self.ended:
             self.disconnected = True
         return message
@@ -244,7 +244,7 @@ class _WebSocket(_Call):
         self.sent = 0
 
     async def receive(self) -> Message:
-        message = await self._receive()
+        message: Message = await self._receive()
         kind = message["type"]
         if kind == "websocket.receive":
             self.received += 1

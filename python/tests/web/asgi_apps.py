@@ -375,12 +375,9 @@ def quart_app(ingestion: Ingestion) -> tuple[Any, dict[str, str]]:
         return team
 
     app.register_blueprint(blueprint)
-    metered: Any = MeterMiddleware(
-        app.asgi_app,
-        ingestion=ingestion,
-        customer="x-customer-id",
+    app.asgi_app = MeterMiddleware(  # type: ignore[method-assign]
+        app.asgi_app, ingestion=ingestion, customer="x-customer-id"
     )
-    app.asgi_app = metered  # type: ignore[method-assign]
     return app, {"/users/7": "/users/<int:id>", "/v1/teams/a": "/v1/teams/<team>"}
 
 
