@@ -4,6 +4,8 @@
 
 or, around any app, `app = MeterMiddleware(app, ingestion=ingestion, customer="x-customer-id")`. Its
 options are those of `MeteringOptions`. Callables are given the scope; `customer` may be async.
+Starlette runs a handler for `Exception` outside of what is added: what it answers is metered only
+around the app.
 
 A call's event is made before the last of its body is handed to the server, so that what a client
 has received is billed even if this process is killed. A WebSocket session makes one event, when it

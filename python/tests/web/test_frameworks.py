@@ -1,7 +1,7 @@
 """Each framework, behind a real server, bills to the meter what its clients have called."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import aiohttp_site
@@ -10,6 +10,7 @@ import django_site
 import pytest
 import websockets.sync.client
 import wsgi_apps
+from fastapi import FastAPI
 from serving import (
     CASES,
     CHUNKS,
@@ -21,9 +22,12 @@ from serving import (
     plain_wsgi,
     wsgi,
 )
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
 
 from conftest import Meter
 from dodo_ingestion import _options
+from dodo_ingestion.asgi import MeterMiddleware
 
 FRAMEWORKS: dict[str, tuple[Any, Any]] = {
     "fastapi": (asgi, asgi_apps.fastapi_app),
@@ -214,6 +218,30 @@ def test_aiohttp_s_exceptions_are_answers(sites: dict[str, Site]) -> None:
     event = site.event(site.customer("raised"))
     assert event["event_name"] == "api_call"
     assert event["metadata"]["status_code"] == 409
+
+
+@pytest.mark.parametrize("make", [FastAPI, Starlette])
+@pytest.mark.parametrize("handled", [Exception, 500])
+def test_around_the_app_what_a_handler_for_exceptions_answers_counts(
+    make: Callable[..., Any], handled: object, meter: Meter
+) -> None:
+    async def boom(_request: object) -> None:
+        raise RuntimeError("boom")
+
+    async def answer(_request: object, _error: Exception) -> PlainTextResponse:
+        return PlainTextResponse("no", status_code=418)
+
+    app = make(exception_handlers={handled: answer})
+    app.add_route("/boom/{of}", boom)
+    ingestion = open_client(meter, "web-handled")
+    metered = MeterMiddleware(app, ingestion=ingestion, customer="x-customer-id")
+    with asgi(metered) as port:
+        site = Site(f"handled-{make.__name__}-{handled == 500}", port, ingestion, meter)
+        assert site.call("GET", "/boom/secret", site.customer("handled"))[0] == 418
+        event = site.event(site.customer("handled"))
+    assert (event["event_name"], event["metadata"]["status_code"]) == ("api_call", 418)
+    assert event["metadata"]["endpoint"] == "/boom/{of}"
+    ingestion.close(timeout=WITHIN)
 
 
 @pytest.mark.parametrize("name", WITH_WEBSOCKETS)
