@@ -4,9 +4,10 @@
 >>> server = grpc.server(pool, interceptors=[meter])
 
 and `AsyncMeterInterceptor` for `grpc.aio.server`. The options are those of `MeteringOptions`.
-Callables are given the servicer context, or for a call that no method took, which has none, its
-`HandlerCallDetails`; a header is a metadata key. A code counts as the HTTP status that says the
-same, and is `grpc_status` in the metadata.
+Callables are given the servicer context; a header is a metadata key. A call that no method took has
+no context: its `HandlerCallDetails` are given instead, but not to a callable for the customer, with
+which such a call makes no event. A code counts as the HTTP status that says the same, and is
+`grpc_status` in the metadata.
 
 A call's event is made when its handler has ended, or when the client is gone. The message of a
 unary response is handed to the server after that, the last one of a stream before it. Messages are
