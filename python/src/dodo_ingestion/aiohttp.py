@@ -5,8 +5,9 @@
 The options are those of `MeteringOptions`. Callables are given the request, and `customer` may be
 async. A sub-application is metered by the application that it is added to.
 
-A call's event is made before the last of its body is written. A WebSocket session makes one event,
-when its handler returns. Query strings and bodies are never read.
+A call's event is made before the last of its body is written; that of a file, which the system may
+send by itself, when it has been sent. A WebSocket session makes one event, when its handler
+returns. Query strings and bodies are never read.
 """
 
 from __future__ import annotations
