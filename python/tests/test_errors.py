@@ -17,7 +17,6 @@ from dodo_ingestion import (
     ValidationError,
     _native,
     create_batch,
-    errors,
     track_api_call,
     track_object_storage,
     track_stream_bytes,
@@ -34,8 +33,10 @@ def test_every_kind_has_a_class() -> None:
 
 @pytest.mark.parametrize("kind", _native.ERROR_KINDS)
 def test_an_error_keeps_its_details(kind: str) -> None:
-    error = errors.from_kind(kind, "words", "metadata.x", 413, True)
+    error = _native.make_error(kind, "words", "metadata.x", 413, True)
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301
+    made = type(error)("words", field="metadata.x", status=413, may_be_billed=True)
+    assert (error.args, vars(error)) == (made.args, vars(made))
     for each in (error, copy):
         assert (each.kind, each.field, each.status) == (kind, "metadata.x", 413)
         assert each.may_be_billed

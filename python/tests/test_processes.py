@@ -232,6 +232,55 @@ def test_the_end_of_a_program_bills_what_waits(host: Host, end: str, code: int) 
     assert len(host.meter.events("cus_1")) == (100 if "Thread" in end else 50)
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        "track_api_call(closed, customer_id='cus_1')",
+        "closed.flush()",
+        "ingestion.flush()",
+        "batch.add(customer_id='')",
+    ],
+)
+def test_a_daemon_thread_may_be_in_a_call_when_the_program_ends(host: Host, call: str) -> None:
+    done = host.run(f"""
+        import queue, types
+        from dodo_ingestion import IngestionError
+
+        closed = connect()
+        closed.close()
+        ingestion = connect(account="open", on_alarm=lambda kind, message: None)
+        batch = create_batch(ingestion)
+        rounds = queue.SimpleQueue()
+
+        def linger(frame, event, argument, sleep=time.sleep):
+            if event == "call":  # a call of ours runs Python's code, which may be ended there
+                rounds.put("linger")
+                for _ in range(12_000):
+                    sleep(0.01)
+
+        def work():
+            sys.setprofile(linger)
+            while True:
+                try:
+                    {call}
+                except IngestionError:
+                    pass
+                rounds.put("done")
+
+        class Slow:
+            def __del__(self, sleep=time.sleep, write=os.write):
+                sleep(0.5)  # the daemon thread wants the interpreter meanwhile
+                write(1, b"ended\\n")
+
+        # Unlike this module, it is not kept alive by the daemon thread.
+        sys.modules["slow"] = types.ModuleType("slow")
+        sys.modules["slow"].slow = Slow()
+        threading.Thread(target=work, daemon=True).start()
+        print(rounds.get(), flush=True)
+    """)
+    assert (done.returncode, done.stdout) == (0, "done\nended\n"), done.stderr
+
+
 def test_the_end_of_a_program_is_bounded_and_keeps_what_it_cannot_bill(
     host: Host, silent: str
 ) -> None:

@@ -3,11 +3,13 @@
 //! The host's listener may do anything: wait for a lock that a greenlet holds, write to a socket, call
 //! the core. So it is called where nobody waits for its end:
 //!
-//! - An alarm that a call into the core raises is told by the caller, after the call ([`released`]).
-//! - One of the core's own threads is told by a thread of Python's that does nothing else. A notifier,
-//!   which is a thread of ours, starts that: the core's threads do not wait for the interpreter.
-//! - Under gevent it is told after the next call into the core, whichever that is: the locks of
-//!   greenlets, such as those of `logging`, cannot be waited for on another thread.
+//! - An alarm that a call into the core raises on the main thread is told there, after the call
+//!   ([`released`]).
+//! - One of another thread, the core's own or a caller's, is told by a thread of Python's that does
+//!   nothing else. A notifier, which is a thread of ours, starts that: the core's threads do not wait for
+//!   the interpreter, and a caller may be a daemon thread, which the end of the program ends.
+//! - Under gevent it is told after the call that raises it, or after the next call into the core, whichever
+//!   that is: the locks of greenlets, such as those of `logging`, cannot be waited for on another thread.
 //!
 //! A child that was forked tells its own alarms only, and counts its own threads.
 //!
@@ -30,6 +32,7 @@ use dodo_ingestion::Alarm;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::PyDict;
 
 /// So many alarms can be pending at a time. Where a listener does not return, further ones are only
 /// counted.
@@ -174,10 +177,30 @@ pub(crate) fn end(py: Python<'_>) -> PyResult<()> {
 
 fn are_greenlets_used(py: Python<'_>) -> bool {
     static ARE_USED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    ARE_USED
-        .import(py, "dodo_ingestion._greenlets", "are_used")
-        .and_then(|ask| ask.call0()?.is_truthy())
-        .unwrap_or(false)
+    is_gevent_loaded(py)
+        && ARE_USED
+            .import(py, "dodo_ingestion._greenlets", "are_used")
+            .and_then(|ask| ask.call0()?.is_truthy())
+            .unwrap_or(false)
+}
+
+/// Whether there may be greenlets. Runs no code of Python's.
+pub(crate) fn is_gevent_loaded(py: Python<'_>) -> bool {
+    static MODULES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+    let modules = MODULES.import(py, "sys", "modules");
+    modules.is_ok_and(|modules| modules.contains("gevent.monkey").unwrap_or(true))
+}
+
+/// Whether the end of the program does not end this thread. Runs no code of Python's.
+fn is_main_thread(py: Python<'_>) -> bool {
+    static MAIN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static IDENT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let ident = IDENT.import(py, "threading", "get_ident").and_then(|ident| ident.call0());
+    ident.is_ok_and(|ident| {
+        MAIN.import(py, "dodo_ingestion._alarm", "MAIN_THREAD")
+            .and_then(|main| main.eq(ident))
+            .unwrap_or(false)
+    })
 }
 
 /// Calls `listener` with the kind and the message, or logs them if there is none.
@@ -204,7 +227,8 @@ pub(crate) fn log_panics() {
     }));
 }
 
-/// Calls the core, released from the interpreter, and then tells the alarms that it has raised.
+/// Calls the core, released from the interpreter, and then tells the alarms that it has raised, or has
+/// them told.
 pub(crate) fn released<T: Send>(py: Python<'_>, call: impl FnOnce() -> T + Send) -> PyResult<T> {
     let (result, raised) = py.detach(|| {
         let _ = RAISED.try_with(|raised| raised.replace(Some(Vec::new())));
@@ -216,8 +240,11 @@ pub(crate) fn released<T: Send>(py: Python<'_>, call: impl FnOnce() -> T + Send)
         let mut waiting = FOR_THE_NEXT_CALL.lock().unwrap_or_else(PoisonError::into_inner);
         pending.append(&mut mem::take(&mut *waiting));
     }
-    for each in pending.iter().filter(|each| each.is_ours()) {
-        each.tell(py);
+    if !pending.is_empty() {
+        let here = are_greenlets_used(py) || is_main_thread(py);
+        for each in pending.into_iter().filter(PendingAlarm::is_ours) {
+            if here { each.tell(py) } else { each.notify() }
+        }
     }
     result.map_err(|()| PyRuntimeError::new_err("a defect of dodo_ingestion: the log says which"))
 }

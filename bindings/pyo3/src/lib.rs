@@ -4,11 +4,14 @@
 //! is called, what it defaults to, what is valid and what is retried is the core's business; this
 //! crate must not know.
 //!
-//! Three rules hold throughout:
+//! Four rules hold throughout:
 //!
 //! - The interpreter is released around every call into the core, because the core may wait for a
 //!   disk, and a wait goes in slices with a look at pending signals between them (`wait`).
 //! - The core's threads do not call into Python: an alarm is told by others (`alarm`).
+//! - A call with plain arguments runs no code of Python's, also if it fails, but on the main thread and
+//!   under gevent: before 3.14 CPython unwinds a daemon thread that is in such code when the program ends,
+//!   and aborts the process in Rust's frames.
 //! - Nothing that panics prints: it is logged, and the call raises a `RuntimeError` (`alarm`).
 //!
 //! It relies on the GIL: the list of open clients is only locked under it, so that a fork finds
@@ -43,6 +46,8 @@ mod _native {
     use super::batch::{Batch, create_batch};
     #[pymodule_export]
     use super::client::{Ingestion, accept_api_call, close_at_exit, track_api_call};
+    #[pymodule_export]
+    use super::error::make_error;
     #[pymodule_export]
     use super::receipt::Receipt;
     #[pymodule_export]

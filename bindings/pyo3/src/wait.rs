@@ -16,7 +16,7 @@ use pyo3::PyClass;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-use crate::alarm::released;
+use crate::alarm::{is_gevent_loaded, released};
 use crate::error::{is_ours, raise};
 
 /// How long a blocking wait goes without looking at signals.
@@ -27,14 +27,21 @@ pub(crate) type Wait<T = Result<(), Error>> = Pin<Box<dyn Future<Output = T> + S
 
 /// Waits in the calling greenlet, or on the calling thread where it has none.
 pub(crate) fn block(py: Python<'_>, wait: Wait) -> PyResult<()> {
-    static SLEEP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     static SETTLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let sleep = SLEEP.import(py, "dodo_ingestion._greenlets", "sleep")?.call0()?;
-    if sleep.is_none() {
+    let Some(sleep) = sleep_of_greenlets(py)? else {
         return park(py, wait)?.map_err(|error| raise(py, &error));
-    }
+    };
     let settle = SETTLE.import(py, "dodo_ingestion._greenlets", "settle")?;
     settle.call1((Pending::new(wait), sleep)).map(drop)
+}
+
+fn sleep_of_greenlets(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
+    static SLEEP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    if !is_gevent_loaded(py) {
+        return Ok(None);
+    }
+    let sleep = SLEEP.import(py, "dodo_ingestion._greenlets", "sleep")?.call0()?;
+    Ok((!sleep.is_none()).then_some(sleep))
 }
 
 /// Waits on the calling thread. What a signal's handler raises ends it.

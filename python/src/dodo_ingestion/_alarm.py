@@ -8,6 +8,8 @@ from dodo_ingestion._native import close_at_exit, told
 
 LOGGER = logging.getLogger("dodo_ingestion")
 
+MAIN_THREAD = threading.main_thread().ident
+
 
 def log(kind: str, message: str) -> None:
     """Log an alarm of the core."""

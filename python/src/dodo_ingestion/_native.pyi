@@ -5,6 +5,7 @@ from typing import Any, Final, TypeAlias, final
 
 from typing_extensions import Self
 
+from dodo_ingestion.errors import IngestionError
 from dodo_ingestion.types import Duration, Metadata
 
 _Option: TypeAlias = str | int | float | bool | timedelta | PathLike[str] | None
@@ -22,6 +23,7 @@ __all__ = [
     "accept_api_call",
     "close_at_exit",
     "create_batch",
+    "make_error",
     "told",
     "track_api_call",
 ]
@@ -260,6 +262,11 @@ def accept_api_call(
 def close_at_exit() -> list[str]:
     """Close the clients that are still open, all at once, each for as long as its options allow, and tell no
     alarms after that. Returns what went wrong."""
+
+def make_error(
+    kind: str, message: str, field: str | None, status: int | None, may_be_billed: bool
+) -> IngestionError:
+    """Make the exception for an error of the core."""
 
 def told() -> None:
     """Take note that a thread of Python's has told an alarm."""

@@ -104,16 +104,9 @@ class ClosedError(IngestionError):
     kind = "closed"
 
 
-_BY_KIND: dict[str, type[IngestionError]] = {
+BY_KIND: dict[str, type[IngestionError]] = {
     cls.kind: cls for cls in IngestionError.__subclasses__()
 }
-
-
-def from_kind(
-    kind: str, message: str, field: str | None, status: int | None, may_be_billed: bool
-) -> IngestionError:
-    """Make the exception for an error of the core."""
-    return _BY_KIND[kind](message, field=field, status=status, may_be_billed=may_be_billed)
 
 
 def unknown_argument(function: str, given: Iterable[str], known: list[str]) -> TypeError:
