@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 
 import pytest
 
@@ -11,7 +12,7 @@ from dodo_ingestion import _alarm
 
 ENDS_WITHIN = 120.0
 
-# Nobody answers at port 9. What a call itself raises is told by its own thread.
+# Nobody answers at port 9. What a call of the main thread raises is told by that.
 PROLOGUE = """
 import os, sys, threading, time
 from dodo_ingestion import Ingestion, track_api_call
@@ -85,6 +86,17 @@ def test_a_child_tells_its_alarms_however_many_its_parent_is_telling() -> None:
         print(os.waitpid(pid, 0)[1], flush=True)
     """)
     assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
+
+
+def test_an_alarm_for_which_no_thread_can_be_started_is_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    _alarm.start_telling(print, "overflow", "the spool is full")
+    assert [each.message for each in caplog.records] == ["overflow: the spool is full"]
 
 
 def test_what_the_end_of_a_program_cannot_do_is_logged(

@@ -25,7 +25,11 @@ def start_telling(listener: Callable[[str, str], object], kind: str, message: st
         finally:
             told()
 
-    threading.Thread(target=tell, name="dodo-alarm", daemon=True).start()
+    try:
+        threading.Thread(target=tell, name="dodo-alarm", daemon=True).start()
+    except RuntimeError:  # there are no more, or the program ends: Python 3.12 starts none then
+        log(kind, message)
+        told()
 
 
 def unsettled(error: Exception) -> None:
