@@ -69,15 +69,17 @@ export async function tab(browser, meter, options = {}) {
   return { page, context, mishaps };
 }
 
-/** Waits until the text of an element is the one wanted, or matches it. */
+/** Waits until the text of an element is the one wanted, or matches it. What changes by itself is a function's. */
 export async function shows(page, selector, wanted) {
-  const fits = (text) => (wanted instanceof RegExp ? wanted.test(text) : text === String(wanted));
+  const fits = (text, now) => (now instanceof RegExp ? now.test(text) : text === String(now));
   let found = [];
+  let now;
   for (const end = Date.now() + PATIENCE; Date.now() < end; await sleep(50)) {
+    now = typeof wanted === 'function' ? await wanted() : wanted;
     found = (await page.locator(selector).allTextContents()).map((text) => text.trim());
-    if (found.some(fits)) return;
+    if (found.some((text) => fits(text, now))) return;
   }
-  assert.fail(`${selector} never showed ${wanted}, but ${JSON.stringify(found.slice(0, 5))}`);
+  assert.fail(`${selector} never showed ${now}, but ${JSON.stringify(found.slice(0, 5))}`);
 }
 
 /** Whether the page is wider than its window. */
