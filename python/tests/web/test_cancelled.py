@@ -12,9 +12,10 @@ import pytest
 import trio
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
+from anyio import to_thread
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
-from serving import WAITING, Site, aiohttp_server, billed
+from serving import WAITING, WITHIN, Site, aiohttp_server, billed
 
 from conftest import Connect, Meter
 from dodo_ingestion import aiohttp, django
@@ -167,7 +168,7 @@ async def endless(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401
 def test_the_end_of_a_server_waits_for_the_calls_that_it_cancels(
     loop: str, connect: Connect, meter: Meter
 ) -> None:
-    ingestion = connect(account="server-ends", linger=300)
+    ingestion = connect(account="server-ends", linger=300, exit_timeout=WITHIN)
     name = f"cus_server_ends_{loop}"
 
     async def customer(_scope: object) -> str:
@@ -178,10 +179,11 @@ def test_the_end_of_a_server_waits_for_the_calls_that_it_cancels(
         return {"type": "lifespan.shutdown"}
 
     metered: Any = MeterMiddleware(endless, ingestion=ingestion, customer=customer)
+    WAITING.clear()
 
     async def on_asyncio() -> None:
         task = asyncio.create_task(metered(scope(), receive, nowhere))
-        await asyncio.sleep(0.05)
+        assert await to_thread.run_sync(WAITING.wait, WITHIN)
         # As uvicorn does when its graceful time is over.
         task.cancel()
         await metered({"type": "lifespan"}, receive, nowhere)
@@ -189,7 +191,7 @@ def test_the_end_of_a_server_waits_for_the_calls_that_it_cancels(
     async def on_trio() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(metered, scope(), receive, nowhere)
-            await trio.sleep(0.05)
+            assert await to_thread.run_sync(WAITING.wait, WITHIN)
             nursery.cancel_scope.cancel()
             with trio.CancelScope(shield=True):
                 await metered({"type": "lifespan"}, receive, nowhere)
@@ -205,17 +207,18 @@ def test_the_end_of_a_server_waits_for_the_calls_that_it_cancels(
 def test_a_call_that_does_not_end_leaves_time_to_bill_the_others(
     connect: Connect, meter: Meter
 ) -> None:
-    ingestion = connect(account="never-ends", linger=300, exit_timeout=6)
+    ingestion = connect(account="never-ends", linger=300, exit_timeout=16)
     ingestion.track(customer_id="cus_never_ends")
 
     async def receive() -> dict[str, Any]:
         return {"type": "lifespan.shutdown"}
 
     metered: Any = MeterMiddleware(endless, ingestion=ingestion)
+    WAITING.clear()
 
     async def main() -> None:
         task = asyncio.create_task(metered(scope(), receive, nowhere))
-        await asyncio.sleep(0.05)
+        assert await to_thread.run_sync(WAITING.wait, WITHIN)
         await metered({"type": "lifespan"}, receive, nowhere)
         task.cancel()
 
@@ -313,7 +316,7 @@ def test_a_client_of_aiohttp_that_leaves_during_the_look_up(connect: Connect, me
 def test_the_end_of_an_aiohttp_server_waits_for_the_calls_that_it_cancels(
     connect: Connect, meter: Meter
 ) -> None:
-    ingestion = connect(account="aiohttp-ends")
+    ingestion = connect(account="aiohttp-ends", exit_timeout=WITHIN)
 
     async def customer(_request: web.Request) -> str:
         await asyncio.sleep(0.1)
