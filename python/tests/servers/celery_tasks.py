@@ -1,10 +1,11 @@
-"""Celery tasks that track calls; their queue and what was done are files in `WORK`."""
+"""Celery tasks that track calls; their queue, what is done and who has started: files in `WORK`."""
 
 import os
 import signal
 from pathlib import Path
 
 from celery import Celery
+from celery.signals import worker_process_init
 
 from dodo_ingestion import Ingestion, track_api_call
 
@@ -20,6 +21,11 @@ app.conf.broker_transport_options = {
 
 # Made before the pool's processes are forked.
 INGESTION = Ingestion(event_name="task")
+
+
+@worker_process_init.connect  # type: ignore[untyped-decorator]
+def started(**_: object) -> None:
+    (WORK / "started" / str(os.getpid())).touch()
 
 
 @app.task(ignore_result=True)  # type: ignore[untyped-decorator]

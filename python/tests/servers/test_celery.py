@@ -25,16 +25,17 @@ for number in range({TASKS}):
 """
 
 
-def is_whole(worker: "subprocess.Popen[bytes]") -> bool:
+def is_whole(worker: "subprocess.Popen[bytes]", started: Path) -> bool:
     """Whether no process is being replaced: one that is just made may not hear of the end."""
     pool = children(str(worker.pid))
+    ready = pool <= {file.name for file in started.iterdir()}
     time.sleep(0.5)
-    return len(pool) == POOL and pool == children(str(worker.pid))
+    return ready and len(pool) == POOL and pool == children(str(worker.pid))
 
 
 def test_processes_of_the_pool_come_and_go(meter: Meter, tmp_path: Path) -> None:
-    spool, done = tmp_path / "spool", tmp_path / "done"
-    for name in ("queue", "control", "done"):
+    spool, done, started = tmp_path / "spool", tmp_path / "done", tmp_path / "started"
+    for name in ("queue", "control", "done", "started"):
         (tmp_path / name).mkdir()
     variables = {**environment(meter, spool), "WORK": str(tmp_path)}
     celery = [sys.executable, "-X", "faulthandler", "-m", "celery", "-A", "celery_tasks", "worker"]
@@ -52,7 +53,7 @@ def test_processes_of_the_pool_come_and_go(meter: Meter, tmp_path: Path) -> None
         )
     try:
         assert eventually(lambda: len(list(done.iterdir())) == TASKS)
-        assert eventually(lambda: is_whole(worker)), "the pool is not made whole"
+        assert eventually(lambda: is_whole(worker, started)), "the pool is not made whole"
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(timeout=WITHIN) == 0
     except subprocess.TimeoutExpired:
