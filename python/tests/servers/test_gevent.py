@@ -18,10 +18,17 @@ PROLOGUE = """
 import json, logging, os
 {imports}
 import gevent
+from gevent.event import Event
 from gevent.pywsgi import WSGIServer
+
+asked = set()
+answering = Event()
+answering.set()
 
 def api(environ, start_response):
     events = json.load(environ["wsgi.input"])["events"]
+    asked.update(event["customer_id"] for event in events)
+    answering.wait()
     refused = any(event["customer_id"] == "cus_refused" for event in events)
     answer = {{"ingested_count": len(events)}}
     if refused:
@@ -124,8 +131,15 @@ def test_a_child_does_not_tell_the_alarms_of_its_parent(tmp_path: Path) -> None:
         told = []
         ingestion = connect(on_alarm=lambda kind, _message: told.append(kind))
         told.clear()
+        answering.clear()
         track_api_call(ingestion, customer_id="cus_refused")
-        gevent.sleep(3)  # no call, and so it is told to nobody yet
+        while "cus_refused" not in asked:
+            gevent.sleep(0.01)
+        track_api_call(ingestion, customer_id="cus_1")
+        answering.set()
+        # The next request comes after the alarm; no call does, and so it is told to nobody yet.
+        while "cus_1" not in asked:
+            gevent.sleep(0.01)
         before = len(told)
         pid = os.fork()
         if pid == 0:
