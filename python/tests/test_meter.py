@@ -1,6 +1,7 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -90,14 +91,25 @@ def test_a_wait_that_takes_too_long(connect: Connect, silent: str) -> None:
         assert raised.value.kind == "timeout"
 
 
-def test_ctrl_c_interrupts_a_flush(connect: Connect, silent: str) -> None:
-    ingestion = connect(base_url=silent, account="ctrl-c")
-    track_api_call(ingestion, customer_id="cus_1")
-    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-    started = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        ingestion.flush(timeout=60)
-    assert time.monotonic() - started < 5
+def test_ctrl_c_interrupts_a_flush(connect: Connect) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60)
+        base_url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        ingestion = connect(base_url=base_url, account="ctrl-c", linger=300)
+        track_api_call(ingestion, customer_id="cus_1")
+
+        def interrupt() -> None:
+            connection, _ = server.accept()  # nothing is due before the flush
+            with connection:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        interrupting = threading.Thread(target=interrupt)
+        interrupting.start()
+        started = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            ingestion.flush(timeout=60)
+        assert time.monotonic() - started < 5
+        interrupting.join()
 
 
 def test_a_closed_client_refuses(connect: Connect) -> None:
