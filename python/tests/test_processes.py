@@ -175,9 +175,9 @@ def test_forks_while_threads_track(host: Host) -> None:
                 ingestion.flush(timeout=90)
                 os._exit(0)
             children.append(pid)
-        codes = [os.waitpid(pid, 0)[1] for pid in children]
         going = False
         for thread in threads: thread.join()
+        codes = [os.waitpid(pid, 0)[1] for pid in children]
         ingestion.close(timeout=90)
         print(sum(counts), codes)
     """)
