@@ -6,7 +6,7 @@ import { Agent, request } from 'node:http';
 import { createInterface } from 'node:readline';
 import { test } from 'node:test';
 import { Ingestion } from 'dodo-ingestion';
-import { beside, meter, optionsOf, start } from './processes.mjs';
+import { beside, meter, optionsOf, start, WITHIN } from './processes.mjs';
 
 const KILLED = 5;
 const CONNECTIONS = 4;
@@ -65,7 +65,7 @@ for (const framework of ['http', 'express', 'fastify', 'koa']) {
     }
     const ingestion = new Ingestion({ ...optionsOf(account), onAlarm() {} });
     let billed = [];
-    const until = Date.now() + 30_000;
+    const until = Date.now() + WITHIN;
     const isIn = (number) => billed.includes(number);
     do {
       await new Promise((resolve) => setTimeout(resolve, 100));

@@ -16,7 +16,7 @@ import { startMeter } from './meter.mjs';
 /** So many, or `LIFECYCLE_FACTOR` times as many. */
 export const times = (count) => count * (Number(process.env.LIFECYCLE_FACTOR) || 1);
 
-const WITHIN = times(600_000);
+export const WITHIN = times(600_000);
 
 export const meter = await startMeter();
 export const spoolDir = mkdtempSync(join(tmpdir(), 'dodo-ingestion-lifecycle-'));

@@ -20,7 +20,7 @@ test('what an app bills can be looked at', async () => {
   await (await fetch(url, { headers: { 'x-customer-id': 'cus_1' } })).text();
   server.close();
 
-  const [event] = await meter.events({ customerId: 'cus_1', count: 1 });
+  const [event] = await meter.events({ customerId: 'cus_1', count: 1, timeout: 120_000 });
   assert.equal(event.eventName, 'api_call');
   assert.equal(event.metadata.endpoint, '/');
   assert.ok(event.timestamp instanceof Date);

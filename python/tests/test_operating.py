@@ -110,7 +110,7 @@ def test_dead_letters_are_billed_again(tmp_path: Path) -> None:
             for count in ("accepted", "billed"):
                 assert f"'{count}': {len(tracked)}," in done.stdout
             assert "'dead_lettered': 0" in done.stdout
-        billed = {event.event_id: event for event in meter.events(at_least=3)}
+        billed = {event.event_id: event for event in meter.events(at_least=3, timeout=60)}
         assert set(billed) == {letter["event"]["event_id"] for letter in letters}
         again = billed[late["event"]["event_id"]]
         own = {"endpoint": "/v1/users"}

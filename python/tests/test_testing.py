@@ -56,7 +56,7 @@ def test_each_test_has_an_empty_meter(installed: pytest.Pytester) -> None:
             ingestion = meter.connect(linger=60)
             for number in range(3):
                 track_api_call(ingestion, customer_id="cus_1", metadata={"number": number})
-            events = meter.events(customer="cus_1", at_least=3)
+            events = meter.events(customer="cus_1", at_least=3, timeout=60)
             assert [event.metadata["number"] for event in events] == [0, 1, 2]
             meter.fault("status=503")
             track_api_call(ingestion, customer_id="cus_left")
@@ -117,7 +117,7 @@ def test_without_pytest() -> None:
 
         with Meter() as meter:
             track_api_call(meter.connect(), customer_id="cus_1")
-            (event,) = meter.events(at_least=1)
+            (event,) = meter.events(at_least=1, timeout=60)
             assert event.customer_id == "cus_1"
         forgotten = Meter().start()
         assert "pytest" not in sys.modules
@@ -152,7 +152,7 @@ def test_events_are_chosen(local: Meter) -> None:
             event_name="other" if number == 9 else None,
             metadata={"endpoint": "/v1/users", "status_code": 200, "good": number < 5},
         )
-    assert len(local.events(at_least=10)) == 10
+    assert len(local.events(at_least=10, timeout=WITHIN)) == 10
     assert len(local.events(customer="cus_1")) == 5
     assert len(local.events(customer="cus_1", event_name="call")) == 4
     assert len(local.events(endpoint="/v1/users", status_code=200, good=True)) == 5

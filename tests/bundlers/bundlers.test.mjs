@@ -11,7 +11,7 @@ async function billsOneCall(meter, app, bundle) {
   const customerId = 'cus_bundled';
   const before = await meter.events({ customerId });
   assert.equal(await run(meter, app, [process.execPath, bundle]), 'true\n');
-  const events = await meter.events({ customerId, count: before.length + 1 });
+  const events = await meter.events({ customerId, count: before.length + 1, timeout: 120_000 });
   assert.equal(events.length, before.length + 1);
   assert.equal(events.at(-1).metadata.endpoint, '/users/{id}');
 }

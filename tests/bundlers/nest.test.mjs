@@ -8,7 +8,7 @@ const meter = await meterOfTests();
 
 test('NestJS 11', async () => {
   await run(meter, copyOf('nest'), [process.execPath, 'app.js']);
-  const events = await meter.events({ customerId: 'cus_nest', count: 2 });
+  const events = await meter.events({ customerId: 'cus_nest', count: 2, timeout: 120_000 });
   const seen = events.map(({ eventName, metadata }) => [eventName, metadata.endpoint].join(' '));
   assert.deepEqual(seen.sort(), [
     'api_call /v1/users/:user/orders/:order',

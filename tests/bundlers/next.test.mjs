@@ -34,7 +34,7 @@ test('next build and next start', async () => {
   const url = `http://127.0.0.1:${port}/api/users/7`;
   assert.equal(await answer(server, url, as('cus_next')), '{"id":"7","EDITION":1}');
   await answer(server, url, as('cus_next'));
-  const events = await meter.events({ customerId: 'cus_next', count: 2 });
+  const events = await meter.events({ customerId: 'cus_next', count: 2, timeout: 120_000 });
   assert.deepEqual(
     events.map((event) => event.metadata.endpoint),
     Array(2).fill('/api/users/[id]'),
@@ -61,7 +61,7 @@ test('next dev, while the app is edited', async () => {
       return text.includes(`"EDITION":${edition}`);
     });
   }
-  await meter.events({ customerId: 'cus_dev', count: calls });
+  await meter.events({ customerId: 'cus_dev', count: calls, timeout: 120_000 });
   await stop(server);
   assert.equal((await meter.events({ customerId: 'cus_dev' })).length, calls);
 });

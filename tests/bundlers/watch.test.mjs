@@ -24,7 +24,7 @@ test('tsx watch', async () => {
     });
   }
   await stop(server);
-  await meter.events({ customerId: 'cus_watch', count: calls });
+  await meter.events({ customerId: 'cus_watch', count: calls, timeout: 120_000 });
   const events = await meter.events({ customerId: 'cus_watch' });
   // What the end of a server has cut off was billed and not answered.
   assert.equal(events.filter(({ metadata }) => !metadata.aborted).length, calls);
