@@ -78,6 +78,7 @@ const OPTIONS = (account) =>
     baseUrl: meter.url,
     eventName: 'api_call',
     durability: 'memory',
+    exitTimeout: 100_000,
     account,
   });
 

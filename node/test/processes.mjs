@@ -30,6 +30,7 @@ export const optionsOf = (account) => ({
   eventName: 'api_call',
   spoolDir,
   account,
+  exitTimeout: 100_000,
   requestsPerMinute: 1_000_000,
   requestsPerSecond: 100_000,
 });

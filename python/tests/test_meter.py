@@ -138,7 +138,7 @@ def test_the_end_of_the_program_is_a_close(meter: Meter) -> None:
     program = f"""
 from dodo_ingestion import Ingestion, track_api_call
 ingestion = Ingestion(api_key="k", environment="test_mode", base_url={meter.url!r},
-                      event_name="api_call", durability="memory")
+                      event_name="api_call", durability="memory", exit_timeout=100)
 track_api_call(ingestion, customer_id="cus_exit")
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

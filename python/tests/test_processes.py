@@ -32,7 +32,7 @@ from dodo_ingestion import Ingestion, create_batch, track_api_call
 def connect(**options):
     settings = dict(api_key="k", environment="test_mode", event_name="api_call",
                     base_url=os.environ["URL"], spool_dir=os.environ["SPOOL"],
-                    linger=float(os.environ.get("LINGER", "0.05")))
+                    linger=float(os.environ.get("LINGER", "0.05")), exit_timeout=100)
     return Ingestion(**{**settings, **options})
 
 def track(ingestion, count, who="cus_1"):
@@ -324,7 +324,7 @@ def test_ctrl_c_ends_the_wait_at_the_end_of_a_program(host: Host) -> None:
         server.settimeout(ENDS_WITHIN)
         process = host.start(
             """
-            ingestion = connect(exit_timeout=100)
+            ingestion = connect()
             track(ingestion, 5)
             """,
             URL=f"http://127.0.0.1:{server.getsockname()[1]}",
@@ -395,6 +395,7 @@ def test_a_repl_tracks_and_ends(host: Host) -> None:
         "from dodo_ingestion import *",
         "options = dict(api_key='k', environment='test_mode', event_name='api_call')",
         "options.update(base_url=os.environ['URL'], spool_dir=os.environ['SPOOL'], linger=300)",
+        "options.update(exit_timeout=100)",
         "ingestion = Ingestion(**options)",
         "track_api_call(ingestion, customer_id='cus_1', event_id='repl')",
         # A cell that is run again: another client of the same account in the same process.

@@ -52,6 +52,7 @@ export function start(meter, cwd, [program, ...args], env = {}) {
       DODO_PAYMENTS_BASE_URL: meter.url,
       DODO_INGESTION_EVENT_NAME: 'api_call',
       DODO_INGESTION_SPOOL_DIR: join(cwd, '.spool'),
+      DODO_INGESTION_EXIT_TIMEOUT: '100',
       NEXT_TELEMETRY_DISABLED: '1',
       ...env,
     },

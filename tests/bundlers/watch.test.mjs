@@ -24,6 +24,8 @@ test('tsx watch', async () => {
     });
   }
   await stop(server);
+  // A server that takes long to end is killed by tsx, and leaves its calls to the next.
+  meter.connect({ durability: 'disk', spoolDir: join(directory, '.spool') });
   await meter.events({ customerId: 'cus_watch', count: calls, timeout: 120_000 });
   const events = await meter.events({ customerId: 'cus_watch' });
   // What the end of a server has cut off was billed and not answered.

@@ -42,6 +42,7 @@ def test_what_waits_is_billed_before_the_server_ends(name: str, meter: Meter) ->
         "DODO_PAYMENTS_BASE_URL": meter.url,
         "DODO_INGESTION_EVENT_NAME": "api_call",
         "DODO_INGESTION_LINGER": "300",
+        "DODO_INGESTION_EXIT_TIMEOUT": "100",
         "DODO_INGESTION_DURABILITY": "memory",
         "DODO_INGESTION_ACCOUNT": name,
     }
