@@ -20,6 +20,7 @@ test('the README bills two calls', async (t) => {
     DODO_PAYMENTS_API_KEY: 'readme',
     DODO_PAYMENTS_BASE_URL: meter.url,
     DODO_INGESTION_SPOOL_DIR: spool,
+    DODO_INGESTION_EXIT_TIMEOUT: '100',
   };
   const args = ['--input-type=module', '--eval', code];
   const options = { cwd: new URL('..', import.meta.url), encoding: 'utf8', env, timeout: 120_000 };

@@ -21,6 +21,7 @@ def run(
             "DODO_PAYMENTS_API_KEY": "dodo_test_programs",
             "DODO_PAYMENTS_BASE_URL": meter.url,
             "DODO_INGESTION_SPOOL_DIR": str(spool),
+            "DODO_INGESTION_EXIT_TIMEOUT": "100",
         },
         input=lines,
         capture_output=True,

@@ -19,6 +19,7 @@ def test_the_readme_bills_two_calls(meter: Meter, tmp_path: Path) -> None:
         "DODO_PAYMENTS_API_KEY": "readme",
         "DODO_PAYMENTS_BASE_URL": meter.url,
         "DODO_INGESTION_SPOOL_DIR": str(tmp_path),
+        "DODO_INGESTION_EXIT_TIMEOUT": "100",
     }
     code = code.replace("cus_1", "cus_readme_1").replace("cus_2", "cus_readme_2")
     subprocess.run(
@@ -42,6 +43,7 @@ def test_the_packages_readme_bills_what_it_shows(meter: Meter, tmp_path: Path) -
         environment = {
             "DODO_PAYMENTS_BASE_URL": meter.url,
             "DODO_INGESTION_SPOOL_DIR": str(tmp_path),
+            "DODO_INGESTION_EXIT_TIMEOUT": "100",
             "OPENAI_BASE_URL": f"{url}/v1",
             "OPENAI_API_KEY": "k",
         }
