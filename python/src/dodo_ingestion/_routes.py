@@ -83,9 +83,13 @@ class _Table:
             if found is None:
                 return self._below_a_mount(scope)
         templates = found[1]
-        if len(templates) == 1 and scope.get("root_path", "") == _root(scope):
+        root_path = scope.get("root_path", "")
+        if len(templates) == 1 and root_path == _root(scope):
             return templates[0][0]
-        path = scope["path"].removeprefix(_root(scope))
+        path = scope["path"]
+        if not path.startswith(root_path):
+            path = root_path + path  # an older Starlette's mounts have taken their part off
+        path = path.removeprefix(_root(scope))
         taken = (template for template, takes in templates if _compiled(takes).match(path))
         return next(taken, None) or self._below_a_mount(scope) or templates[0][0]
 

@@ -246,7 +246,6 @@ def starlette_app(ingestion: Ingestion) -> tuple[Any, dict[str, str]]:
             Mount("/a", routes=[Mount("/b/{b}", app=things)]),
             Mount("/mounted", mounted),
             Mount("/also/{where}/mounted", mounted),
-            Mount("/hidden/{by}", Hiding(Router([Mount("/deep", mounted)]))),
         ]
     )
     metered = MeterMiddleware(app, ingestion=ingestion, customer="x-customer-id")
@@ -258,7 +257,6 @@ def starlette_app(ingestion: Ingestion) -> tuple[Any, dict[str, str]]:
         "/mounted/x": "/mounted/{path}",
         "/mounted/x/y": "/mounted/{path}",
         "/also/here/mounted/x/y": "/also/{where}/mounted/{path}",
-        "/hidden/secret/deep/secret": "/hidden/{by}/{path}",
     }
 
 
