@@ -195,7 +195,7 @@ pub(crate) fn is_gevent_loaded(py: Python<'_>) -> bool {
 fn is_main_thread(py: Python<'_>) -> bool {
     static MAIN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     static IDENT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let ident = IDENT.import(py, "threading", "get_ident").and_then(|ident| ident.call0());
+    let ident = IDENT.import(py, "threading", "get_ident").and_then(PyAnyMethods::call0);
     ident.is_ok_and(|ident| {
         MAIN.import(py, "dodo_ingestion._alarm", "MAIN_THREAD")
             .and_then(|main| main.eq(ident))
