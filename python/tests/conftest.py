@@ -108,6 +108,14 @@ def connect(meter: Meter) -> Iterator[Connect]:
             ingestion.close(timeout=1)
 
 
+def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the library logged.
+
+    Others log when it suits them, as asyncio of a future that nobody asked, which gRPC leaves.
+    """
+    return [each.message for each in caplog.records if each.name == "dodo_ingestion"]
+
+
 class Billing:
     """A tracker, and what it has billed of one customer."""
 

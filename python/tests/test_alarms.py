@@ -8,6 +8,7 @@ import threading
 
 import pytest
 
+from conftest import logged
 from dodo_ingestion import _alarm
 
 ENDS_WITHIN = 120.0
@@ -96,7 +97,7 @@ def test_an_alarm_for_which_no_thread_can_be_started_is_logged(
 
     monkeypatch.setattr(threading.Thread, "start", fail)
     _alarm.start_telling(print, "overflow", "the spool is full")
-    assert [each.message for each in caplog.records] == ["overflow: the spool is full"]
+    assert logged(caplog) == ["overflow: the spool is full"]
 
 
 def test_what_the_end_of_a_program_cannot_do_is_logged(
@@ -107,4 +108,4 @@ def test_what_the_end_of_a_program_cannot_do_is_logged(
 
     monkeypatch.setattr(_alarm, "close_at_exit", fail)
     _alarm.close()
-    assert [each.message for each in caplog.records] == ["at exit: a defect on purpose"]
+    assert logged(caplog) == ["at exit: a defect on purpose"]

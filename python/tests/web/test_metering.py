@@ -15,7 +15,7 @@ import trio
 from asgi_served import Asgi
 from serving import CASE_NAMES, CASES, NAMES, WITHIN, billed
 
-from conftest import Connect, Meter
+from conftest import Connect, Meter, logged
 from dodo_ingestion import ConfigurationError, Ingestion, _metering, metering
 from dodo_ingestion._client import Client
 from dodo_ingestion.asgi import (
@@ -243,7 +243,7 @@ def test_an_answer_that_is_none(
         served.serve(ingestion, customer, customer=lambda _: customer, **options)
         assert served.sent[-1]["body"] == b" more"
         told = "endpoint" if isinstance(answer, Undecided) else ""
-        assert name == told or len(caplog.records) == 1
+        assert name == told or len(logged(caplog)) == 1
     Asgi(status=500).serve(ingestion, customer, customer=lambda _: customer, bill_status=odd)
     names = [event["event_name"] for event in billed(meter, ingestion, customer)]
     assert sorted(names) == ["api_call"] * 5 + ["api_error"]
