@@ -63,7 +63,8 @@ class MeteredEvent:
 class Meter:
     """A meter that keeps its events in memory, from `with` or `start()` on.
 
-    It ends with `with` or `stop()`, and with this process at the latest.
+    It ends with `with` or `stop()`, and when this process exits at the latest. A process that a
+    signal kills leaves it running.
 
     Args:
         arguments: Further ones for `dodometer serve`, such as `"--fault", "status=503"`.
