@@ -136,7 +136,7 @@ impl Meter {
         self.inner.rules.max_body_bytes
     }
 
-    /// Changes whenever the page would.
+    /// The version of the ledger, which changes whenever the page would.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.inner.changes.subscribe()
     }
@@ -188,8 +188,7 @@ impl Meter {
             });
         }
         ledger.requests.accept(self.now(), events.len() as u64 - ingested);
-        drop(ledger);
-        self.changed();
+        self.changed(ledger);
         let counted = if rules.count_known_ids { events.len() as u64 } else { ingested };
         Ok(match bend.count {
             None => counted,
@@ -205,14 +204,15 @@ impl Meter {
             tracing::error!(%cause, "a refused request could not be counted");
             return;
         }
-        self.ledger().requests.refuse(Refused {
+        let mut ledger = self.ledger();
+        ledger.requests.refuse(Refused {
             timestamp: self.now(),
             status: refusal.status(),
             code: refusal.code(),
             message: refusal.message().to_owned(),
             events: body.and_then(event::count),
         });
-        self.changed();
+        self.changed(ledger);
     }
 
     pub(crate) fn event(&self, id: &str) -> Answer<StoredEvent> {
@@ -261,8 +261,9 @@ impl Meter {
         fresh.add_meter(meter.clone());
         writer.replay(|call| fresh.apply(call))?;
         writer.insert_meter(&meter)?;
-        *self.ledger() = fresh;
-        self.changed();
+        let mut ledger = self.ledger();
+        *ledger = fresh;
+        self.changed(ledger);
         Ok(meter)
     }
 
@@ -317,8 +318,7 @@ impl Meter {
         if let Some(kept) = ledger.meter_mut(id) {
             kept.clone_from(&meter);
         }
-        drop(ledger);
-        self.changed();
+        self.changed(ledger);
         Ok(meter)
     }
 
@@ -327,8 +327,10 @@ impl Meter {
         self.inner.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn changed(&self) {
+    /// Lets go of a ledger that was changed, once it has its new version.
+    fn changed(&self, ledger: MutexGuard<'_, Ledger>) {
         self.inner.changes.send_modify(|version| *version = version.wrapping_add(1));
+        drop(ledger);
     }
 }
 

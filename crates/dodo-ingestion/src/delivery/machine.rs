@@ -347,7 +347,7 @@ impl Delivery {
         let first = due.next()?;
         let yields = first == Turn::Lookup
             && is_due(&Turn::Deliver)
-            && !self.is_blamed_due(now)
+            && self.blamed_due(now).is_none()
             && !self.turns.may_look_up();
         if yields { due.next() } else { Some(first) }
     }

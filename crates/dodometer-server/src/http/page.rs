@@ -80,7 +80,7 @@ type Asked = Result<Query<Filter>, QueryRejection>;
 
 async fn view(State(meter): State<Meter>, filter: Asked) -> Answer<Json<View>> {
     let filter = query(filter)?.tidy();
-    blocking(meter, move |meter| meter.view(&filter)).await.map(Json)
+    blocking(meter, move |meter| meter.view(&filter)).await.map(|(view, _)| Json(view))
 }
 
 /// Pushes a view at once, and another whenever something changed or its period moved on.
@@ -94,20 +94,19 @@ async fn stream(
     let mut peer = peer.map(|Extension(peer)| peer);
     let views = async_stream::stream! {
         loop {
-            changes.borrow_and_update();
             let wanted = filter.clone();
             let made = blocking(meter.clone(), move |meter| {
                 let begin = Instant::now();
-                let view = meter.view(&wanted)?;
+                let (view, version) = meter.view(&wanted)?;
                 let json = serde_json::to_string(&view).map_err(|error| Refusal::internal(&error))?;
-                Ok((json, begin.elapsed()))
+                Ok((json, version, begin.elapsed()))
             });
-            let Ok((json, cost)) = made.await else { break };
+            let Ok((json, shown, cost)) = made.await else { break };
             yield Ok::<_, Infallible>(Event::default().event("view").data(json));
             let next = async {
                 tokio::time::sleep(SHORTEST_PAUSE.max(cost * PAUSE_FOR_COST)).await;
                 tokio::select! {
-                    changed = changes.changed() => changed.is_ok(),
+                    changed = changes.wait_for(|version| *version != shown) => changed.is_ok(),
                     () = tokio::time::sleep(LONGEST_PAUSE) => true,
                 }
             };

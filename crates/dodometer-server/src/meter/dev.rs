@@ -22,12 +22,14 @@ impl Meter {
         let mut writer = self.inner.store.write();
         writer.clear(keep_meters)?;
         self.inner.clock.set(SignedDuration::ZERO);
-        *self.ledger() = rebuild(&writer, self.now())?;
+        let fresh = rebuild(&writer, self.now())?;
         if let Some(limiter) = &self.inner.limiter {
             limiter.forget();
         }
         self.inner.faults.rearm();
-        self.changed();
+        let mut ledger = self.ledger();
+        *ledger = fresh;
+        self.changed(ledger);
         Ok(())
     }
 
@@ -59,7 +61,7 @@ impl Meter {
             *self.ledger() = fresh;
         }
         drop(writer);
-        self.changed();
+        self.changed(self.ledger());
         Ok(self.clock())
     }
 

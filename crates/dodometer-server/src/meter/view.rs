@@ -12,9 +12,10 @@ use crate::store::{Period, Selection};
 const MOST_SEARCHED: u32 = 1000;
 
 impl Meter {
-    /// What the page draws.
-    pub(crate) fn view(&self, filter: &Filter) -> Answer<View> {
+    /// What the page draws, and the version of the ledger that it was made of.
+    pub(crate) fn view(&self, filter: &Filter) -> Answer<(View, u64)> {
         let mut ledger = self.ledger();
+        let version = *self.inner.changes.borrow();
         // The time is asked for under the lock: the ledger must not be told one from before the clock was
         // moved back.
         let now = self.now();
@@ -25,7 +26,7 @@ impl Meter {
         {
             view.newest = self.newest_of(customer, filter, now)?;
         }
-        Ok(view)
+        Ok((view, version))
     }
 
     /// The newest events of one customer, of whom the ledger may keep too few.

@@ -95,14 +95,10 @@ impl Delivery {
     }
 
     /// Where one is that is to be set aside.
-    fn blamed_due(&self, now: Now) -> Option<usize> {
+    pub(super) fn blamed_due(&self, now: Now) -> Option<usize> {
         self.lookups
             .iter()
             .position(|(lookup, _)| lookup.is_blamed() && lookup.not_before <= now.mono)
-    }
-
-    pub(super) fn is_blamed_due(&self, now: Now) -> bool {
-        self.blamed_due(now).is_some()
     }
 
     /// The spools, and the bytes, of what may be forgotten.
@@ -165,7 +161,7 @@ impl Delivery {
             Verdict::Retry { after_ms, limited, words, .. } => {
                 self.back_off(after_ms as u64, limited, &words, now, actions);
                 // What is to be sent again waits for as long as nothing gets through.
-                (lookup.cause.is_some() || others_pass && responded && !limited, words)
+                (lookup.is_blamed() || others_pass && responded && !limited, words)
             }
             Verdict::Hold { why, words } if !others_pass => {
                 self.hold(why, &words, now, actions);
