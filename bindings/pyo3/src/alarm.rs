@@ -15,7 +15,8 @@
 //!
 //! It is not told while the interpreter shuts down: CPython ends the threads that want it then in the
 //! middle of whatever they do, which is no harm in its own frames, and aborts the process in Rust's. So
-//! the end of the program waits for the notifiers ([`end`]), and the listener is called by none of them.
+//! the end of the program waits for the notifiers ([`end`]), and a notifier runs no code of Python's:
+//! that might let go of the interpreter, and want it back when the alarm has been told.
 //!
 //! A panic, which is a defect of this library, is logged like an alarm.
 
@@ -119,11 +120,11 @@ impl PendingAlarm {
         }
         let notify = move || {
             let begun = Python::try_attach(|py| {
-                if are_greenlets_used(py) {
+                let begun = !are_greenlets_used(py) && self.start_telling(py).is_ok();
+                if !begun {
                     self.tell_later();
-                    return false;
                 }
-                self.start_telling(py).map_err(|error| error.write_unraisable(py, None)).is_ok()
+                begun
             });
             if begun != Some(true) {
                 NOTIFYING.end();
@@ -137,11 +138,14 @@ impl PendingAlarm {
         }
     }
 
-    /// Starts a thread of Python's that may take as long as it likes, and then calls [`told`].
+    /// Starts a thread of Python's that may take as long as it likes, and then calls [`told`]. Runs no code
+    /// of Python's, and so does not let go of the interpreter meanwhile.
     fn start_telling(&self, py: Python<'_>) -> PyResult<()> {
-        static START: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let start = START.import(py, "dodo_ingestion._alarm", "start_telling")?;
-        start.call1((self.listener(py)?, self.kind, &self.message)).map(drop)
+        static START_THREAD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        static START_TELLING: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let start = START_THREAD.import(py, "_thread", "start_new_thread")?;
+        let telling = START_TELLING.import(py, "dodo_ingestion._alarm", "start_telling")?;
+        start.call1((telling, (self.listener(py)?, self.kind, &self.message))).map(drop)
     }
 
     fn tell_later(self) {

@@ -17,7 +17,10 @@ def log(kind: str, message: str) -> None:
 
 
 def start_telling(listener: Callable[[str, str], object], kind: str, message: str) -> None:
-    """Tell an alarm on a thread of its own. The end of the program may kill it: it is Python's."""
+    """Tell an alarm on a thread of its own. The end of the program may kill it: it is Python's.
+
+    The caller's thread is Python's too, but none that `threading` knows: it would stay on its list.
+    """
 
     def tell() -> None:
         try:
