@@ -188,10 +188,7 @@ fn parent_dir(config: &NamespaceConfig) -> Option<PathBuf> {
 fn state_dir(env: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
     let env = |name: &str| env(name).filter(|path| path.is_absolute());
     // systemd gives a service its own; the first, where it gives several.
-    let systemd = env("STATE_DIRECTORY").map(|paths| {
-        let paths = paths.to_string_lossy().into_owned();
-        PathBuf::from(paths.split(':').next().unwrap_or_default())
-    });
+    let systemd = env("STATE_DIRECTORY").and_then(|paths| std::env::split_paths(&paths).next());
     if cfg!(target_os = "windows") {
         env("LOCALAPPDATA")
     } else if cfg!(any(target_os = "macos", target_os = "ios")) {
@@ -223,17 +220,22 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn the_state_directory_is_the_accounts_own() {
-        let with = |set: &[(&str, &str)]| {
+        fn with<T: AsRef<std::ffi::OsStr>>(set: &[(&str, T)]) -> Option<PathBuf> {
             state_dir(|name| {
                 let found = set.iter().find(|(known, _)| *known == name);
                 found.map(|(_, value)| PathBuf::from(value))
             })
-        };
+        }
         let home = ("HOME", "/home/a");
         assert_eq!(with(&[home]), Some("/home/a/.local/state".into()));
         assert_eq!(with(&[home, ("XDG_STATE_HOME", "/x")]), Some("/x".into()));
         assert_eq!(with(&[home, ("XDG_STATE_HOME", "relative")]), with(&[home]));
         assert_eq!(with(&[home, ("STATE_DIRECTORY", "/s:/t")]), Some("/s".into()));
-        assert_eq!(with(&[]), None);
+        assert_eq!(with::<&str>(&[]), None);
+        let latin1 = |bytes| <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(bytes);
+        assert_eq!(
+            with(&[("STATE_DIRECTORY", latin1(b"/caf\xe9:/t"))]),
+            Some(latin1(b"/caf\xe9").into())
+        );
     }
 }

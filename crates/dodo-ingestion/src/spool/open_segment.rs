@@ -1,14 +1,15 @@
 //! A segment that is being read.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::Seq;
 use super::format::{
     Header, Parsed, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, SegmentInfo, parse_record,
 };
-use super::reader::Record;
-use crate::disk::DiskFile;
+use super::reader::{Record, segment_name};
+use crate::disk::{Disk, DiskFile};
 
 /// How much of a file is read at once. Little where it is tested, so that records lie across two.
 const CHUNK_BYTES: usize = if cfg!(any(test, fuzzing)) { 4 << 10 } else { 64 << 10 };
@@ -55,6 +56,14 @@ impl OpenSegment {
     /// Lets the file have become longer.
     pub(super) fn look_for_more(&mut self) {
         self.end = None;
+    }
+
+    /// Whether another file has its name now. An owner whose segment was removed before it had a record
+    /// begins it anew; one with records is never begun anew.
+    pub(super) fn was_begun_anew(&self, disk: &dyn Disk, dir: &Path) -> bool {
+        let by_name = || disk.identify(&dir.join(segment_name(self.info.first_seq)));
+        self.last.is_none()
+            && matches!((by_name(), self.file.identify()), (Ok(by_name), Ok(open)) if by_name != open)
     }
 
     fn rest(&self) -> &[u8] {

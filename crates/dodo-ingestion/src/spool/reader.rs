@@ -284,6 +284,10 @@ impl Reader {
     fn end_of_file(&mut self, owner_alive: bool, found: &mut Found) -> io::Result<bool> {
         let Some(segment) = &mut self.open else { return Ok(true) };
         if !segment.is_whole {
+            if segment.was_begun_anew(&*self.disk, &self.dir) {
+                self.open = None;
+                return Ok(true);
+            }
             // The owner ends a segment before it begins the next: look for the next one first, and
             // only then for what was appended to this one meanwhile. What was seen of a frame may
             // have been cut off and another written in its place.
@@ -336,13 +340,16 @@ mod tests {
     use super::*;
     use crate::disk::MemoryDisk;
 
+    fn writer(disk: &Arc<dyn Disk>) -> Writer {
+        let namespace = Namespace::open(disk.clone(), "ns".into()).unwrap();
+        let owned = namespace.create_spool(SpoolName("one".into())).unwrap();
+        Writer::new(namespace, owned, WriterSettings { max_bytes: 4 << 20, sync: false })
+    }
+
     #[test]
     fn of_damaged_segments_no_more_is_held_at_a_time_than_of_records() {
         let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::default());
-        let namespace = Namespace::open(disk.clone(), "ns".into()).unwrap();
-        let owned = namespace.create_spool(SpoolName("one".into())).unwrap();
-        let settings = WriterSettings { max_bytes: 4 << 20, sync: false };
-        let writer = Writer::new(namespace, owned, settings);
+        let writer = writer(&disk);
         let mut draft = Draft::event("id");
         draft.json().resize(50_000, b'x');
         for _ in 0..20 {
@@ -364,5 +371,28 @@ mod tests {
             read.extend(found.damage.iter().map(|damage| damage.segment));
         }
         assert_eq!(read, damaged);
+    }
+
+    #[test]
+    fn what_comes_after_an_empty_segment_was_removed_is_read() {
+        let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::default());
+        let writer = writer(&disk);
+        let append = |text: &str| {
+            let mut draft = Draft::event("id");
+            draft.json().extend_from_slice(text.as_bytes());
+            writer.append(&mut draft, 1_000).unwrap();
+        };
+        append("first");
+        writer.look_after(61_000, 60_000).unwrap();
+        let dir = writer.dir();
+        let mut reader = Reader::new(disk.clone(), dir.clone(), 0);
+        assert_eq!(reader.read(9, usize::MAX, true).unwrap().records.len(), 1);
+
+        disk.remove_file(&dir.join(segment_name(1))).unwrap();
+        assert!(reader.read(9, usize::MAX, true).unwrap().is_empty());
+        writer.look_after(61_000, 60_000).unwrap();
+        append("second");
+        let found = reader.read(9, usize::MAX, true).unwrap();
+        assert_eq!((found.records[0].json(), found.lost), (&b"second"[..], vec![]));
     }
 }
