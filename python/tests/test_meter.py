@@ -5,7 +5,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from typing import Any
 
 import pytest
@@ -105,10 +104,9 @@ def test_ctrl_c_interrupts_a_flush(connect: Connect) -> None:
 
         interrupting = threading.Thread(target=interrupt)
         interrupting.start()
-        started = time.monotonic()
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt) as interrupted:
             ingestion.flush(timeout=60)
-        assert time.monotonic() - started < 5
+        assert interrupted.value.__context__ is None  # and not when the time was over
         interrupting.join()
 
 

@@ -43,7 +43,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct Server {
     address: SocketAddr,
     stop: watch::Sender<bool>,
-    accepting: JoinHandle<()>,
+    accepting: JoinHandle<usize>,
 }
 
 impl Server {
@@ -66,12 +66,14 @@ impl Server {
         self.address
     }
 
-    /// Stops listening, lets requests under way finish for up to five seconds, and ends the rest.
-    pub async fn shutdown(mut self) {
+    /// Stops listening, lets requests under way finish for up to five seconds, and ends the rest, whose
+    /// number it returns.
+    pub async fn shutdown(mut self) -> usize {
         self.stop.send_replace(true);
-        if let Err(error) = (&mut self.accepting).await {
+        (&mut self.accepting).await.unwrap_or_else(|error| {
             tracing::error!(%error, "the server ended badly");
-        }
+            0
+        })
     }
 }
 
@@ -82,7 +84,12 @@ impl Drop for Server {
     }
 }
 
-async fn accept(listener: TcpListener, router: Router, mut stopping: watch::Receiver<bool>) {
+/// Serves until it is stopped. Returns how many connections did not end by themselves then.
+async fn accept(
+    listener: TcpListener,
+    router: Router,
+    mut stopping: watch::Receiver<bool>,
+) -> usize {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -101,9 +108,10 @@ async fn accept(listener: TcpListener, router: Router, mut stopping: watch::Rece
     }
     drop(listener);
     let drained = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(GRACE, drained).await.is_err() {
-        connections.shutdown().await;
-    }
+    _ = tokio::time::timeout(GRACE, drained).await;
+    let cut = connections.len();
+    connections.shutdown().await;
+    cut
 }
 
 async fn serve(

@@ -13,7 +13,7 @@ import quart
 from fastapi import APIRouter, FastAPI, Request, Response, WebSocket
 from fastapi.responses import StreamingResponse
 from litestar.types import Receive, Scope, Send
-from serving import CHUNKS, WAITING
+from serving import CHUNKS, METERED, WAITING
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.middleware.gzip import GZipMiddleware
@@ -53,8 +53,9 @@ async def broken() -> AsyncIterator[bytes]:
     raise RuntimeError("boom")
 
 
-async def slowly() -> None:
-    await asyncio.sleep(2)
+async def until_metered() -> None:
+    while not METERED.is_set():  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
 
 
 async def failing() -> None:
@@ -198,7 +199,7 @@ def starlette_app(ingestion: Ingestion) -> tuple[Any, dict[str, str]]:
         return StarletteStream(broken())
 
     async def background(_request: StarletteRequest) -> StarletteResponse:
-        return PlainTextResponse("ok", background=BackgroundTask(slowly))
+        return PlainTextResponse("ok", background=BackgroundTask(until_metered))
 
     async def bad_background(_request: StarletteRequest) -> StarletteResponse:
         return PlainTextResponse("ok", background=BackgroundTask(failing))

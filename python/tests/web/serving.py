@@ -27,6 +27,9 @@ CHUNKS = [b"first ", b"second ", b"third"]
 WAITING = threading.Event()
 """Set by a handler that waits for its client to leave."""
 
+METERED = threading.Event()
+"""Set when a call has its event, for whatever must not be waited for."""
+
 CASES: list[dict[str, Any]] = json.loads((VECTORS / "metering.json").read_text("utf-8"))["cases"]
 
 

@@ -104,9 +104,7 @@ async fn a_request_hangs_until_its_client_or_the_server_ends() {
     drop(first);
     let mut second = client.begin("POST", "/events/ingest", &body).await.unwrap();
     while client.get("/_dev/faults").await.json()["faults"][0]["struck"] != 2 {}
-    let begin = Instant::now();
-    running.server.shutdown().await;
-    assert!(begin.elapsed() < Duration::from_secs(2), "a shutdown does not wait for it");
+    assert_eq!(running.server.shutdown().await, 0, "a shutdown does not wait for it");
     assert!(second.read_u8().await.is_err());
 }
 

@@ -143,9 +143,7 @@ async fn a_server_stops_and_another_carries_on_at_the_same_address() {
     let idle = TcpStream::connect(first.server.address()).await.unwrap();
 
     let address = first.server.address();
-    let begin = Instant::now();
-    first.server.shutdown().await;
-    assert!(begin.elapsed() < Duration::from_secs(2), "streams and idle connections end at once");
+    assert_eq!(first.server.shutdown().await, 0, "streams and idle connections end at once");
     for _ in 0..3 {
         let refused = client.try_send("GET", "/healthz", "").await.unwrap_err();
         assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
@@ -168,9 +166,7 @@ async fn a_request_that_never_ends_does_not_hold_up_a_shutdown() {
     let head = b"POST /events/ingest HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\n\r\n{";
     tokio::io::AsyncWriteExt::write_all(&mut half, head).await.unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
-    let begin = Instant::now();
-    running.server.shutdown().await;
-    assert!(begin.elapsed() < Duration::from_secs(30));
+    assert_eq!(running.server.shutdown().await, 1);
     assert_eq!(half.read(&mut [0; 16]).await.unwrap_or(0), 0, "the connection is gone");
 }
 
