@@ -19,7 +19,7 @@ import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { createInterface } from 'node:readline';
-import type { Readable } from 'node:stream';
+import type { Readable, Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { findDodometer } from './dodometer';
 import { ClosedError, TimeoutError } from './errors';
@@ -29,6 +29,9 @@ import { checkNames } from './nearest';
 const STARTS_WITHIN = 20_000;
 const WAITS = 10_000;
 const PAGE = 1000;
+
+/** It ends when its input is closed, and so with this process. */
+type Program = ChildProcessByStdio<Writable, Readable, null>;
 
 /** An event, as the meter has it. */
 export interface MeteredEvent {
@@ -56,14 +59,14 @@ export interface StartOptions {
 }
 
 /**
- * Starts a meter that keeps its events in memory. It ends when this process exits at the latest; one that a signal
- * kills leaves it running.
+ * Starts a meter that keeps its events in memory. It ends with this process at the latest, however that ends.
  */
 export async function startMeter(options: StartOptions = {}): Promise<LocalMeter> {
   checkNames(options, ['binary']);
   const { binary = findDodometer() } = options;
-  const args = ['serve', '--listen', '127.0.0.1:0', '--data', ':memory:', '--json'];
-  const child = spawn(binary, args, { stdio: ['ignore', 'pipe', 'ignore'] });
+  const listen = ['serve', '--listen', '127.0.0.1:0', '--data', ':memory:'];
+  const args = [...listen, '--json', '--until-stdin-closes'];
+  const child = spawn(binary, args, { stdio: ['pipe', 'pipe', 'ignore'] });
   const failed = new AbortController();
   const { signal } = failed;
   try {
@@ -85,37 +88,20 @@ export async function startMeter(options: StartOptions = {}): Promise<LocalMeter
   }
 }
 
-/** The meters that run, which end when this process exits. One listener ends them all. */
-const running = new Set<{ kill(): boolean }>();
-
-function endsAtExit(child: { kill(): boolean }): void {
-  if (running.size === 0) {
-    process.removeListener('exit', endAll);
-    process.once('exit', endAll);
-  }
-  running.add(child);
-}
-
-function endAll(): void {
-  for (const child of running) {
-    child.kill();
-  }
-}
-
 /** A meter of this machine. */
 export class LocalMeter implements AsyncDisposable {
   /** Where it listens: what `DODO_PAYMENTS_BASE_URL` or the option `baseUrl` is to be. */
   readonly url: string;
-  readonly #child: ChildProcessByStdio<null, Readable, null>;
+  readonly #child: Program;
   readonly #clients = new Set<Ingestion>();
 
   /** @internal */
-  constructor(child: ChildProcessByStdio<null, Readable, null>, url: string) {
+  constructor(child: Program, url: string) {
     this.#child = child;
     this.url = url;
-    endsAtExit(child);
     // A test that forgets to stop it comes to its end all the same.
     child.unref();
+    (child.stdin as Socket).unref();
     (child.stdout as Socket).unref();
     child.stdout.resume();
   }
@@ -191,7 +177,6 @@ export class LocalMeter implements AsyncDisposable {
   /** Closes the clients that were connected here, and ends the meter. */
   async stop(): Promise<void> {
     await Promise.allSettled([...this.#clients].map((client) => client.close({ timeout: WAITS })));
-    running.delete(this.#child);
     if (this.#child.exitCode === null && this.#child.signalCode === null) {
       const ended = once(this.#child, 'exit');
       this.#child.ref();

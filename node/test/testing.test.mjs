@@ -27,10 +27,6 @@ test('what an app bills can be looked at', async () => {
   assert.equal((await meter.events({ eventName: 'api_call' })).length, 1);
   assert.deepEqual(await meter.events({ customerId: 'cus_2' }), []);
   await assert.rejects(meter.events({ count: 2, timeout: 100 }), TimeoutError);
-  const listeners = process.listenerCount('exit');
-  const others = await Promise.all([startMeter(), startMeter()]);
-  assert.equal(process.listenerCount('exit'), listeners);
-  await Promise.all(others.map((each) => each.stop()));
   await meter.stop();
   await meter.stop();
   await assert.rejects(fetch(meter.url));
@@ -69,13 +65,25 @@ test('a program that is not there is said', async () => {
   assert.match(stdout, /dodometer is not installed: `npm install dodometer`/);
 });
 
-test('a meter that is not stopped ends with its process', async () => {
-  const script = `
-    const { startMeter } = require('dodo-ingestion/testing');
-    startMeter().then(({ url }) => console.log(url));
-  `;
-  const options = { cwd, encoding: 'utf8', timeout: 120_000 };
-  const { status, stdout } = spawnSync(process.execPath, ['-e', script], options);
-  assert.equal(status, 0);
-  await assert.rejects(fetch(stdout.trim()));
-});
+for (const [end, status, signal] of [
+  ['', 0, null],
+  ["process.kill(process.pid, 'SIGKILL')", null, 'SIGKILL'],
+]) {
+  test(`a meter that is not stopped ends with its process: ${signal ?? 'exit'}`, async () => {
+    const script = `
+      const { startMeter } = require('dodo-ingestion/testing');
+      startMeter().then(({ url }) => {
+        require('node:fs').writeSync(1, url);
+        ${end};
+      });
+    `;
+    const options = { cwd, encoding: 'utf8', timeout: 120_000 };
+    const ended = spawnSync(process.execPath, ['-e', script], options);
+    assert.deepEqual([ended.status, ended.signal], [status, signal]);
+    await assert.rejects(async () => {
+      for (const until = Date.now() + 120_000; Date.now() < until; ) {
+        await (await fetch(ended.stdout)).text();
+      }
+    }, TypeError);
+  });
+}

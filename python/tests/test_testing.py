@@ -1,11 +1,14 @@
 """The local meter of users' own tests: in a pytest of their own, and without pytest."""
 
 import re
+import socket
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
 
 import pytest
 
@@ -199,6 +202,36 @@ def test_a_client_of_ones_own(local: Meter) -> None:
 def test_a_fault_that_does_not_exist(local: Meter) -> None:
     with pytest.raises(ValueError, match="names no fault"):
         local.fault("nonsense=1")
+
+
+def listens(url: SplitResult) -> bool:
+    try:
+        socket.create_connection((url.hostname, url.port)).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("end", ["", "os._exit(0)", "os.kill(os.getpid(), signal.SIGTERM)"])
+def test_a_meter_that_is_not_stopped_ends_with_its_process(end: str) -> None:
+    script = f"""
+        import os, signal
+        from dodo_ingestion.testing import Meter
+        meter = Meter().start()
+        print(meter.url, flush=True)
+        {end}
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        check=False,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=WITHIN,
+    )
+    until = time.monotonic() + WITHIN
+    while listens(urlsplit(done.stdout.strip())):
+        assert time.monotonic() < until, "it goes on"
+        time.sleep(0.02)
 
 
 def test_a_program_that_does_not_serve() -> None:

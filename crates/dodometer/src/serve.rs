@@ -18,7 +18,7 @@ use dodometer_server::{
 };
 
 use crate::descriptors;
-use crate::stop::Stop;
+use crate::stop::{Stop, input_closed};
 
 /// Run a local meter server: the billing API on this machine, with a live page.
 #[derive(Args)]
@@ -82,6 +82,10 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     fault_seed: u64,
 
+    /// Stop when standard input is closed, as it is when the program dies that holds its other end.
+    #[arg(long)]
+    until_stdin_closes: bool,
+
     /// Print one line of JSON when ready, for programs.
     #[arg(long)]
     json: bool,
@@ -108,7 +112,7 @@ impl From<Status> for UnknownCustomer {
 }
 
 impl Serve {
-    /// Serves until Ctrl-C or SIGTERM.
+    /// Serves until it is told to stop.
     pub(crate) fn run(self) -> anyhow::Result<()> {
         if !self.listen.ip().is_loopback() && self.keys.is_empty() {
             bail!(
@@ -141,16 +145,24 @@ impl Serve {
             .enable_all()
             .build()
             .context("no runtime could be started")?
-            .block_on(serve(&meter, self.listen, self.json))
+            .block_on(serve(&meter, self.listen, self.json, self.until_stdin_closes))
     }
 }
 
-async fn serve(meter: &Meter, listen: SocketAddr, json: bool) -> anyhow::Result<()> {
+async fn serve(
+    meter: &Meter,
+    listen: SocketAddr,
+    json: bool,
+    until_stdin_closes: bool,
+) -> anyhow::Result<()> {
     // Before anybody is told that the server is ready: who waits for that may stop it at once.
     let mut stop = Stop::listen()?;
     let server = Server::start(meter, listen).await?;
     announce(server.address(), json).context("cannot write to standard output")?;
-    stop.asked().await;
+    tokio::select! {
+        () = stop.asked() => {}
+        () = input_closed(), if until_stdin_closes => {}
+    }
     server.shutdown().await;
     Ok(())
 }

@@ -1,6 +1,8 @@
-//! Being told to stop: Ctrl-C, and SIGTERM where there is one.
+//! Being told to stop: Ctrl-C, SIGTERM where there is one, and the end of whoever holds the other end of
+//! standard input.
 
 use anyhow::Context;
+use tokio::sync::oneshot;
 
 #[cfg(not(unix))]
 type Requests = tokio::signal::windows::CtrlC;
@@ -23,6 +25,17 @@ impl Stop {
     pub(crate) async fn asked(&mut self) {
         self.0.recv().await;
     }
+}
+
+/// Ends when standard input is closed, as it is with the process that started this one.
+pub(crate) async fn input_closed() {
+    let (closed, heard) = oneshot::channel();
+    // Not a task's: the end of the runtime would wait for its read.
+    std::thread::spawn(move || {
+        _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        _ = closed.send(());
+    });
+    _ = heard.await;
 }
 
 #[cfg(not(unix))]

@@ -25,6 +25,19 @@ fn it_serves_and_stops_when_told() {
 }
 
 #[test]
+fn it_stops_when_its_input_is_closed_if_it_is_told_to() {
+    let arguments = ["--listen", "127.0.0.1:0", "--json", "--until-stdin-closes"];
+    let mut goes_on = Serving::start(&arguments[..3]);
+    let mut stops = Serving::start(&arguments);
+    assert!(stops.ingest("a").ends_with(r#"{"ingested_count":1}"#));
+    drop(goes_on.child.stdin.take());
+    drop(stops.child.stdin.take());
+    assert_eq!(stops.child.wait().unwrap().code(), Some(0));
+    assert!(goes_on.ingest("a").ends_with(r#"{"ingested_count":1}"#));
+    assert_eq!(goes_on.stop("-TERM"), Some(0));
+}
+
+#[test]
 fn a_data_file_is_kept_and_not_shared() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("meter.db");

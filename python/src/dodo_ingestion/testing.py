@@ -63,8 +63,7 @@ class MeteredEvent:
 class Meter:
     """A meter that keeps its events in memory, from `with` or `start()` on.
 
-    It ends with `with` or `stop()`, and when this process exits at the latest. A process that a
-    signal kills leaves it running.
+    It ends with `with` or `stop()`, and with this process at the latest, however that ends.
 
     Args:
         arguments: Further ones for `dodometer serve`, such as `"--fault", "status=503"`.
@@ -88,8 +87,8 @@ class Meter:
         """
         command = [find_dodometer(), "serve", "--listen", "127.0.0.1:0", "--data", ":memory:"]
         process = subprocess.Popen(  # noqa: S603
-            [*command, "--json", *self._arguments],
-            stdin=subprocess.DEVNULL,
+            [*command, "--json", "--until-stdin-closes", *self._arguments],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -221,8 +220,9 @@ class Meter:
 def _end(process: subprocess.Popen[str]) -> None:
     process.kill()
     process.wait()
-    if process.stdout:
-        process.stdout.close()
+    for stream in (process.stdin, process.stdout):
+        if stream:
+            stream.close()
 
 
 def _text(value: str | float) -> str:

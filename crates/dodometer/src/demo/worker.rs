@@ -4,17 +4,17 @@
 //! first line, and then each alarm of its client. It ends when its standard input does, which is also what
 //! it sees of the demo's death.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::api::Api;
 use super::{FLUSH_TIMEOUT, client};
-use crate::stop::Stop;
+use crate::stop::{Stop, input_closed};
 
 /// One worker of the demo.
 #[derive(Args)]
@@ -45,15 +45,11 @@ impl DemoWorker {
         let ingestion = client(self.meter, &self.spool, notes)?;
         let api = Api::start(ingestion.clone(), None).await?;
         say(&api.address().to_string())?;
-        let (end, mut ended) = oneshot::channel();
-        std::thread::spawn(move || {
-            let _ = std::io::stdin().read_to_end(&mut Vec::new());
-            let _ = end.send(());
-        });
+        let mut ended = std::pin::pin!(input_closed());
         loop {
             tokio::select! {
                 Some(alarm) = alarms.recv() => say(&alarm)?,
-                _ = &mut ended => break,
+                () = &mut ended => break,
             }
         }
         api.stop().await?;
