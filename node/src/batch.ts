@@ -25,9 +25,9 @@ const UNITS: Record<keyof BatchOptions, string> = {
  *
  * @internal
  */
-export function checkBatchOptions(options: BatchOptions): void {
+export function checkBatchOptions(options: BatchOptions | undefined): void {
   checkNames(options, Object.keys(UNITS));
-  for (const [option, value] of Object.entries(options)) {
+  for (const [option, value] of Object.entries(options ?? {})) {
     if (typeof (value ?? 0) !== 'number') {
       const unit = UNITS[option as keyof BatchOptions];
       throw new ConfigurationError(`${option}: is not a number of ${unit}`, { field: option });

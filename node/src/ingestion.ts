@@ -160,10 +160,10 @@ export class Ingestion implements AsyncDisposable, Disposable {
   }
 
   /** Opens a batch. */
-  createBatch(options: BatchOptions = {}): Batch {
+  createBatch(options?: BatchOptions): Batch {
     checkBatchOptions(options);
     try {
-      const batch = native.openBatch(this.#client, options.maxSize, options.flushInterval);
+      const batch = native.openBatch(this.#client, options?.maxSize, options?.flushInterval);
       return new Batch(this.#client, batch);
     } catch (thrown) {
       throw fromNative(thrown);

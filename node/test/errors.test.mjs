@@ -87,6 +87,7 @@ test('a client may have its options from the environment alone', () => {
 test('lengths of time are milliseconds', () => {
   meter.connect({ linger: 200_000 });
   createBatch(meter.connect(), { flushInterval: 5_000, maxSize: 1_000 });
+  createBatch(meter.connect(), null);
 });
 
 test('what is out of range is told in milliseconds', () => {
