@@ -57,10 +57,23 @@ const MESSAGE = {
   cacheCreationInputTokens: 5,
 };
 
+const INTERACTION = {
+  inputTokens: 500,
+  outputTokens: 60,
+  totalTokens: 560,
+  model: 'gemini-test',
+  provider: 'google',
+};
+const BOTH_ROUNDS = { ...INTERACTION, inputTokens: 230, outputTokens: 15, totalTokens: 245 };
+
 const schema = { type: 'object', properties: {} };
 const ADD = {
   type: 'function',
   function: { name: 'add', parameters: schema, parse: JSON.parse, function: () => '3' },
+};
+const WEATHER = {
+  tool: async () => ({ functionDeclarations: [{ name: 'weather' }] }),
+  callTool: async () => [{ functionResponse: { name: 'weather', response: { is: 'rain' } } }],
 };
 const RUN = { name: 'add', input_schema: schema, run: () => '3' };
 
@@ -158,6 +171,21 @@ const CASES = {
     google,
     (c) => drained(c.models.generateContentStream(content)),
     GEMINI,
+  ],
+  'google, an interaction': [
+    google,
+    (c) => c.interactions.create({ model: 'asked', input: 'Hello?' }),
+    INTERACTION,
+  ],
+  'google, an interaction, piece by piece': [
+    google,
+    (c) => drained(c.interactions.create({ model: 'asked', input: 'Hello?', stream: true })),
+    INTERACTION,
+  ],
+  'google, which calls a function, piece by piece': [
+    google,
+    (c) => drained(c.models.generateContentStream({ ...content, config: { tools: [WEATHER] } })),
+    BOTH_ROUNDS,
   ],
   'google, a conversation': [
     google,

@@ -89,6 +89,37 @@ const CONTENT = {
   },
 };
 
+const INTERACTION = {
+  id: 'interaction_1',
+  status: 'completed',
+  created: '2026-01-01T00:00:00Z',
+  updated: '2026-01-01T00:00:00Z',
+  model: 'gemini-test',
+  steps: [{ type: 'model_output', content: [{ type: 'text', text: 'Hello.' }] }],
+  usage: { total_input_tokens: 500, total_output_tokens: 60, total_tokens: 560 },
+};
+const INTERACTION_EVENTS = [
+  {
+    event_type: 'interaction.created',
+    interaction: { ...INTERACTION, status: 'in_progress', usage: undefined },
+  },
+  { event_type: 'interaction.completed', interaction: INTERACTION },
+];
+
+/** A round of a conversation in which Gemini's library calls a function by itself. */
+function round({ contents }) {
+  const called = contents.length > 1;
+  const part = called ? { text: 'Rain.' } : { functionCall: { name: 'weather', args: {} } };
+  return {
+    ...CONTENT,
+    responseId: called ? 'second' : 'first',
+    candidates: [{ content: { role: 'model', parts: [part] }, finishReason: 'STOP' }],
+    usageMetadata: called
+      ? { promptTokenCount: 130, candidatesTokenCount: 5, totalTokenCount: 135 }
+      : { promptTokenCount: 100, candidatesTokenCount: 10, totalTokenCount: 110 },
+  };
+}
+
 const LLAMA = {
   model: 'llama-test',
   message: { role: 'assistant', content: 'Hello.' },
@@ -180,6 +211,12 @@ function answer(path, request) {
   }
   if (path.endsWith('/messages')) {
     return request.stream ? events(true, MESSAGE_EVENTS) : MESSAGE;
+  }
+  if (path.endsWith('/interactions')) {
+    return request.stream ? events(false, INTERACTION_EVENTS) : INTERACTION;
+  }
+  if (path.endsWith(':streamGenerateContent') && request.tools) {
+    return events(false, [round(request)]);
   }
   if (path.endsWith(':streamGenerateContent')) {
     const first = { ...CONTENT, usageMetadata: { promptTokenCount: 30, totalTokenCount: 30 } };

@@ -111,7 +111,8 @@ export class LLMTracker implements AsyncDisposable {
    * `update`, `archive`, and what is in `sessions`. A stream is handed on piece by piece, and billed at its end by
    * what the provider has told until then. OpenAI's chat tells it only with
    * `stream_options: { include_usage: true }`; a stream without usage is not billed, of which the first is warned
-   * of. Not billed is what goes by `asResponse()`.
+   * of. Not billed is what goes by `asResponse()`. Where Gemini's library calls functions by itself, an answer that
+   * is no stream tells the usage of the last round alone.
    *
    * Nothing that goes wrong with the bill reaches the caller: it is a warning of the process.
    */

@@ -43,6 +43,14 @@ const COUNTS = [
   'prompt_eval_count',
   'eval_count',
 ] as const;
+/** The names of Gemini's interactions, and those that its other answers have for the same. */
+const INTERACTIONS = [
+  ['total_input_tokens', 'prompt_token_count'],
+  ['total_output_tokens', 'candidates_token_count'],
+  ['total_thought_tokens', 'thoughts_token_count'],
+  ['total_tool_use_tokens', 'tool_use_prompt_token_count'],
+  ['total_cached_tokens', 'cached_content_token_count'],
+] as const;
 /** Names that mean tokens only where it says that they are usage. */
 const GENERIC = ['input', 'output', 'total'] as const;
 /** A count within another object of the usage, and the count that it is. */
@@ -59,9 +67,10 @@ const DETAILS = [
   ['output_token_details', 'reasoning', 'reasoning_tokens'],
 ] as const;
 /** Where a piece of an answer, or an event of a stream, has its response or its usage. */
-const WITHIN = ['message', 'response', 'chunk', 'data', 'delta', 'metadata'];
+const WITHIN = ['message', 'response', 'chunk', 'data', 'delta', 'metadata', 'interaction'];
 
 type Name = (typeof COUNTS)[number] | (typeof GENERIC)[number] | 'cached_tokens';
+type Counted = Partial<Record<Name, number>>;
 
 /** Of what is summed the counts that some models repeat with every piece, though they were read once. */
 const REPEATED: ReadonlySet<string> = new Set<Name>(['cached_tokens', 'cache_write_input_tokens']);
@@ -75,7 +84,10 @@ interface Asking {
 
 /** What has been seen of an answer that comes at once or in pieces. */
 export class Reading {
-  readonly #counts: Partial<Record<Name, number>> = {};
+  #counts: Counted = {};
+  /** Those of Gemini's responses before, of which a stream has more than one if it calls functions by itself. */
+  #earlier: Counted = {};
+  #responseId: string | undefined;
   #model: string | undefined;
   readonly #provider: string | undefined;
   readonly #asking: Asking | undefined;
@@ -97,7 +109,7 @@ export class Reading {
 
   /**
    * Takes what a response or an event of a stream tells. Of counts that grow the last one counts; LangChain's
-   * are summed.
+   * are summed, and so are those of Gemini's responses.
    */
   add(piece: unknown): void {
     for (const name of WITHIN) {
@@ -113,6 +125,9 @@ export class Reading {
     }
     for (const counts of [usage, pick(usage, 'billed_units') ?? get(usage, 'tokens')]) {
       this.#count(counts, COUNTS);
+    }
+    for (const [name, count] of INTERACTIONS) {
+      this.#set(count, pick(usage, name));
     }
     this.#count(usage, GENERIC);
     // Of the AI SDK's embeddings.
@@ -130,6 +145,7 @@ export class Reading {
       this.#model = text(get(response, name)) ?? this.#model;
     }
     this.#model = text(get(get(response, 'response_metadata'), 'model_name')) ?? this.#model;
+    this.#begin(text(pick(response, 'response_id')));
     const type = get(response, 'type');
     this.#anthropic ||= type === 'message' || type === 'message_start' || type === 'message_delta';
     // The AI SDK's usage is that of the last step. To look at it once more may be what makes it begin.
@@ -146,6 +162,25 @@ export class Reading {
     }
   }
 
+  #begin(responseId: string | undefined): void {
+    if (responseId === undefined || responseId === this.#responseId) {
+      return;
+    }
+    if (this.#responseId !== undefined) {
+      this.#earlier = this.#all();
+      this.#counts = {};
+    }
+    this.#responseId = responseId;
+  }
+
+  #all(): Counted {
+    const all = { ...this.#earlier };
+    for (const [name, count] of entries(this.#counts)) {
+      all[name] = (all[name] ?? 0) + count;
+    }
+    return all;
+  }
+
   #claims(usage: unknown): boolean {
     const isObject = typeof usage === 'object' && usage !== null;
     const claimed = !isObject || this.#asking?.claims(usage) !== false;
@@ -160,7 +195,7 @@ export class Reading {
     this.#summed.add(increment);
     const piece = new Reading();
     piece.addUsage(increment);
-    for (const [name, count] of Object.entries(piece.#counts) as [Name, number][]) {
+    for (const [name, count] of entries(piece.#counts)) {
       this.#set(name, REPEATED.has(name) ? count : (this.#counts[name] ?? 0) + count);
     }
   }
@@ -179,12 +214,12 @@ export class Reading {
 
   /** What has been told so far; `undefined` if nothing was. */
   usage(): TokenUsage | undefined {
-    const counts = this.#counts;
+    const counts = this.#all();
     if (counts.prompt_token_count !== undefined || counts.total_token_count !== undefined) {
-      return this.#made('google', {
+      return this.#made('google', counts, {
         read: (counts.prompt_token_count ?? 0) + (counts.tool_use_prompt_token_count ?? 0),
         written: (counts.candidates_token_count ?? 0) + (counts.thoughts_token_count ?? 0),
-        total: counts.total_token_count,
+        total: counts.total_token_count ?? counts.total_tokens,
         cached: counts.cached_content_token_count,
         thought: counts.thoughts_token_count,
       });
@@ -197,7 +232,7 @@ export class Reading {
       return undefined;
     }
     const anthropic = this.#anthropic || counts.cache_creation_input_tokens !== undefined;
-    return this.#made(anthropic ? 'anthropic' : 'openai', {
+    return this.#made(anthropic ? 'anthropic' : 'openai', counts, {
       read: read ?? 0,
       written: written ?? 0,
       total: counts.total_tokens ?? counts.total,
@@ -206,10 +241,9 @@ export class Reading {
     });
   }
 
-  #made(provider: string, counts: Counts): TokenUsage {
+  #made(provider: string, counted: Counted, counts: Counts): TokenUsage {
     const { read, written, total, cached, thought } = counts;
-    const created =
-      this.#counts.cache_creation_input_tokens ?? this.#counts.cache_write_input_tokens;
+    const created = counted.cache_creation_input_tokens ?? counted.cache_write_input_tokens;
     return {
       inputTokens: read,
       outputTokens: written,
@@ -229,6 +263,10 @@ interface Counts {
   total: number | undefined;
   cached: number | undefined;
   thought: number | undefined;
+}
+
+function entries(counts: Counted): [Name, number][] {
+  return Object.entries(counts) as [Name, number][];
 }
 
 function get(holder: unknown, name: string): unknown {

@@ -5,7 +5,8 @@
 >>> client.chat.completions.create(model="gpt-4o", messages=[…])  # answered as ever, and billed
 
 Whose answer it is, is told by its shape: OpenAI's (chat, responses, embeddings, and the many that
-speak like it), Anthropic's, Gemini's and Bedrock's, as objects of their libraries or as dicts.
+speak like it), Anthropic's, Gemini's, Bedrock's, Cohere's, Ollama's and LangChain's, as objects of
+their libraries or as dicts.
 
 The metadata pairs, named as in the JavaScript package:
 
@@ -54,6 +55,8 @@ _COUNTS = (
     "tool_use_prompt_token_count",
     "cached_content_token_count",
     "total_token_count",
+    "prompt_eval_count",
+    "eval_count",
 )
 # The names of Gemini's interactions, and those that its other answers have for the same.
 _INTERACTIONS = {
@@ -63,12 +66,18 @@ _INTERACTIONS = {
     "total_tool_use_tokens": "tool_use_prompt_token_count",
     "total_cached_tokens": "cached_content_token_count",
 }
-_DETAILS = {
-    "prompt_tokens_details": "cached_tokens",
-    "input_tokens_details": "cached_tokens",
-    "completion_tokens_details": "reasoning_tokens",
-    "output_tokens_details": "reasoning_tokens",
-}
+_READ = ("prompt_tokens", "input_tokens", "prompt_eval_count")
+_WRITTEN = ("completion_tokens", "output_tokens", "eval_count")
+# A count within another object of the usage, and the count that it is.
+_DETAILS = (
+    ("prompt_tokens_details", "cached_tokens", "cached_tokens"),
+    ("input_tokens_details", "cached_tokens", "cached_tokens"),
+    ("completion_tokens_details", "reasoning_tokens", "reasoning_tokens"),
+    ("output_tokens_details", "reasoning_tokens", "reasoning_tokens"),
+    ("input_token_details", "cache_read", "cached_tokens"),
+    ("input_token_details", "cache_creation", "cache_write_input_tokens"),
+    ("output_token_details", "reasoning", "reasoning_tokens"),
+)
 
 
 @dataclass(frozen=True)
@@ -127,6 +136,8 @@ class Reading:
             within = _get(piece, name)
             if within is not None and not isinstance(within, str):
                 self._add(within)
+        # Bedrock's last one has it in what else may be a user's.
+        self._count(_get(_get(piece, "metadata"), "usage"))
         self._add(piece)
 
     def _add(self, response: object) -> None:
@@ -138,24 +149,35 @@ class Reading:
             response_id = _get(response, name)
             if isinstance(response_id, str):
                 self._begin(response_id)
-        for name in ("usage", "usage_metadata", "usageMetadata"):
+        for name in ("usage", "usage_metadata", "usageMetadata", "meta"):
             usage = _get(response, name)
             if usage is not None:
                 break
         else:
             usage = response  # somebody hands over the usage alone
         self._anthropic |= _get(response, "type") in ("message", "message_start", "message_delta")
-        summed = _is_increment(response, usage)
-        for name in (*_COUNTS, *_INTERACTIONS):
-            known = _INTERACTIONS.get(name, name)
-            for spelt in (name, _camel(name)):
-                count = _count(_get(usage, spelt))
-                if count is not None:
-                    self._counts[known] = count + (self._counts.get(known, 0) if summed else 0)
-        for details, name in _DETAILS.items():
-            count = _count(_get(_get(usage, details), name))
-            if count is not None:
-                self._counts[name] = count
+        self._count(usage, summed=_is_increment(response, usage))
+
+    def _count(self, usage: object, *, summed: bool = False) -> None:
+        if usage is None:
+            return
+        self._count_in(usage, summed)
+        # Cohere's has the counts that it bills within.
+        self._count_in(_either(usage, "billed_units") or _get(usage, "tokens"), summed)
+        for details, name, known in _DETAILS:
+            # What was cached some models repeat with every piece, though it was read once.
+            sums = summed and known == "reasoning_tokens"
+            self._set(known, _either(_either(usage, details), name), sums)
+
+    def _count_in(self, holder: object, summed: bool) -> None:
+        if holder is not None:
+            for name in (*_COUNTS, *_INTERACTIONS):
+                self._set(_INTERACTIONS.get(name, name), _either(holder, name), summed)
+
+    def _set(self, name: str, value: object, summed: bool) -> None:
+        count = _whole(value)
+        if count is not None:
+            self._counts[name] = count + (self._counts.get(name, 0) if summed else 0)
 
     def _begin(self, response_id: str) -> None:
         if self._response_id not in (None, response_id):
@@ -175,11 +197,11 @@ class Reading:
             written = counts.get("candidates_token_count", 0) + thought
             total = counts.get("total_token_count", counts.get("total_tokens"))
             cached = counts.get("cached_content_token_count", 0)
-        elif "prompt_tokens" in counts or "input_tokens" in counts:
+        elif any(name in counts for name in (*_READ, *_WRITTEN)):
             anthropic = self._anthropic or "cache_creation_input_tokens" in counts
             provider = "anthropic" if anthropic else "openai"
-            read = counts.get("prompt_tokens", counts.get("input_tokens", 0))
-            written = counts.get("completion_tokens", counts.get("output_tokens", 0))
+            read = _first(counts, _READ)
+            written = _first(counts, _WRITTEN)
             thought = counts.get("reasoning_tokens", 0)
             total = counts.get("total_tokens")
             cached = counts.get("cached_tokens", counts.get("cache_read_input_tokens", 0))
@@ -214,8 +236,21 @@ def _is_increment(piece: object, usage: object) -> bool:
     )
 
 
-def _count(value: object) -> int | None:
+def _either(holder: object, name: str) -> object:
+    """Get what is spelt in snake case or in camel case."""
+    found = _get(holder, name)
+    return _get(holder, _camel(name)) if found is None else found
+
+
+def _whole(value: object) -> int | None:
+    """Read a count. Cohere's are floats."""
+    if type(value) is float and value.is_integer():
+        value = int(value)
     return value if type(value) is int and value >= 0 else None
+
+
+def _first(counts: Mapping[str, int], names: tuple[str, ...]) -> int:
+    return next((counts[name] for name in names if name in counts), 0)
 
 
 def _camel(name: str) -> str:
