@@ -23,7 +23,12 @@ pub(crate) struct Call {
     metering: Metering,
     began: Instant,
     method: Method,
+    /// As the option says.
     endpoint: Option<String>,
+    /// The route that was found before the request came here.
+    matched: Option<String>,
+    /// The path of a request that says that it is of gRPC; whether it is, the response tells.
+    grpc_method: Option<String>,
     /// By header or extension.
     customer: Option<String>,
     /// For closures that want to see it.
@@ -58,8 +63,9 @@ impl Call {
             return None;
         }
         let began = Instant::now();
-        let endpoint = meter.endpoint(request).or_else(|| route::template(request));
-        if meter.excludes(endpoint.as_deref().unwrap_or(request.uri.path())) {
+        let endpoint = meter.endpoint(request);
+        let matched = route::matched(&request.extensions);
+        if meter.excludes(endpoint.as_deref().or(matched).unwrap_or(request.uri.path())) {
             return None;
         }
         let customer = meter
@@ -71,6 +77,8 @@ impl Call {
             began,
             method: request.method.clone(),
             endpoint,
+            matched: matched.map(str::to_owned),
+            grpc_method: grpc::method(request).map(str::to_owned),
             customer,
             request: meter.shows_exchanges().then(|| Box::new(request.clone())),
             response: None,
@@ -154,8 +162,10 @@ impl Call {
             return;
         }
         // The path of a method that is not there is whatever the client made up.
-        let seen = self.endpoint.take().filter(|_| self.grpc_code != Some(grpc::UNIMPLEMENTED));
-        let endpoint = endpoint.or(route).or(seen);
+        let is_method = self.grpc && self.grpc_code != Some(grpc::UNIMPLEMENTED);
+        let method = self.grpc_method.take().filter(|_| is_method);
+        let endpoint =
+            endpoint.or(self.endpoint.take()).or(method).or(route).or(self.matched.take());
         let endpoint = endpoint.as_deref();
         if endpoint.is_some_and(|endpoint| meter.excludes(endpoint)) {
             return;

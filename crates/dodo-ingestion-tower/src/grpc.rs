@@ -1,7 +1,7 @@
 //! What gRPC says in HTTP's headers and trailers. It knows nothing of metering.
 
-use http::HeaderMap;
 use http::header::CONTENT_TYPE;
+use http::{HeaderMap, request};
 
 /// The header or trailer that carries a call's code.
 const GRPC_STATUS: &str = "grpc-status";
@@ -44,8 +44,13 @@ pub(crate) fn http_status(code: u16) -> u16 {
     }
 }
 
+/// The method that a request of gRPC calls, if it is one by its header.
+pub(crate) fn method(request: &request::Parts) -> Option<&str> {
+    is_grpc(&request.headers).then(|| method_path(request.uri.path())).flatten()
+}
+
 /// The path of a call, where it has the form of one: `/package.Service/Method`.
-pub(crate) fn method_path(path: &str) -> Option<&str> {
+fn method_path(path: &str) -> Option<&str> {
     let name = |text: &str| {
         let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.');
         !text.is_empty() && text.bytes().all(legal)

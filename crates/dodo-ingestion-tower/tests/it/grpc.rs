@@ -10,6 +10,7 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tonic::Code;
+use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Server};
 use tonic_health::pb::HealthCheckRequest;
@@ -69,6 +70,19 @@ async fn a_call_is_judged_by_the_code_in_its_trailers_or_its_head() {
             ("aborted", Value::Null),
         ],
     );
+}
+
+#[tokio::test]
+async fn the_method_is_the_endpoint_also_where_a_router_knows_the_service() {
+    let stage = Stage::new().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (_reporter, service) = tonic_health::server::health_reporter();
+    let router = Routes::new(service).prepare().into_axum_router().layer(stage.layer());
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    client(address).await.check(of("")).await.unwrap();
+    let method = "/grpc.health.v1.Health/Check";
+    stage.one().await.is("api_call", &[("endpoint", method.into()), ("grpc_status", 0.into())]);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use axum::routing::{get, post};
 use serde_json::{Value, json};
 use tower::Layer as _;
 
-use crate::support::{Stage, ask, serve};
+use crate::support::{CUSTOMER, Stage, ask, ask_with, serve};
 
 async fn id(Path(id): Path<String>) -> String {
     id
@@ -150,4 +150,31 @@ async fn an_endpoint_that_is_said_wins_and_is_cut() {
     stage.one().await.is("api_call", &[("endpoint", "ü".repeat(500).into())]);
     ask(address, "GET /told").await;
     stage.one().await.is("api_call", &[("endpoint", "/by/closure".into())]);
+}
+
+#[tokio::test]
+async fn a_client_that_says_that_it_speaks_grpc_changes_no_template() {
+    let stage = Stage::new().await;
+    let router = users().layer(stage.layer().exclude(["/users/{id}/orders/{order}"]));
+    let address = serve(router).await;
+    let headers = [CUSTOMER, "content-type: application/grpc"];
+    for path in ["/users/alice", "/users/alice/orders/9", "/made/up"] {
+        ask_with(address, &format!("GET {path} HTTP/1.1"), &headers).await;
+    }
+    let news = stage.news().await;
+    let seen = news.iter().map(|event| (&event["event_name"], &event["metadata"]["endpoint"]));
+    assert!(
+        seen.eq(
+            [(&json!("api_call"), &json!("/users/{id}")), (&json!("api_error"), &Value::Null),]
+        )
+    );
+}
+
+#[tokio::test]
+async fn the_option_for_templates_wins_over_a_layer_further_in() {
+    let stage = Stage::new().await;
+    let layer = stage.layer().endpoint(|_| Some("/by/option".to_owned()));
+    let inner = users().layer(layer.clone());
+    let router = Router::new().nest_service("/v1", inner).layer(layer);
+    metered(&stage, router, &[("/v1/users/7", json!("/by/option"))]).await;
 }
