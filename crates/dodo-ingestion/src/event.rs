@@ -82,9 +82,18 @@ macro_rules! metadata_value_from {
     )+};
 }
 metadata_value_from! {
-    &str => String, String => String, bool => Boolean, f32 => Double, f64 => Double,
+    &str => String, String => String, bool => Boolean, f64 => Double,
     i8 => Integer, i16 => Integer, i32 => Integer, i64 => Integer, i128 => Integer,
     u8 => Integer, u16 => Integer, u32 => Integer, u64 => Integer,
+}
+
+/// A fraction is the number that it is written as: `0.1_f32` is billed as 0.1.
+impl From<f32> for MetadataValue {
+    fn from(value: f32) -> Self {
+        let written = value.to_string().parse();
+        // A large whole number is written with fewer digits than it has.
+        Self::Double(written.ok().filter(|_| value.fract() != 0.0).unwrap_or(value.into()))
+    }
 }
 
 impl MetadataValue {
@@ -402,6 +411,22 @@ mod tests {
             .metadata("units", 2.0)
             .metadata("region", "us");
         assert_eq!(Event::from(call), expected);
+    }
+
+    #[test]
+    fn a_single_means_the_digits_that_it_is_written_with() {
+        for (single, double) in [
+            (0.1_f32, 0.1),
+            (-2.5, -2.5),
+            (123_456_792.0, 123_456_792.0),
+            (f32::MIN_POSITIVE, 1.1754944e-38),
+        ] {
+            assert_eq!(MetadataValue::from(single), MetadataValue::Double(double));
+        }
+        assert!(
+            matches!(MetadataValue::from(f32::NAN), MetadataValue::Double(nan) if nan.is_nan())
+        );
+        assert_eq!(MetadataValue::from(f32::INFINITY), MetadataValue::Double(f64::INFINITY));
     }
 
     #[test]
