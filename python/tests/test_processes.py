@@ -232,6 +232,15 @@ def test_the_end_of_a_program_bills_what_waits(host: Host, end: str, code: int) 
     assert len(host.meter.events("cus_1")) == (100 if "Thread" in end else 50)
 
 
+def test_the_end_of_a_program_bills_a_batch_whose_client_nobody_has(host: Host) -> None:
+    done = host.run("""
+        batch = create_batch(connect(), flush_interval=300)
+        batch.add(customer_id="cus_1")
+    """)
+    assert done.returncode == 0
+    assert len(host.meter.events("cus_1")) == 1
+
+
 @pytest.mark.parametrize(
     "call",
     [

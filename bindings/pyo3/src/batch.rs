@@ -20,8 +20,8 @@ use crate::wait::{Wait, awaited, block, enter_async, leave, leave_async};
 #[pyclass(frozen, module = "dodo_ingestion._native")]
 pub(crate) struct Batch {
     core: dodo_ingestion::Batch,
-    /// How long the end of a block that failed may take.
-    exit_timeout: Duration,
+    /// Kept for as long as the batch is: the end of the program closes the clients that somebody has.
+    client: Py<Ingestion>,
 }
 
 impl Batch {
@@ -33,6 +33,11 @@ impl Batch {
     fn cleaning_up(&self, limit: Option<Duration>) -> Wait {
         let core = self.core.clone();
         Box::pin(async move { core.cleanup(limit).await })
+    }
+
+    /// How the batch is cleaned up at the end of a block that has failed, or has not.
+    fn leaving(&self, failed: bool) -> Wait {
+        self.cleaning_up(failed.then(|| self.client.get().core.exit_timeout()))
     }
 }
 
@@ -109,7 +114,7 @@ impl Batch {
         kind: Option<&Bound<'_, PyAny>>,
         _details: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        leave(py, self.cleaning_up(kind.map(|_| self.exit_timeout)), kind.is_some())
+        leave(py, self.leaving(kind.is_some()), kind.is_some())
     }
 
     fn __aenter__<'py>(this: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
@@ -123,7 +128,7 @@ impl Batch {
         kind: Option<&Bound<'py, PyAny>>,
         _details: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        leave_async(py, self.cleaning_up(kind.map(|_| self.exit_timeout)), kind.is_some())
+        leave_async(py, self.leaving(kind.is_some()), kind.is_some())
     }
 }
 
@@ -163,5 +168,5 @@ pub(crate) fn create_batch(
     }
     let client = &ingestion.get().core;
     let core = released(py, || client.create_batch(config))?.map_err(|error| raise(py, &error))?;
-    Ok(Batch { core, exit_timeout: client.exit_timeout() })
+    Ok(Batch { core, client: ingestion.clone().unbind() })
 }
