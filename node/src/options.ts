@@ -73,7 +73,7 @@ export interface Options {
    */
   late?: 'restamp' | 'dead_letter' | undefined;
   /**
-   * How long the natural end of the host program may wait for calls to be billed. What is left stays spooled.
+   * How long the natural end of the host program may wait for calls to be billed (a program in Rust calls close instead). What is left stays spooled.
    *
    * Milliseconds, 0 to 300000.
    */

@@ -225,7 +225,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         env: "DODO_INGESTION_EXIT_TIMEOUT",
         kind: OptionKind::Seconds { min: 0.0, max: 300.0 },
         default: "5",
-        doc: "How long the natural end of the host program may wait for calls to be billed. What is left stays spooled.",
+        doc: "How long the natural end of the host program may wait for calls to be billed (a program in Rust calls close instead). What is left stays spooled.",
     },
 ];
 
