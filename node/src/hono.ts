@@ -17,7 +17,7 @@ import { FetchObservation, pathOf } from './metering/fetch';
 import { Meter, type MeterStats } from './metering/meter';
 import { leavesHttp, NodeRequest, takeConnection, watch } from './metering/observe';
 import type { MeterOptions } from './metering/options';
-import { tellers } from './metering/told';
+import { forget, join, knownOf, tellers, toldOf } from './metering/told';
 
 export type { MeterStats } from './metering/meter';
 export type { Call, Customer, Metadata, MeterOptions, OnMissingCustomer } from './metering/options';
@@ -52,11 +52,19 @@ export function meter(ingestion: Ingestion, options?: MeterOptions<AnyContext>):
   const meter = new Meter(ingestion, options);
   const middleware = async (context: AnyContext, next: Next) => {
     const { incoming, outgoing } = (context.env ?? {}) as NodeServer;
-    if (incoming !== undefined && typeof outgoing?.writeHead === 'function') {
-      watch(meter, incoming, outgoing, context, template);
+    const { raw } = context.req;
+    const key = keyOf(context);
+    const outer = knownOf(raw);
+    if (outer?.metered) {
+      // A route handler of Next.js, or an app that hands its request on: what is said here is for its meter.
+      join(key, outer);
       return next();
     }
-    const { raw } = context.req;
+    if (incoming !== undefined && typeof outgoing?.writeHead === 'function') {
+      watch(meter, incoming, outgoing, context, template);
+      join(raw, toldOf(key));
+      return next();
+    }
     if (incoming !== undefined && leavesHttp(incoming)) {
       // The adapter asks the app whether it takes a connection.
       meter.attempt(() => {
@@ -64,10 +72,10 @@ export function meter(ingestion: Ingestion, options?: MeterOptions<AnyContext>):
       });
       return next();
     }
-    const key = keyOf(context);
     if (!meter.begin(raw.method, key)) {
       return next();
     }
+    join(raw, toldOf(key));
     const metered = {
       request: context,
       key,
@@ -81,6 +89,9 @@ export function meter(ingestion: Ingestion, options?: MeterOptions<AnyContext>):
     } catch (error) {
       observation.fail(500);
       throw error;
+    } finally {
+      // Whoever asks with the same request again makes another call.
+      forget(raw);
     }
     const { res } = context;
     const wrapped = observation.wrap(res);

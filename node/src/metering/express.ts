@@ -335,7 +335,7 @@ function named(name: string | number): string {
  * what holds a value otherwise to `*`. The case of the others is the client's, where the router does not mind it.
  */
 function byParams(taken: string, params: Readonly<Record<string, unknown>>, layer: Layer): string {
-  const segments = decoded(trimmed(taken)).split('/');
+  const segments = trimmed(taken).split('/').map(decoded);
   const template: (string | undefined)[] = segments.map(() => undefined);
   for (const [name, value] of Object.entries(params)) {
     const parts = Array.isArray(value) ? value.map(String) : [String(value ?? '')];
@@ -365,11 +365,11 @@ function byParams(taken: string, params: Readonly<Record<string, unknown>>, laye
   return spelt.filter((segment, at) => at === 0 || segment !== '').join('/');
 }
 
-function decoded(path: string): string {
+function decoded(segment: string): string {
   try {
-    return decodeURIComponent(path);
+    return decodeURIComponent(segment);
   } catch {
-    return path;
+    return segment;
   }
 }
 

@@ -24,7 +24,12 @@ export class FetchObservation<Request> {
     this.#meter = meter;
     this.#metered = metered;
     this.#method = method;
-    this.#leave = signal && whenAborted(signal, () => this.end(true));
+    if (signal?.aborted) {
+      // It tells nobody any more. What the handler says at once is heard first.
+      queueMicrotask(() => this.end(true));
+    } else {
+      this.#leave = signal && whenAborted(signal, () => this.end(true));
+    }
   }
 
   /** The handler failed: the framework answers in its place. */

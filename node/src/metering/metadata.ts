@@ -1,8 +1,9 @@
 /** Makes metadata fit: an event that is refused is a call that is not billed. */
 
 import { isDate } from 'node:util/types';
-import type { MetadataValue } from '../event';
+import { type MetadataValue, notRecord } from '../event';
 import { METADATA } from '../options';
+import { reason } from '../warn';
 
 /** The keys that a middleware writes itself. Nobody else's value goes under one of them. */
 const OWN_KEYS: ReadonlySet<string> = new Set([
@@ -30,6 +31,16 @@ export function cut(text: string, characters = METADATA.valueCharacters): string
     }
   }
   return text.isWellFormed() ? text : text.toWellFormed();
+}
+
+/** The pairs of what is said to be metadata, or why it has none. Reading it runs what its owner wrote. */
+export function read(said: object): { pairs: object } | { why: string } {
+  try {
+    const why = notRecord(said);
+    return why === undefined ? { pairs: { ...said } } : { why };
+  } catch (error) {
+    return { why: `cannot be read: ${reason(error)}` };
+  }
 }
 
 /** Adds the user's pairs, and tells of those that are not as they were. */

@@ -6,9 +6,10 @@
  */
 
 import { ConfigurationError } from '../errors';
-import { type Event, type MetadataValue, notRecord } from '../event';
+import type { Event, MetadataValue } from '../event';
 import type { Ingestion } from '../ingestion';
-import { add, cut } from './metadata';
+import { reason } from '../warn';
+import { add, cut, read } from './metadata';
 import { type Call, type Customer, check, type MeterOptions } from './options';
 import { type Told, toldOf } from './told';
 
@@ -125,13 +126,12 @@ export class Meter<Request> {
       return;
     }
     // An empty one is none.
-    const template =
-      (told.endpoint && this.#guarded('endpoint', () => told.endpoint)) ||
-      (options.endpoint && this.#guarded('endpoint', () => options.endpoint?.(request))) ||
-      this.#guarded('the template', () =>
+    const endpoint =
+      (told.endpoint && this.#text('endpoint', () => told.endpoint)) ||
+      (options.endpoint && this.#text('endpoint', () => options.endpoint?.(request))) ||
+      this.#text('the template', () =>
         routeOf(metered.template() ?? told.template?.(), seen.statusCode),
       );
-    const endpoint = template ? cut(String(template)) : undefined;
     if (options.exclude?.length && this.#excludes(endpoint ?? metered.path())) {
       return;
     }
@@ -176,6 +176,13 @@ export class Meter<Request> {
     } else {
       track(customer);
     }
+  }
+
+  /** A template as text; absent where there is none, or it cannot be read. */
+  #text(what: string, template: () => unknown): string | undefined {
+    const given = this.#guarded(what, template);
+    const text = given ? this.#guarded(what, () => cut(String(given))) : undefined;
+    return text || undefined;
   }
 
   /** Whether a template, or the path of a request that has none, is on the list. */
@@ -278,18 +285,21 @@ export class Meter<Request> {
     return metadata;
   }
 
-  /** The pairs of the option. What a callback gives may have none. */
-  #pairs(request: Request, call: Call): object | null | undefined {
+  /** The pairs of the option. What it is, or its callback gives, may have none. */
+  #pairs(request: Request, call: Call): object | undefined {
     const { metadata } = this.#options;
-    if (typeof metadata !== 'function') {
-      return metadata;
+    const given =
+      typeof metadata === 'function'
+        ? this.#guarded('metadata', () => metadata(request, call))
+        : metadata;
+    if (!given) {
+      return undefined;
     }
-    const pairs = this.#guarded('metadata', () => metadata(request, call));
-    const why = pairs ? notRecord(pairs) : undefined;
-    if (why === undefined) {
-      return pairs;
+    const found = read(given);
+    if ('pairs' in found) {
+      return found.pairs;
     }
-    this.#leavesOut(why);
+    this.#leavesOut(found.why);
     return undefined;
   }
 
@@ -380,10 +390,6 @@ function routeOf(template: string | undefined, status: number | undefined): stri
   return status === 404 && template !== undefined && CATCH_ALL.test(template)
     ? undefined
     : template;
-}
-
-function reason(error: unknown): string {
-  return error instanceof Error ? error.message : typeof error;
 }
 
 function isPromise(value: unknown): value is Promise<Customer> {

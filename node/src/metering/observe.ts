@@ -187,10 +187,10 @@ class Observation<Request> implements Watcher {
     }
     // Adapters of servers without a connection, such as those for Lambda, tell of no `close`.
     outgoing.on('finish', () => this.#over(!this.#inherits && wasReset(outgoing)));
-    outgoing.on('close', () => this.#over(true));
+    outgoing.on('close', () => this.#over(true, hasBegun(outgoing)));
     if (outgoing.socket === null) {
       // It waits in the pipeline, where Node does not tell it of the connection's end.
-      this.#leave = whenClosed(incoming.socket, () => this.#over(true));
+      this.#leave = whenClosed(incoming.socket, () => this.#over(true, hasBegun(outgoing)));
     }
   }
 
@@ -303,6 +303,19 @@ function lengthIn(args: readonly unknown[]): number | undefined {
     (name, index) => index % 2 === 0 && String(name).toLowerCase() === 'content-length',
   );
   return at < 0 ? undefined : Number(list[at + 1]);
+}
+
+/**
+ * Whether anything of a response has gone out. Over HTTP/1 `headersSent` says that its head was made: it goes with the
+ * first bytes of the body, and all waits for its turn in the pipeline. What the connection has written may be another
+ * response, or early hints, so that only a field of Node's own tells. Without it, made counts as sent.
+ */
+function hasBegun(outgoing: ServerResponse): boolean {
+  if (isHttp2(outgoing)) {
+    return outgoing.headersSent;
+  }
+  const { _headerSent: isSent = outgoing.headersSent } = outgoing as { _headerSent?: boolean };
+  return isSent && outgoing.socket !== null;
 }
 
 interface Http2 {

@@ -1,7 +1,7 @@
 /** What handlers and other middleware say of a call that is under way. The last word wins. */
 
 import { isPromise } from 'node:util/types';
-import { notRecord } from '../event';
+import { read } from './metadata';
 import type { Metadata } from './options';
 
 export interface Told {
@@ -37,6 +37,16 @@ export function toldOf(key: object): Told {
   return told;
 }
 
+/** Has another object stand for a call, too, with what was said of it so far. */
+export function join(key: object, told: Told): void {
+  calls.set(key, Object.assign(told, calls.get(key)));
+}
+
+/** Has an object stand for no call. */
+export function forget(key: object): void {
+  calls.delete(key);
+}
+
 /** How handlers speak of a call, with the framework's request in their hands. */
 export interface Tellers<Request> {
   /** Says whose call it is. Wins over the option `customer`. */
@@ -62,11 +72,11 @@ export function tellers<Request>(keyOf: (request: Request) => object): Tellers<R
     },
     setMetadata: (request, metadata) => {
       const told = toldOf(keyOf(request));
-      const why = metadata ? notRecord(heard(metadata)) : undefined;
-      if (why === undefined) {
-        told.metadata = { ...told.metadata, ...metadata };
+      const found = metadata ? read(heard(metadata)) : { pairs: {} };
+      if ('pairs' in found) {
+        told.metadata = { ...told.metadata, ...found.pairs };
       } else {
-        told.noMetadata = [...(told.noMetadata ?? []), why];
+        told.noMetadata = [...(told.noMetadata ?? []), found.why];
       }
     },
     setEndpoint: (request, template) => {

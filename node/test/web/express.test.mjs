@@ -413,7 +413,9 @@ test('Express 5 before its router kept templates', async () => {
     // A value that is the text of the static part: nothing is told of it.
     '/users/users': '/:id/:id',
     '/users/e': '/users/:id',
+    '/users/Secret%2FPlan/one/secret': '/users/:id/one/:item',
     '/files/secret/secret2': '/files/*rest',
+    '/files/secret%2Fsecret2/secret3': '/files/*rest',
     '/teams/secret-secret2': '/teams/*',
   };
   const customers = Object.keys(paths).map(someone);

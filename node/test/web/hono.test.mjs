@@ -12,6 +12,7 @@ import {
   skipMetering,
 } from 'dodo-ingestion/hono';
 import { meter as meterNode } from 'dodo-ingestion/http';
+import { meter as meterNext } from 'dodo-ingestion/next';
 import { Hono } from 'hono';
 import { arrivals, CHUNKS, STREAMED, suite } from './suite.mjs';
 import { call, client, events, listen, someone } from './support.mjs';
@@ -228,6 +229,80 @@ test('Hono: of what may be a middleware, an endpoint is what it says', async () 
     'api_call 404 /told/:id',
     'api_error 404 ',
   ]);
+});
+
+test('Hono by fetch: a request that another meter has in hand is not metered again', async () => {
+  const [outer, inner] = [client(), client()];
+  const app = new Hono();
+  const metered = meter(inner, { customer: () => 'cus_inner' });
+  app.use(metered, metered);
+  app.get('*', (c) => {
+    setCustomer(c, c.req.header('x-told'));
+    setUnits(c, 3);
+    return c.text('here');
+  });
+  const withMeter = meterNext(outer);
+  const byNext = withMeter((request) => app.fetch(request), { endpoint: '/outer' });
+  const byHono = new Hono();
+  byHono.use(meter(outer, { endpoint: () => '/outer' }));
+  byHono.mount('/mounted', app.fetch, { replaceRequest: false });
+  byHono.all('/handed-on', (c) => app.fetch(c.req.raw));
+  byHono.all('/by-next', (c) => byNext(c.req.raw));
+
+  const customer = someone();
+  const ask = (path) => new Request(`http://localhost${path}`, { headers: { 'x-told': customer } });
+  const answers = [
+    await byNext(ask('/')),
+    await byHono.fetch(ask('/mounted')),
+    await byHono.fetch(ask('/handed-on')),
+    await byHono.fetch(ask('/by-next')),
+  ];
+  for (const answer of answers) {
+    assert.equal(await answer.text(), 'here');
+  }
+  for (const { metadata } of await events(outer, customer, answers.length)) {
+    assert.deepEqual([metadata.endpoint, metadata.units], ['/outer', 3]);
+  }
+  assert.equal(outer.stats().accepted, answers.length);
+  assert.equal(inner.stats().accepted, 0);
+});
+
+test('Hono by fetch: one request that is used again is another call', async () => {
+  const ingestion = client();
+  const { app } = appOf(ingestion, { customer: 'x-customer-id' });
+  const customer = someone();
+  const request = new Request('http://localhost/stream', {
+    headers: { 'x-customer-id': customer },
+  });
+  await (await app.fetch(request)).text();
+  await (await app.fetch(request)).text();
+  await events(ingestion, customer, 2);
+});
+
+test('Hono by fetch: a client that had left before the call is no response', async () => {
+  const ingestion = client();
+  const { app } = appOf(ingestion, { customer: 'x-customer-id' });
+  const customer = someone();
+  const headers = { 'x-customer-id': customer };
+  const left = { headers, signal: AbortSignal.abort() };
+  assert.equal(await (await app.request('/stream', left)).text(), STREAMED);
+  const [{ event_name: name, metadata }] = await events(ingestion, customer);
+  const { endpoint, status_code: status, aborted } = metadata;
+  assert.deepEqual([name, endpoint, status, aborted], ['api_error', '/stream', undefined, true]);
+});
+
+test('Hono on Node: a handler with a meter of its own is not metered again', async () => {
+  const ingestion = client();
+  const { app } = appOf(ingestion, { customer: 'x-customer-id' });
+  const withMeter = meterNext(ingestion, { customer: 'x-customer-id' });
+  const handler = withMeter(() => new Response('inner'), { endpoint: '/inner' });
+  app.get('/inner/:id', (c) => handler(c.req.raw));
+  const port = await listen(createServer(getRequestListener(app.fetch)));
+  const customer = someone();
+  await call(port, '/inner/1', { headers: { 'x-customer-id': customer } });
+  const [{ metadata }] = await events(ingestion, customer);
+  assert.equal(metadata.endpoint, '/inner/:id');
+  assert.equal(ingestion.stats().accepted, 1);
 });
 
 test('Hono on Node: behind a meter of the server it is not metered again', async () => {

@@ -144,6 +144,27 @@ test('Next.js: what is no route is refused', () => {
   });
 });
 
+test('Next.js: a client that had left before the call is no response', async () => {
+  const ingestion = client();
+  const customer = someone();
+  const withMeter = meter(ingestion);
+  const handler = withMeter(
+    (request) => {
+      setCustomer(request, customer);
+      return new Response('a body');
+    },
+    { endpoint: '/left' },
+  );
+  const request = new Request('http://localhost/left', { signal: AbortSignal.abort() });
+  assert.equal(await (await handler(request)).text(), 'a body');
+  const [{ event_name: name, metadata }] = await events(ingestion, customer);
+  const { endpoint, status_code: status, aborted, response_bytes: bytes } = metadata;
+  assert.deepEqual(
+    [name, endpoint, status, aborted, bytes],
+    ['api_error', '/left', undefined, true, undefined],
+  );
+});
+
 test('Next.js: a handler that gives no response has failed', async () => {
   const ingestion = client();
   const customer = someone();

@@ -85,6 +85,48 @@ test('metadata: what has own properties is a record, and nothing is none', async
   }
 });
 
+const UNREADABLE = {
+  'a getter that throws': {
+    get plan() {
+      throw new Error('planted');
+    },
+  },
+  'a proxy that throws': new Proxy(
+    { plan: 'pro' },
+    {
+      getPrototypeOf() {
+        throw new Error('planted');
+      },
+    },
+  ),
+};
+
+for (const [name, value] of Object.entries(UNREADABLE)) {
+  test(`metadata: ${name} is left out and counted, and the call is billed`, async () => {
+    const given = await one({ metadata: () => value }, (req) => setMetadata(req, { seats: 3 }));
+    assert.deepEqual([given.metadata, given.stats.altered], [{ ...PLAIN, seats: 3 }, 1]);
+    const said = await one({ metadata: { region: 'eu' } }, (req) => {
+      setMetadata(req, { seats: 3 });
+      setMetadata(req, value);
+    });
+    assert.deepEqual(said.metadata, { ...PLAIN, region: 'eu', seats: 3 });
+    assert.equal(said.stats.altered, 1);
+  });
+}
+
+test('metadata: an option that cannot be read any more is left out and counted', async () => {
+  const { metadata, stats } = await one({ metadata: UNREADABLE['a getter that throws'] });
+  assert.deepEqual([metadata, stats.altered], [PLAIN, 1]);
+});
+
+test('an endpoint that cannot be read is none, and counted', async () => {
+  const unreadable = Object.create(null);
+  const given = await one({ endpoint: () => unreadable });
+  assert.deepEqual([given.metadata, given.stats.failed], [PLAIN, 1]);
+  const said = await one({ endpoint: () => '/known' }, (req) => setEndpoint(req, unreadable));
+  assert.deepEqual([said.metadata, said.stats.failed], [{ endpoint: '/known', ...PLAIN }, 1]);
+});
+
 test('an empty endpoint is none', async () => {
   const endpointOf = async (...args) => (await one(...args)).metadata.endpoint;
   assert.equal(await endpointOf({ endpoint: () => '' }), undefined);
