@@ -194,45 +194,91 @@ def _compiled(template: str) -> re.Pattern[str]:
     return compile_path(template)[0]
 
 
-def wsgi_template(environ: Mapping[str, Any], path: str) -> str | None:
-    """Return the template that Flask or Bottle left in the environ, which came with this path."""
-    rule = getattr(getattr(environ.get("werkzeug.request"), "url_rule", None), "rule", None)
-    if rule is None:
-        return _bottle_template(environ, path)
-    if not isinstance(rule, str):
-        return None
-    path_info = environ.get("PATH_INFO", "")
-    return rule if path_info == path else _moved(environ, path, path_info) + rule
+class WsgiTemplates:
+    """Finds the templates that Flask or Bottle left in the environs of an app's requests."""
 
+    def __init__(self, app: object) -> None:
+        self._app = app
+        self._mounts: set[str] = set()
+        self._loaded_at = -_RELOAD_AFTER
 
-def _bottle_template(environ: Mapping[str, Any], path: str) -> str | None:
-    route: Any = environ.get("bottle.route")
-    rule = getattr(route, "rule", None)
-    if not isinstance(rule, str):
-        return None
-    raw_path = environ.get("bottle.raw_path", path)
-    if raw_path == path:
-        return rule
-    app = environ["bottle.app"]
-    if "mountpoint.target" in route.config and route not in app.routes:
-        return None  # what is mounted there has no route for it
-    # Bottle has put back the paths that the app was mounted with, in its own encoding.
-    path_info: str = environ["PATH_INFO"]
-    own_path = _decoded(raw_path)
-    mount = path_info.removesuffix(own_path).rstrip("/") if path_info.endswith(own_path) else ""
-    if mount and app is route.app:
-        # It may be mounted elsewhere too, without WSGI: its rules then begin with that prefix.
-        rule = "/" + rule.removeprefix(app.config.get("_mount.prefix", "/"))
-    return _moved(environ, _decoded(path), path_info) + mount + rule
+    def of(self, environ: Mapping[str, Any], path: str) -> str | None:
+        """Return the template of the route that took the request, which came with this path."""
+        rule = getattr(getattr(environ.get("werkzeug.request"), "url_rule", None), "rule", None)
+        if rule is None:
+            return self._of_bottle(environ, path)
+        if not isinstance(rule, str):
+            return None
+        path_info = environ.get("PATH_INFO", "")
+        if path_info == path:
+            return rule
+        return self._front(_moved(environ, path, path_info)) + rule
+
+    def _of_bottle(self, environ: Mapping[str, Any], path: str) -> str | None:
+        route: Any = environ.get("bottle.route")
+        rule = getattr(route, "rule", None)
+        if not isinstance(rule, str):
+            return None
+        raw_path = environ.get("bottle.raw_path", path)
+        if raw_path == path:
+            return rule
+        app = environ["bottle.app"]
+        if "mountpoint.target" in route.config and route not in app.routes:
+            return None  # what is mounted there has no route for it
+        # Bottle has put back the paths that the app was mounted with, in its own encoding.
+        path_info: str = environ["PATH_INFO"]
+        own_path = _decoded(raw_path)
+        mount = path_info.removesuffix(own_path).rstrip("/") if path_info.endswith(own_path) else ""
+        if mount and app is route.app:
+            # It may be mounted elsewhere too, without WSGI: its rules then begin with that prefix.
+            rule = "/" + rule.removeprefix(app.config.get("_mount.prefix", "/"))
+        return self._front(_moved(environ, _decoded(path), path_info) + mount) + rule
+
+    def _front(self, moved: str) -> str:
+        """Give what comes before a rule: the mounts, and `/*` for what a client may have chosen."""
+        if not moved:
+            return ""
+        # Mounts may have been added since.
+        if moved not in self._mounts and time.monotonic() - self._loaded_at >= _RELOAD_AFTER:
+            self._mounts = set(_mounts(self._app))
+            self._loaded_at = time.monotonic()
+        known = moved
+        while known and known not in self._mounts:
+            known = known.rpartition("/")[0]
+        return moved if known == moved else known + "/*"
 
 
 def _moved(environ: Mapping[str, Any], path: str, path_info: str) -> str:
-    """Give what mounts, such as werkzeug's dispatcher, have moved from the path to SCRIPT_NAME.
+    """Give what others, such as werkzeug's dispatcher, have moved from the path to SCRIPT_NAME.
 
     A proxy's middleware writes there too, what a client's header says.
     """
     moved = path.rstrip("/").removesuffix(path_info.rstrip("/")).rstrip("/")
     return moved if environ.get("SCRIPT_NAME", "").rstrip("/").endswith(moved) else ""
+
+
+def _mounts(app: object, above: str = "", around: tuple[object, ...] = ()) -> Iterator[str]:
+    """Give where an app, or what it wraps, has others mounted, and these again."""
+    for owner in _behind(app):
+        if any(owner is each for each in around):
+            return
+        around += (owner,)
+        for at, mounted in _mounted_in(owner):
+            yield above + at
+            yield from _mounts(mounted, above + at, around)
+
+
+def _mounted_in(app: Any) -> Iterator[tuple[str, object]]:
+    werkzeug = sys.modules.get("werkzeug.middleware.dispatcher")
+    if werkzeug is not None and isinstance(app, werkzeug.DispatcherMiddleware):
+        for at, mounted in list(app.mounts.items()):
+            yield at.rstrip("/"), mounted
+    bottle = sys.modules.get("bottle")
+    if bottle is not None and isinstance(app, bottle.Bottle):
+        for route in app.routes:
+            if "mountpoint.target" in route.config:
+                at = route.config["mountpoint.prefix"].strip("/")
+                yield f"/{at}", route.config["mountpoint.target"]
 
 
 def _decoded(path: str) -> str:

@@ -44,6 +44,7 @@ __all__ = [
     "skip_metering",
 ]
 
+_BODILESS = (204, 304)
 _NORMAL_CLOSURES = (None, 1000, 1001, 1005)
 # Versions before 3.14 take text.
 _KEY: Any = (
@@ -145,7 +146,7 @@ class _Call(Exchange):
             self._watch_messages(response)
             return
         if isinstance(response, web.FileResponse):
-            self.bytes = None if self.method != "HEAD" else 0
+            self.bytes = 0 if self.method == "HEAD" or self.status in _BODILESS else None
         write_eof = response.write_eof
 
         async def ended(data: bytes = b"") -> None:
@@ -166,6 +167,11 @@ class _Call(Exchange):
 
         response.write = self._counting(response, response.write)  # type: ignore[method-assign]
         response.write_eof = ended  # type: ignore[method-assign]
+
+    def sending(self, size: int) -> None:
+        """Count a part of the body, which aiohttp drops where a response has none."""
+        if self.status not in _BODILESS:
+            super().sending(size)
 
     def _counting(self, response: web.StreamResponse, write: Callable[..., Awaitable[None]]) -> Any:
         async def counted(data: Any, **named: Any) -> None:

@@ -78,7 +78,7 @@ class MeterMiddleware:
         """Answer a request, and meter it."""
         if self._is_async:
             return self._answer(request)
-        if request.method == "OPTIONS" or KEY in request.META:
+        if request.method == "OPTIONS" or _is_metered(request):
             return self._get_response(request)
         call = _Call(self._metering, request, self._asks)
         token = current.set(call)
@@ -106,7 +106,7 @@ class MeterMiddleware:
                 async_to_sync(self._metering.await_customer)(call, looked_up)
 
     async def _answer(self, request: Any) -> Any:
-        if request.method == "OPTIONS" or KEY in request.META:
+        if request.method == "OPTIONS" or _is_metered(request):
             return await self._get_response(request)
         call = _Call(self._metering, request, self._asks)
         token = current.set(call)
@@ -274,6 +274,11 @@ class _Call(Exchange):
                 self.finish()
 
         response.close = closed
+
+
+def _is_metered(request: Any) -> bool:
+    """Whether a middleware around Django meters it, under WSGI or ASGI."""
+    return KEY in request.META or KEY in getattr(request, "scope", ())
 
 
 def _asks(options: Checked) -> bool:

@@ -60,6 +60,7 @@ class MeterMiddleware:
     ) -> None:
         self.app = app
         self._metering = Metering(ingestion, options, header=header)
+        self._templates = _routes.WsgiTemplates(app)
         with self._metering.guarded("no route templates"):
             _routes.watch(app)
 
@@ -67,15 +68,14 @@ class MeterMiddleware:
         """Serve a request, and meter it."""
         if environ["REQUEST_METHOD"] == "OPTIONS" or KEY in environ:
             return self.app(environ, start_response)
-        call = _Call(self._metering, environ, start_response)
+        call = _Call(self._metering, self._templates, environ, start_response)
         environ[KEY] = call
         current.set(call)
         call.watch_file_wrapper()
         try:
             body = self.app(environ, call.start_response)
         except BaseException as error:
-            call.fail(error)
-            call.end()
+            call.raised(error)
             raise
         if call.is_file(body) and call.closes(body):
             return body
@@ -87,11 +87,21 @@ class MeterMiddleware:
 
 
 class _Call(Exchange):
-    def __init__(self, metering: Metering, environ: Environ, start_response: StartResponse) -> None:
+    def __init__(
+        self,
+        metering: Metering,
+        templates: _routes.WsgiTemplates,
+        environ: Environ,
+        start_response: StartResponse,
+    ) -> None:
         super().__init__(
             metering, environ, environ["REQUEST_METHOD"], environ.get("PATH_INFO") or "/"
         )
+        self.templates = templates
         self._start_response = start_response
+        outer = current.get()
+        # One that is finished may be left over, in a thread that has passed a body on.
+        self._outer = None if outer is None or outer.finished else outer
         self.length: int | None = None
         self._files: list[object] = []
 
@@ -101,12 +111,9 @@ class _Call(Exchange):
         headers: list[tuple[str, str]],
         exc_info: Any = None,
     ) -> Callable[[bytes], object]:
-        with contextlib.suppress(ValueError):
-            self.begin(int(status[:3]))
-        self.length = None
-        for name, value in headers:
-            if name.lower() == "content-length" and value.isdecimal():
-                self.length = int(value)
+        if not self.bytes:
+            # Once a part is sent, the client has its head, and the server raises `exc_info`.
+            self.take_head(status, headers)
         # Flask takes its request out of the environ before the app returns.
         self.find_route()
         if self.metering.options.raises:
@@ -122,9 +129,17 @@ class _Call(Exchange):
 
         return counted
 
+    def take_head(self, status: str, headers: list[tuple[str, str]]) -> None:
+        with contextlib.suppress(ValueError):
+            self.begin(int(status[:3]))
+        self.length = None
+        for name, value in headers:
+            if name.lower() == "content-length" and value.isdecimal():
+                self.length = int(value)
+
     def find_route(self) -> None:
         try:
-            self.route = _routes.wsgi_template(self.request, self.path) or self.route
+            self.route = self.templates.of(self.request, self.path) or self.route
         except Exception as error:
             self.metering.failed.occur("no route template", error)
 
@@ -137,11 +152,12 @@ class _Call(Exchange):
             if environ is not None:  # another thread may have made the event meanwhile
                 # A server's `start_response` leads to the environ, and this to `start_response`.
                 environ.pop(KEY, None)
+            outer, self._outer = self._outer, None
             if current.get() is self:
-                current.set(None)
+                current.set(None if outer is None or outer.finished else outer)
 
     def raised(self, error: BaseException) -> None:
-        """Note that the app raised while its body was read."""
+        """Note that the app raised, before its body or amid it."""
         if not self.bytes:
             # The server has sent nothing yet, and answers with an error of its own.
             self.head = None

@@ -198,3 +198,30 @@ def test_what_is_sent_is_measured_in_bytes(connect: Connect, meter: Meter) -> No
             _, body = site.call("GET", f"/{path}", f"cus_aiohttp_{path}")
             event = site.event(f"cus_aiohttp_{path}")
             assert event["metadata"]["response_bytes"] == len(body) > 0
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_a_body_that_aiohttp_drops_is_not_measured(
+    status: int, connect: Connect, meter: Meter
+) -> None:
+    ingestion = connect(account="aiohttp-drops")
+
+    async def text(_request: web.Request) -> web.Response:
+        return web.Response(body=b"four", status=status)
+
+    async def generated(_request: web.Request) -> web.Response:
+        return web.Response(body=tokens(), status=status)
+
+    async def file(_request: web.Request) -> web.FileResponse:
+        return web.FileResponse(__file__, status=status)
+
+    app = web.Application()
+    for handler in (text, generated, file):
+        app.router.add_get(f"/{handler.__name__}", handler)
+    aiohttp.setup(app, ingestion=ingestion, customer="x-customer-id")
+    with aiohttp_server(app) as port:
+        site = Site("aiohttp-drops", port, ingestion, meter)
+        for handler in (text, generated, file):
+            name = f"cus_aiohttp_drops_{handler.__name__}_{status}"
+            assert site.call("GET", f"/{handler.__name__}", name) == (status, b"")
+            assert site.event(name)["metadata"]["response_bytes"] == 0

@@ -21,7 +21,9 @@ from serving import Site, asgi, billed, plain_wsgi, wsgi
 
 from conftest import Connect, Meter
 from dodo_ingestion import Ingestion, django
+from dodo_ingestion.asgi import MeterMiddleware as AsgiMiddleware
 from dodo_ingestion.metering import set_customer
+from dodo_ingestion.wsgi import MeterMiddleware as WsgiMiddleware
 
 
 class LookUp:
@@ -338,3 +340,23 @@ def test_a_file_that_no_server_sends_is_counted_as_it_is_read(
     (event,) = billed(meter, ingestion, name)
     assert event["metadata"]["response_bytes"] == 4096
     assert event["metadata"]["aborted"] is True
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("path", ["/users/7/", "/later/7/"])
+def test_a_meter_around_django_s_is_the_only_one(
+    path: str, asynchronous: bool, connect: Connect, meter: Meter
+) -> None:
+    ingestion = connect(account="django-around")
+    name = f"cus_django_around_{path.split('/')[1]}_{asynchronous}"
+    options: dict[str, Any] = {"ingestion": ingestion, "customer": "x-customer-id"}
+    settings.DODO_INGESTION = options
+    served = (
+        asgi(AsgiMiddleware(get_asgi_application(), **options), lifespan="off")
+        if asynchronous
+        else wsgi(WsgiMiddleware(get_wsgi_application(), **options))
+    )
+    with served as port:
+        site = Site("django-around", port, ingestion, meter)
+        assert site.call("GET", path, name)[0] == 200
+    assert len(billed(meter, ingestion, name)) == 1
