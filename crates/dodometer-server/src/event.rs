@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
+use crate::clock::whole_micros;
 use crate::metadata::{Metadata, Text};
 use crate::object::{self, Object};
 use crate::refusal::{Answer, Refusal};
@@ -28,8 +29,15 @@ pub(crate) struct Event<'a> {
     pub(crate) customer_id: Text<'a>,
     pub(crate) event_name: Text<'a>,
     /// As it was sent, to the nanosecond.
-    pub(crate) timestamp: Timestamp,
+    timestamp: Option<Timestamp>,
     pub(crate) metadata: Option<Metadata<'a>>,
+}
+
+impl Event<'_> {
+    /// The time that everything but the window sees; without one of its own it is that of the arrival.
+    pub(crate) fn stored_time(&self, arrived: Timestamp) -> Timestamp {
+        whole_micros(self.timestamp.unwrap_or(arrived))
+    }
 }
 
 #[derive(Deserialize)]
@@ -53,7 +61,7 @@ struct WireEvent<'a> {
 }
 
 /// Reads a request body and holds it against every rule that needs no storage, but for the window.
-pub(crate) fn read_request(body: &[u8], now: Timestamp) -> Answer<Vec<Event<'_>>> {
+pub(crate) fn read_request(body: &[u8]) -> Answer<Vec<Event<'_>>> {
     let request: WireRequest<'_> = object::read_body(body)?;
     let count = request.events.len();
     if !(1..=MAX_EVENTS).contains(&count) {
@@ -63,7 +71,7 @@ pub(crate) fn read_request(body: &[u8], now: Timestamp) -> Answer<Vec<Event<'_>>
     }
     let mut events = Vec::with_capacity(count);
     for (index, Object(event)) in request.events.into_iter().enumerate() {
-        events.push(check(event, index, now)?);
+        events.push(check(event, index)?);
     }
     let mut seen = HashSet::with_capacity(count);
     for (index, event) in events.iter().enumerate() {
@@ -76,7 +84,7 @@ pub(crate) fn read_request(body: &[u8], now: Timestamp) -> Answer<Vec<Event<'_>>
     Ok(events)
 }
 
-fn check(event: WireEvent<'_>, index: usize, now: Timestamp) -> Answer<Event<'_>> {
+fn check(event: WireEvent<'_>, index: usize) -> Answer<Event<'_>> {
     let WireEvent { event_id, customer_id, event_name, timestamp, metadata } = event;
     let invalid = |field: &str, problem: &str| {
         Err(Refusal::invalid(format!("events[{index}].{field} {problem}")))
@@ -88,12 +96,12 @@ fn check(event: WireEvent<'_>, index: usize, now: Timestamp) -> Answer<Event<'_>
             return invalid(field, "must not be empty");
         }
     }
-    let timestamp = match timestamp {
-        None => now,
-        Some(text) => parse_rfc3339(&text.0).ok_or_else(|| {
+    let read = |text: Text<'_>| {
+        parse_rfc3339(&text.0).ok_or_else(|| {
             Refusal::body(format!("events[{index}].timestamp is not an RFC 3339 date and time"))
-        })?,
+        })
     };
+    let timestamp = timestamp.map(read).transpose()?;
     if let Some(problem) = metadata.as_ref().and_then(Metadata::broken_limit) {
         return invalid("metadata", &problem);
     }
@@ -115,8 +123,9 @@ pub(crate) fn check_window(
     now: Timestamp,
     mut exempt: impl FnMut(usize) -> bool,
 ) -> Answer<()> {
-    for (index, Event { timestamp, .. }) in events.iter().enumerate() {
-        let problem = if now.duration_since(*timestamp) > MAX_AGE {
+    for (index, event) in events.iter().enumerate() {
+        let Some(timestamp) = event.timestamp else { continue };
+        let problem = if now.duration_since(timestamp) > MAX_AGE {
             "is more than 1 hour old"
         } else if timestamp.duration_since(now) > MAX_AHEAD {
             "is more than 5 minutes in the future"
@@ -176,7 +185,7 @@ mod tests {
     }
 
     fn status(body: &str) -> u16 {
-        read_request(body.as_bytes(), now())
+        read_request(body.as_bytes())
             .and_then(|events| check_window(&events, now(), |_| false))
             .map_or_else(|refusal| refusal.status(), |()| 200)
     }

@@ -46,7 +46,8 @@ type Routes = Vec<(&'static str, MethodRouter<Meter>)>;
 pub(crate) fn router(meter: Meter) -> Router {
     let api = routed(api::routes())
         .route_layer(from_fn_with_state(meter.clone(), fault::layer))
-        .route_layer(from_fn_with_state(meter.clone(), say_remaining));
+        .route_layer(from_fn_with_state(meter.clone(), say_remaining))
+        .route_layer(from_fn_with_state(meter.clone(), local::guard_keyless));
     routed(public())
         .merge(api)
         .merge(page::routes(meter.clone()))

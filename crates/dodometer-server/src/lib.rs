@@ -62,8 +62,9 @@
 //! The billing API's routes need a bearer key: any that is not empty, or one of [`Options::keys`].
 //! The page and everything under `/_dev` need none *from this machine*, so that a browser can show
 //! them even if keys are configured; from other machines they need a key. Requests to them must name
-//! this machine in their `Host` header, so that a web page that points its own name at this address
-//! reads nothing; and whatever changes anything must not come from a web page of another origin.
+//! this machine in their `Host` header, and so must those to the billing API's routes while no keys are
+//! listed, so that a web page that points its own name at this address reads nothing; and whatever
+//! changes anything under `/_dev` must not come from a web page of another origin.
 
 mod billable;
 mod clock;

@@ -9,6 +9,7 @@ mod usage;
 mod view;
 
 use std::collections::HashSet;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use jiff::Timestamp;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use crate::billable::{Billable, Definition, Price};
-use crate::clock::{Clock, shifted, whole_micros};
+use crate::clock::{Clock, shifted};
 use crate::event::{self, Event};
 use crate::faults::{Bend, Count, Faults};
 use crate::ledger::{Bill, Call, Ledger, Refused};
@@ -47,6 +48,8 @@ struct Inner {
     clock: Clock,
     waiting: Semaphore,
     faults: Faults,
+    /// How often everything was reset; it changes while the events are gone and none can come.
+    resets: AtomicU64,
 }
 
 /// What [`Options`] say that the billing API does not.
@@ -95,6 +98,7 @@ impl Meter {
                 clock,
                 waiting: Semaphore::new(http::MAX_WAITING),
                 faults: Faults::new(options.faults, options.fault_seed),
+                resets: AtomicU64::new(0),
             }),
         })
     }
@@ -116,6 +120,11 @@ impl Meter {
     /// The key that the value of an `Authorization` header carries, if it is taken.
     pub(crate) fn admit<'a>(&self, authorization: Option<&'a str>) -> Option<&'a str> {
         self.inner.keys.admit(authorization)
+    }
+
+    /// Whether no keys are listed, so that whoever can reach the meter can use it.
+    pub(crate) fn takes_any_key(&self) -> bool {
+        self.inner.keys.are_any()
     }
 
     /// What counts the requests of each key, if they are limited.
@@ -149,17 +158,13 @@ impl Meter {
     /// Stores the events of one request and returns the count that it is answered with.
     pub(crate) fn ingest(&self, body: &[u8], bend: &Bend) -> Answer<u64> {
         let rules = &self.inner.rules;
-        let now = shifted(self.now(), bend.skew);
-        let mut events = event::read_request(body, now)?;
+        let events = event::read_request(body)?;
         rules.check_customers(&events, bend)?;
-        // A time before all others stands for one that no clock can hold.
-        let forgotten = rules
-            .remember_ids
-            .into_iter()
-            .chain(bend.forget)
-            .min()
-            .map(|length| now.checked_sub(length).unwrap_or(Timestamp::MIN));
+        // The time is asked for once nobody can move the clock any more.
         let mut writer = self.inner.store.write();
+        let now = shifted(self.now(), bend.skew);
+        let remembered = rules.remember_ids.into_iter().chain(bend.forget).min();
+        let forgotten = remembered.map(|length| last_forgotten(length, now));
         let mut exempt = HashSet::new();
         if rules.id_before_age {
             for (index, event) in events.iter().enumerate() {
@@ -169,10 +174,6 @@ impl Meter {
             }
         }
         event::check_window(&events, now, |index| exempt.contains(&index))?;
-        // The window is held against the time that was sent, everything else sees what is stored.
-        for event in &mut events {
-            event.timestamp = whole_micros(event.timestamp);
-        }
         let new = writer.insert(&events, now, forgotten)?;
         let mut ledger = self.ledger();
         ledger.advance(self.now());
@@ -183,7 +184,7 @@ impl Meter {
             ledger.apply(&Call {
                 customer_id: &event.customer_id.0,
                 event_name: &event.event_name.0,
-                timestamp: event.timestamp,
+                timestamp: event.stored_time(now),
                 metadata: event.metadata.as_ref().unwrap_or(&none),
             });
         }
@@ -234,6 +235,7 @@ impl Meter {
             }
             of.event_name = Some(meter.event_name);
             of.filter = meter.filter;
+            of.quantity = meter.aggregation.key;
         }
         Ok(self.inner.store.events(&of, page_size, page_number)?)
     }
@@ -350,6 +352,16 @@ impl Rules {
     }
 }
 
+/// The latest time of arrival whose ids are forgotten, if they are remembered for `length`.
+fn last_forgotten(length: Duration, now: Timestamp) -> Timestamp {
+    if length.is_zero() {
+        // Also what arrived while the clock was ahead.
+        return Timestamp::MAX;
+    }
+    // A time before all others stands for one that no clock can hold.
+    now.checked_sub(length).unwrap_or(Timestamp::MIN)
+}
+
 fn rebuild(writer: &Writer<'_>, now: Timestamp) -> rusqlite::Result<Ledger> {
     let mut ledger = Ledger::new(now);
     ledger.requests = writer.requests()?;
@@ -368,3 +380,6 @@ fn new_meter_id() -> String {
     let id = std::iter::repeat_with(fastrand::alphanumeric).take(22);
     format!("mtr_{}", id.collect::<String>())
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,8 +23,8 @@ pub const DEFAULT_MAX_BODY_BYTES: usize = 1024 * 1024;
 pub struct Options {
     /// Where events and meters are kept. Default: in memory.
     pub data: Data,
-    /// The API keys that are taken. Default: none listed, so that any non-empty key is taken.
-    /// All keys belong to one business and see the same data.
+    /// The API keys that are taken. Default: none listed, so that any non-empty key is taken, of requests
+    /// whose `Host` names this machine. All keys belong to one business and see the same data.
     pub keys: Vec<String>,
     /// The largest request body taken, in bytes; a larger one is answered with 413.
     /// Default: [`DEFAULT_MAX_BODY_BYTES`].
@@ -159,13 +159,18 @@ impl Keys {
         Self(keys)
     }
 
+    /// Whether none are listed, so that any is taken.
+    pub(crate) fn are_any(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The key that the value of an `Authorization` header carries, if it is taken.
     pub(crate) fn admit<'a>(&self, authorization: Option<&'a str>) -> Option<&'a str> {
         let (scheme, key) = authorization?.split_once(' ')?;
         let key = key.trim();
         let admitted = scheme.eq_ignore_ascii_case("bearer")
             && !key.is_empty()
-            && (self.0.is_empty() || self.0.iter().any(|known| same(known, key)));
+            && (self.are_any() || self.0.iter().any(|known| same(known, key)));
         admitted.then_some(key)
     }
 }

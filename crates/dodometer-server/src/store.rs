@@ -105,7 +105,7 @@ impl Writer<'_> {
                     coming,
                     event.customer_id.0,
                     event.event_name.0,
-                    event.timestamp.as_microsecond(),
+                    event.stored_time(now).as_microsecond(),
                     now.as_microsecond(),
                     metadata,
                 ])?;

@@ -32,7 +32,8 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "FILE", default_value = ":memory:")]
     data: OsString,
 
-    /// An API key to take; may be repeated. Without one, any key is taken.
+    /// An API key to take; may be repeated. Without one any key is taken, of calls to 127.0.0.1, localhost
+    /// or the address itself.
     #[arg(
         long = "key",
         value_name = "KEY",
@@ -141,11 +142,15 @@ impl Serve {
             fault_seed: self.fault_seed,
         })?;
         descriptors::make_room();
-        tokio::runtime::Builder::new_multi_thread()
+        let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
-            .context("no runtime could be started")?
-            .block_on(serve(&meter, self.listen, self.json, self.until_stdin_closes))
+            .context("no runtime could be started")?;
+        let served =
+            runtime.block_on(serve(&meter, self.listen, self.json, self.until_stdin_closes));
+        // Dropped, it would wait for whatever still reads or writes the data.
+        runtime.shutdown_background();
+        served
     }
 }
 

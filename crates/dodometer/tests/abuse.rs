@@ -7,6 +7,8 @@ mod support;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
@@ -60,6 +62,16 @@ impl Talking {
         );
         self.stream.get_mut().write_all((head + body).as_bytes())?;
         self.answer()
+    }
+
+    /// Begins an ingest request, up to where the server reads its body.
+    fn begin_ingest(&mut self, body: &str) {
+        let head = format!(
+            "POST /events/ingest HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer k\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        self.stream.get_mut().write_all(head.as_bytes()).unwrap();
+        assert_eq!(self.answer().unwrap().0, 100);
     }
 
     fn answer(&mut self) -> std::io::Result<(u16, String)> {
@@ -205,8 +217,11 @@ fn a_thousand_idle_connections_hold_up_nobody() {
 }
 
 fn on(file: &Path) -> Serving {
-    let file = file.to_str().unwrap();
-    Serving::start(&["--listen", "127.0.0.1:0", "--data", file, "--json"])
+    Serving::start(&arguments(file))
+}
+
+fn arguments(file: &Path) -> [&str; 5] {
+    ["--listen", "127.0.0.1:0", "--data", file.to_str().unwrap(), "--json"]
 }
 
 /// The ids in a data file that nobody uses any more, after SQLite has found it sound.
@@ -278,6 +293,28 @@ fn what_was_acknowledged_survives_the_end_of_the_server() {
 }
 
 #[test]
+fn work_that_never_ends_does_not_keep_the_server_from_ending() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("meter.db");
+    // Standard error that nobody reads and that is full: who writes to it waits for ever.
+    let (_unread, mut full) = UnixStream::pair().unwrap();
+    full.set_nonblocking(true).unwrap();
+    while full.write(&[b'x'; 4096]).is_ok() {}
+    while full.write(b"x").is_ok() {}
+    full.set_nonblocking(false).unwrap();
+    let mut serving = Serving::of(dodometer(&arguments(&file)).stderr(OwnedFd::from(full)));
+    // A request that cannot be counted has that logged, by the thread that may block.
+    Connection::open(&file).unwrap().execute_batch("DROP TABLE requests").unwrap();
+    let mut talking = Talking::to(&serving.address).unwrap();
+    let body = batch(0, 1);
+    talking.begin_ingest(&body);
+    let process = serving.child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &process]).status().unwrap().success());
+    talking.stream.get_mut().write_all(body.as_bytes()).unwrap();
+    assert_eq!(serving.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
 fn requests_under_way_are_answered_before_the_server_ends() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("meter.db");
@@ -286,13 +323,7 @@ fn requests_under_way_are_answered_before_the_server_ends() {
     let mut under_way: Vec<Talking> =
         (0..8).map(|_| Talking::to(&serving.address).unwrap()).collect();
     for talking in &mut under_way {
-        let head = format!(
-            "POST /events/ingest HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer k\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
-            body.len()
-        );
-        talking.stream.get_mut().write_all(head.as_bytes()).unwrap();
-        // It has begun to read the body.
-        assert_eq!(talking.answer().unwrap().0, 100);
+        talking.begin_ingest(&body);
     }
     let process = serving.child.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &process]).status().unwrap().success());

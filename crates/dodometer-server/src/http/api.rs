@@ -86,7 +86,7 @@ async fn list_events(
         customer_id: filter.customer_id,
         event_name: filter.event_name,
         period: period(filter.start.as_deref(), filter.end.as_deref())?,
-        filter: None,
+        ..Selection::default()
     };
     let size = page_size(filter.page_size, MAX_PAGE_OF_EVENTS)?;
     let number = filter.page_number.unwrap_or(0);

@@ -16,7 +16,7 @@ use super::blocking;
 use super::local::{Peer, ends};
 use crate::filter::Filter;
 use crate::refusal::{Answer, Refusal};
-use crate::store::{Arrival, Arrivals, Room, Selection};
+use crate::store::{Arrival, Room, Selection};
 use crate::{Meter, duration};
 
 const MAX_EVENTS: usize = 10_000;
@@ -55,16 +55,17 @@ pub(super) async fn events(
     let room = Room { events: limit, bytes: MAX_BYTES };
     let mut peer = peer.map(|Extension(peer)| peer);
     let mut changes = meter.changes();
-    let mut arrivals = Arrivals { seen: since, ..Arrivals::default() };
+    let mut arrivals = meter.arrivals_since(since);
     let mut place = None;
     let time_passed = sleep(timeout);
     tokio::pin!(time_passed);
+    let mut waited = false;
     loop {
         changes.borrow_and_update();
         let of = of.clone();
         let look = move |meter: &Meter| meter.arrivals(&of, room, arrivals);
         arrivals = blocking(meter.clone(), look).await?;
-        if arrivals.matching >= at_least {
+        if arrivals.matching >= at_least || waited {
             break;
         }
         if place.is_none() {
@@ -74,14 +75,15 @@ pub(super) async fn events(
         }
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { break },
-            () = &mut time_passed => break,
-            () = ends(peer.as_mut()) => break,
+            // With one more look: there may have been a reset.
+            () = &mut time_passed => waited = true,
+            () = ends(peer.as_mut()) => waited = true,
         }
     }
     let more = arrivals.matching > arrivals.events.len() as u64;
     let next = match arrivals.events.last() {
         Some(last) if more => last.cursor,
-        None if more => since,
+        None if more => arrivals.since,
         _ => arrivals.seen,
     };
     Ok(Json(Arrived { events: arrivals.events, matching: arrivals.matching, more, next }))

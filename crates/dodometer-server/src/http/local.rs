@@ -2,18 +2,19 @@
 //!
 //! Invariants: it answers only to a `Host` that names this machine (a web page of another origin
 //! may point its own name at this address; it cannot choose that header), and without a key only to
-//! callers on this machine.
+//! callers on this machine. The billing API's routes answer to such a `Host` only, too, while any key
+//! opens them.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::header::HOST;
+use axum::http::header::{HOST, HeaderMap};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio::sync::{Notify, watch};
 
-use super::check_key;
+use super::{check_key, read_body};
 use crate::Meter;
 use crate::refusal::Refusal;
 use crate::server::stopped;
@@ -39,8 +40,7 @@ impl Peer {
 /// Lets through what may see the page and use the tools.
 pub(super) async fn guard(State(meter): State<Meter>, request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<Peer>();
-    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
-    if !host.is_some_and(|host| names_this_machine(host, peer.map(|peer| peer.local.ip()))) {
+    if !is_for_this_machine(request.headers(), peer) {
         return Refusal::forbidden("ask for this page by the address of the machine it runs on")
             .into_response();
     }
@@ -50,6 +50,30 @@ pub(super) async fn guard(State(meter): State<Meter>, request: Request, next: Ne
         return refusal.into_response();
     }
     next.run(request).await
+}
+
+/// Where any key is taken, lets through what no web page of another name can have sent.
+pub(super) async fn guard_keyless(
+    State(meter): State<Meter>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let peer = request.extensions().get::<Peer>();
+    if !meter.takes_any_key() || peer.is_none() || is_for_this_machine(request.headers(), peer) {
+        return next.run(request).await;
+    }
+    // Read, and not kept: see `MAX_DISCARDED`.
+    let _ = read_body(request.into_body(), 0).await;
+    Refusal::forbidden(
+        "a meter without keys answers to the names of its machine only: call it by 127.0.0.1, \
+         localhost or its address, or start it with --key",
+    )
+    .into_response()
+}
+
+fn is_for_this_machine(headers: &HeaderMap, peer: Option<&Peer>) -> bool {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    host.is_some_and(|host| names_this_machine(host, peer.map(|peer| peer.local.ip())))
 }
 
 /// Whether a `Host` header means this machine: a loopback name or address, or the address that the

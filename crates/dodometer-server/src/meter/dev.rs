@@ -1,5 +1,7 @@
 //! What only a meter of one's own can do: begin anew, live at another time, show all that arrived.
 
+use std::sync::atomic::Ordering;
+
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
@@ -21,6 +23,7 @@ impl Meter {
     pub(crate) fn reset(&self, keep_meters: bool) -> Answer<()> {
         let mut writer = self.inner.store.write();
         writer.clear(keep_meters)?;
+        self.inner.resets.fetch_add(1, Ordering::SeqCst);
         self.inner.clock.set(SignedDuration::ZERO);
         let fresh = rebuild(&writer, self.now())?;
         if let Some(limiter) = &self.inner.limiter {
@@ -65,14 +68,33 @@ impl Meter {
         Ok(self.clock())
     }
 
-    /// Goes on with a look at the events in the order of their arrival.
+    /// The beginning of a look at the events that arrived after `since`.
+    pub(crate) fn arrivals_since(&self, since: i64) -> Arrivals {
+        Arrivals { resets: self.resets(), since, seen: since, ..Arrivals::default() }
+    }
+
+    /// Goes on with a look at the events in the order of their arrival. After a reset all that arrived since
+    /// then is meant, and nothing from before it.
     pub(crate) fn arrivals(
         &self,
         of: &Selection,
         room: Room,
         mut arrivals: Arrivals,
     ) -> Answer<Arrivals> {
-        self.inner.store.arrivals(of, room, &mut arrivals)?;
-        Ok(arrivals)
+        loop {
+            let resets = self.resets();
+            if arrivals.resets != resets {
+                arrivals = Arrivals { resets, ..Arrivals::default() };
+            }
+            self.inner.store.arrivals(of, room, &mut arrivals)?;
+            // A reset meanwhile may have put later events behind earlier ones.
+            if self.resets() == resets {
+                return Ok(arrivals);
+            }
+        }
+    }
+
+    fn resets(&self) -> u64 {
+        self.inner.resets.load(Ordering::SeqCst)
     }
 }

@@ -61,7 +61,7 @@ impl Meter {
                 customer_id: customer.map(ToOwned::to_owned),
                 event_name: Some(metered.meter.event_name.clone()),
                 period,
-                filter: None,
+                ..Selection::default()
             };
             let with_metadata = metered.meter.reads_metadata();
             self.inner.store.scan(&of, with_metadata, |call| {

@@ -12,6 +12,7 @@ use super::{Store, metadata, timestamp, unreadable};
 use crate::BUSINESS_ID;
 use crate::filter::Filter;
 use crate::ledger::Call;
+use crate::metadata::Metadata;
 
 /// A period that holds a larger share of the events than one in so many is a wide one.
 const WIDE: i64 = 10;
@@ -34,6 +35,8 @@ pub(crate) struct Selection {
     pub(crate) event_name: Option<String>,
     pub(crate) period: Period,
     pub(crate) filter: Option<Filter>,
+    /// The metadata property that has to hold a quantity.
+    pub(crate) quantity: Option<String>,
 }
 
 /// A stretch of time.
@@ -57,6 +60,10 @@ pub(crate) struct Arrival {
 /// What a look at the arrivals came to.
 #[derive(Debug, Default)]
 pub(crate) struct Arrivals {
+    /// How often everything had been reset when it began.
+    pub(crate) resets: u64,
+    /// The event that it began after.
+    pub(crate) since: i64,
     pub(crate) events: Vec<Arrival>,
     /// The bytes of their metadata.
     pub(crate) bytes: usize,
@@ -98,13 +105,13 @@ impl Store {
         );
         let offset = u64::from(page_size) * u64::from(page_number);
         let connection = self.read();
-        let Some(filter) = &of.filter else {
+        if !of.reads_metadata() {
             sql.push_str(" LIMIT ? OFFSET ?");
             bound.push(i64::from(page_size).into());
             bound.push(i64::try_from(offset).unwrap_or(i64::MAX).into());
             let mut statement = connection.prepare_cached(&sql)?;
             return statement.query_map(params_from_iter(bound), StoredEvent::from_row)?.collect();
-        };
+        }
         let mut statement = connection.prepare_cached(&sql)?;
         let mut rows = statement.query(params_from_iter(bound))?;
         let mut page = Vec::new();
@@ -112,7 +119,7 @@ impl Store {
         while page.len() < page_size as usize
             && let Some(row) = rows.next()?
         {
-            if !filter.matches(&metadata(row, 3)?) {
+            if !of.matches(&metadata(row, 3)?) {
                 continue;
             }
             if before < offset {
@@ -125,7 +132,7 @@ impl Store {
     }
 
     /// Hands the events that are meant to `take`, those of one time in the order of their arrival; with
-    /// their metadata if that is wanted, which is most of the work. A filter is left to `take`.
+    /// their metadata if that is wanted, which is most of the work. What asks for metadata is left to `take`.
     pub(crate) fn scan(
         &self,
         of: &Selection,
@@ -172,9 +179,7 @@ impl Store {
         let mut rows = statement.query(params_from_iter(bound))?;
         while let Some(row) = rows.next()? {
             arrivals.seen = row.get(5)?;
-            if let Some(filter) = &of.filter
-                && !filter.matches(&metadata(row, 3)?)
-            {
+            if of.reads_metadata() && !of.matches(&metadata(row, 3)?) {
                 continue;
             }
             arrivals.matching += 1;
@@ -190,6 +195,16 @@ impl Store {
 }
 
 impl Selection {
+    /// Whether what is meant hangs on the metadata, which SQL does not look at.
+    fn reads_metadata(&self) -> bool {
+        self.filter.is_some() || self.quantity.is_some()
+    }
+
+    fn matches(&self, metadata: &Metadata<'_>) -> bool {
+        self.filter.as_ref().is_none_or(|filter| filter.matches(metadata))
+            && self.quantity.as_ref().is_none_or(|key| metadata.quantity(key).is_some())
+    }
+
     /// The condition in SQL, and what to bind to it. One that is always true would keep the planner
     /// from the index that fits, so only what is given is asked for.
     fn condition(&self) -> (String, Vec<Value>) {

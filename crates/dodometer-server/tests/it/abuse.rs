@@ -35,7 +35,7 @@ fn status(answer: &str) -> &str {
 
 fn post(path: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     let head = format!(
-        "POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer k\r\nconnection: close\r\n{headers}\r\n"
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer k\r\nconnection: close\r\n{headers}\r\n"
     );
     [head.as_bytes(), body].concat()
 }
@@ -203,7 +203,7 @@ async fn requests_that_are_no_http_end_their_connection_only() {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_sends_slowly_is_let_go() {
     let running = running(Options::default()).await;
-    let head = b"POST /events/ingest HTTP/1.1\r\nhost: x\r\nauthorization: Bearer k\r\n";
+    let head = b"POST /events/ingest HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer k\r\n";
     let body = [&head[..], b"content-length: 1000\r\n\r\n"].concat();
     let chunks = [&head[..], b"transfer-encoding: chunked\r\n\r\n"].concat();
     for (name, at_once, piece, expected) in [
@@ -240,7 +240,7 @@ async fn a_client_that_does_not_read_is_let_go() {
         .map(|n| event_with(&format!("e{n}"), &json!({ "metadata": { "text": text } })))
         .collect();
     running.client.ingested(events).await;
-    let page = b"GET /events?page_size=1000 HTTP/1.1\r\nhost: x\r\nauthorization: Bearer k\r\n\r\n";
+    let page = b"GET /events?page_size=1000 HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer k\r\n\r\n";
     let mut stream = TcpStream::connect(running.server.address()).await.unwrap();
     stream.write_all(&page.repeat(100)).await.unwrap();
     sleep(Duration::from_secs(600)).await;

@@ -70,6 +70,23 @@ async fn the_clock_can_be_moved_and_everything_goes_by_it() {
 }
 
 #[tokio::test]
+async fn ids_that_came_while_the_clock_was_ahead_can_be_forgotten() {
+    let forgets = |fault: &str| vec![fault.parse().unwrap()];
+    for options in [
+        Options { remember_ids: Some(Duration::ZERO), ..Options::default() },
+        Options { faults: forgets("forget=0s"), ..Options::default() },
+        Options { id_before_age: true, faults: forgets("forget=0s"), ..Options::default() },
+    ] {
+        let running = running(options).await;
+        let client = &running.client;
+        set_clock(client, "2h").await;
+        assert_eq!(client.ingested(vec![event("a")]).await, 1);
+        set_clock(client, "0s").await;
+        assert_eq!(client.ingested(vec![event("a")]).await, 1);
+    }
+}
+
+#[tokio::test]
 async fn a_reset_makes_the_first_day() {
     let running = running(Options::default()).await;
     let client = &running.client;

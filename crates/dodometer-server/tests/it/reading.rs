@@ -120,6 +120,41 @@ async fn events_are_filtered() {
 }
 
 #[tokio::test]
+async fn a_meters_list_holds_what_it_counts() {
+    let running = running(Options::default()).await;
+    let client = &running.client;
+    let carrying = |index: usize, metadata: Value| {
+        let timestamp = from_now(index as i64 - 60);
+        event_with(&format!("e{index}"), &json!({ "timestamp": timestamp, "metadata": metadata }))
+    };
+    let events = [
+        json!({ "n": 1 }),
+        json!({}),
+        json!({ "n": "2.5" }),
+        json!({ "n": "many" }),
+        json!({ "n": true }),
+        json!({ "m": 3 }),
+        json!({ "n": 0 }),
+    ];
+    let events = events.into_iter().enumerate();
+    client.ingested(events.map(|(index, metadata)| carrying(index, metadata)).collect()).await;
+    for kind in ["sum", "max", "last"] {
+        let meter = client.meter("api_call", kind, Some("n")).await;
+        for (page, expected) in [
+            ("", vec!["e6", "e2", "e0"]),
+            ("&page_size=2", vec!["e6", "e2"]),
+            ("&page_size=2&page_number=1", vec!["e0"]),
+            ("&page_size=2&page_number=2", vec![]),
+        ] {
+            let answer = client.get(&format!("/events?meter_id={meter}{page}")).await;
+            assert_eq!(ids(&answer), expected, "{kind} {page}");
+        }
+    }
+    let calls = client.meter("api_call", "count", None).await;
+    assert_eq!(ids(&client.get(&format!("/events?meter_id={calls}")).await).len(), 7);
+}
+
+#[tokio::test]
 async fn meters_are_made_listed_archived_and_brought_back() {
     let running = running(Options::default()).await;
     let client = &running.client;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::support::{Client, event, event_with, running};
 use dodometer_server::{Data, ErrorKind, Meter, Options, Server};
 use serde_json::{Value, json};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// Reads a stream up to its next whole view.
@@ -80,6 +80,40 @@ async fn the_page_and_its_tools_need_no_key_here_but_the_name_of_this_machine() 
     let rebound = open.with_host("evil.example");
     rebound.get("/_dev/stream").await.refuses(403, "FORBIDDEN");
     rebound.send("PUT", "/_dev/meters/m/price", "{}").await.refuses(403, "FORBIDDEN");
+}
+
+#[tokio::test]
+async fn without_keys_the_api_answers_to_the_names_of_this_machine_only() {
+    let keyless = running(Options::default()).await;
+    let port = keyless.server.address().port();
+    let rebound = keyless.client.with_host(&format!("evil.example:{port}"));
+    let large = json!({ "events": [event("a")], "x": "x".repeat(2_000_000) }).to_string();
+    let one = json!({ "events": [event("a")] }).to_string();
+    for (method, path, body) in [
+        ("GET", "/events", ""),
+        ("GET", "/events/a", ""),
+        ("POST", "/events/ingest", &*one),
+        ("POST", "/events/ingest", &*large),
+        ("GET", "/meters", ""),
+        ("POST", "/meters", "{}"),
+        ("DELETE", "/meters/m", ""),
+        ("GET", "/meters/m/usage", ""),
+    ] {
+        let answer = rebound.send(method, path, body).await;
+        answer.refuses(403, "FORBIDDEN");
+        assert!(answer.body.contains("localhost") && answer.body.contains("--key"), "{answer:?}");
+    }
+    assert_eq!(rebound.get("/healthz").await.status, 200);
+    let totals = keyless.meter.bill().totals;
+    assert_eq!((totals.calls, totals.requests), (0, 0));
+    for host in ["localhost", "127.0.0.1:1", &format!("LOCALHOST:{port}"), "[::1]"] {
+        assert_eq!(keyless.client.with_host(host).get("/events").await.status, 200, "{host}");
+    }
+
+    let keyed = running(Options { keys: vec!["test_key".into()], ..Options::default() }).await;
+    let named = keyed.client.with_host("meter.example");
+    assert_eq!(named.ingested(vec![event("a")]).await, 1, "a key is what no web page has");
+    named.with_key(Some("k")).get("/events").await.refuses(401, "UNAUTHORIZED");
 }
 
 #[tokio::test]
@@ -163,9 +197,14 @@ async fn a_server_stops_and_another_carries_on_at_the_same_address() {
 async fn a_request_that_never_ends_does_not_hold_up_a_shutdown() {
     let running = running(Options::default()).await;
     let mut half = TcpStream::connect(running.server.address()).await.unwrap();
-    let head = b"POST /events/ingest HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\n\r\n{";
-    tokio::io::AsyncWriteExt::write_all(&mut half, head).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    let head = b"POST /events/ingest HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\n\
+        content-length: 99\r\n\r\n";
+    half.write_all(head).await.unwrap();
+    // It has begun to read the body.
+    let mut asked = [0; b"HTTP/1.1 100 Continue\r\n\r\n".len()];
+    half.read_exact(&mut asked).await.unwrap();
+    assert!(asked.starts_with(b"HTTP/1.1 100 "), "{}", String::from_utf8_lossy(&asked));
+    half.write_all(b"{").await.unwrap();
     assert_eq!(running.server.shutdown().await, 1);
     assert_eq!(half.read(&mut [0; 16]).await.unwrap_or(0), 0, "the connection is gone");
 }
