@@ -14,7 +14,8 @@ type Result<T> = std::result::Result<T, Failure>;
 /// Hears what an operator should hear of.
 #[uniffi::export(with_foreign)]
 pub trait AlarmListener: Send + Sync {
-    /// Is called with an alarm's kind and message, on a thread of the core.
+    /// Called with an alarm's kind and message, on the engine's thread or on that of a track verb.
+    /// It must not block.
     fn told(&self, kind: String, message: String);
 }
 
@@ -100,6 +101,11 @@ impl NativeBatch {
     /// Accepts one call.
     pub fn add(&self, call: Call) -> Result<()> {
         Ok(self.0.add(Event::from(call))?)
+    }
+
+    /// Counts and alarms a call that could not be converted.
+    pub fn refuse(&self, reason: &str) {
+        self.0.refuse(reason);
     }
 
     /// Makes everything accepted so far due and waits until it is settled.

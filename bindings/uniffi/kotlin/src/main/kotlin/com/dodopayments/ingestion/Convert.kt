@@ -16,9 +16,9 @@ import java.time.Duration as JavaDuration
 /** An option, as it is, for the core to judge. */
 internal fun setting(name: String, value: Any): Setting =
     Setting(
-        name,
+        text("configuration", name, name),
         when (value) {
-            is String -> SettingValue.Text(value)
+            is String -> SettingValue.Text(text("configuration", name, value))
             is Boolean -> SettingValue.Flag(value)
             is Int -> SettingValue.Integer(value.toLong())
             is Long -> SettingValue.Integer(value)
@@ -26,7 +26,7 @@ internal fun setting(name: String, value: Any): Setting =
             is Double -> SettingValue.Number(value)
             is Duration -> SettingValue.Length(length(name, value))
             is JavaDuration -> SettingValue.Length(length(name, value))
-            is Path, is File -> SettingValue.Text(value.toString())
+            is Path, is File -> SettingValue.Text(text("configuration", name, value.toString()))
             else -> throw unconvertible("configuration", name, "a ${typeName(value)} is not an option's value")
         },
     )
@@ -44,9 +44,19 @@ internal fun call(
     eventId: String?,
     eventName: String?,
     timestamp: Instant?,
-): Call = Call(customerId, metadata.mapNotNull { (key, value) -> pair(key, value) }, eventId, eventName, timestamp)
+): Call =
+    Call(
+        text("validation", "customer_id", customerId),
+        metadata.mapNotNull { (key, value) -> value?.let { pair(key, it) } },
+        eventId?.let { text("validation", "event_id", it) },
+        eventName?.let { text("validation", "event_name", it) },
+        timestamp,
+    )
 
-private fun pair(key: String, value: Any?): NativePair? = value?.let { NativePair(key, pairValue(it)) }
+private fun pair(key: String, value: Any): NativePair {
+    if (!isUnicode(key)) throw unconvertible("validation", "metadata", "a key holds a lone surrogate")
+    return NativePair(key, pairValue(value))
+}
 
 private fun pairValue(value: Any): PairValue =
     when (value) {
@@ -71,6 +81,9 @@ private fun pairValue(value: Any): PairValue =
 /** The number that a [Float] is shown as: 0.1f is 0.1, and not 0.10000000149011612, which is its exact value. */
 private fun shown(value: Float): Double = value.toString().toDouble()
 
-private fun isUnicode(text: String): Boolean = Charsets.UTF_8.newEncoder().canEncode(text)
+private fun text(kind: String, field: String, value: String): String =
+    if (isUnicode(value)) value else throw unconvertible(kind, field, "holds a lone surrogate")
+
+private fun isUnicode(text: String): Boolean = text.none(Char::isSurrogate) || Charsets.UTF_8.newEncoder().canEncode(text)
 
 private fun typeName(value: Any): String = value::class.simpleName ?: "object"

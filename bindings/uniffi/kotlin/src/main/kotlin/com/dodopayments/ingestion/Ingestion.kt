@@ -20,7 +20,10 @@ public class IngestionConfig(
     baseUrl: String? = null,
     eventName: String? = null,
     options: Map<String, Any?> = emptyMap(),
-    /** Hears what an operator should hear of, by kind and message; the log of the platform, if absent. */
+    /**
+     * Hears what an operator should hear of, by kind and message; the log of the platform, if absent. Called on the engine's
+     * thread or on that of a track verb. It must not block.
+     */
     internal val onAlarm: (kind: String, message: String) -> Unit = ::log,
 ) {
     internal val settings =
@@ -77,7 +80,7 @@ public class Ingestion(
     config: IngestionConfig,
 ) : AutoCloseable {
     private val native: NativeIngestion =
-        callingWithText {
+        calling {
             NativeIngestion.open(
                 config.settings,
                 object : AlarmListener {
@@ -99,7 +102,7 @@ public class Ingestion(
         timestamp: Instant? = null,
     ): Receipt {
         val call = call(customerId, metadata, eventId, eventName, timestamp)
-        return Receipt(callingWithText { native.track(call) })
+        return Receipt(calling { native.track(call) })
     }
 
     /** Opens a batch. */
@@ -109,18 +112,18 @@ public class Ingestion(
     ): Batch {
         if (maxSize != null && maxSize < 0) throw unconvertible("configuration", "max_size", "$maxSize is less than nothing")
         val interval = flushInterval?.let { length("flush_interval", it) }
-        return Batch(calling { native.createBatch(maxSize?.toULong(), interval) })
+        return Batch(calling { native.createBatch(maxSize?.toULong(), interval) }, native)
     }
 
     /** Makes everything accepted so far due and waits until it is settled. */
-    public suspend fun flush(timeout: Duration? = null): Unit = calling { native.flush(limit(timeout)) }
+    public suspend fun flush(timeout: Duration? = null): Unit = waiting { native.flush(limit(timeout)) }
 
     /** The blocking form of [flush]. */
     public fun blockingFlush(timeout: Duration? = null): Unit = calling { native.blockingFlush(limit(timeout)) }
 
     /** Flushes and lets go. What is left stays spooled. If it is cancelled before that, the client stays open. */
     public suspend fun close(timeout: Duration?) {
-        calling { native.finish(limit(timeout)) }
+        waiting { native.finish(limit(timeout)) }
         AtExit.remove(native) // not before: a call that is cancelled or refused has closed nothing
     }
 
@@ -154,6 +157,8 @@ public fun createBatch(
 /** Calls that are due together: when there are `maxSize`, or the oldest is `flushInterval` old. */
 public class Batch internal constructor(
     private val native: NativeBatch,
+    /** Held, so that the end of the program still knows the client. */
+    private val ingestion: NativeIngestion,
 ) : AutoCloseable {
     /** Accepts one API call for billing. Does not wait for the network. */
     public fun add(
@@ -163,18 +168,24 @@ public class Batch internal constructor(
         eventName: String? = null,
         timestamp: Instant? = null,
     ) {
-        val call = call(customerId, metadata, eventId, eventName, timestamp)
-        callingWithText { native.add(call) }
+        val call =
+            try {
+                call(customerId, metadata, eventId, eventName, timestamp)
+            } catch (invalid: IngestionException) {
+                native.refuse(invalid.message)
+                throw invalid
+            }
+        calling { native.add(call) }
     }
 
     /** Makes everything accepted so far due and waits until it is settled. */
-    public suspend fun flush(timeout: Duration? = null): Unit = calling { native.flush(limit(timeout)) }
+    public suspend fun flush(timeout: Duration? = null): Unit = waiting { native.flush(limit(timeout)) }
 
     /** The blocking form of [flush]. */
     public fun blockingFlush(timeout: Duration? = null): Unit = calling { native.blockingFlush(limit(timeout)) }
 
     /** Flushes and ends the batch. What is left stays spooled. */
-    public suspend fun cleanup(timeout: Duration? = null): Unit = calling { native.cleanup(limit(timeout)) }
+    public suspend fun cleanup(timeout: Duration? = null): Unit = waiting { native.cleanup(limit(timeout)) }
 
     /** The blocking form of [cleanup], for `use`. */
     override fun close(): Unit = calling { native.blockingCleanup(null) }
@@ -188,7 +199,7 @@ public class Receipt internal constructor(
     public val eventId: String get() = native.eventId()
 
     /** Returns when the billing API has acknowledged the call; throws why it never will. */
-    public suspend fun delivered(timeout: Duration? = null): Unit = calling { native.delivered(limit(timeout)) }
+    public suspend fun delivered(timeout: Duration? = null): Unit = waiting { native.delivered(limit(timeout)) }
 
     /** The blocking form of [delivered]. */
     public fun blockingDelivered(timeout: Duration? = null): Unit = calling { native.blockingDelivered(limit(timeout)) }

@@ -1,7 +1,8 @@
 package com.dodopayments.ingestion
 
 import com.dodopayments.ingestion.native.Failure
-import java.nio.charset.CharacterCodingException
+import kotlinx.coroutines.Dispatchers
+import kotlinx.coroutines.withContext
 
 /** What went wrong, by kind. */
 public sealed class IngestionException(
@@ -81,14 +82,12 @@ internal inline fun <T> calling(call: () -> T): T =
         throw IngestionException.of(failure)
     }
 
+/**
+ * Waits for the core, which wakes a wait on its own thread, holding a lock that the wait takes next. So the wait itself never
+ * resumes right there, as that of a coroutine without a dispatcher would.
+ */
+internal suspend fun waiting(wait: suspend () -> Unit): Unit = calling { withContext(Dispatchers.Default) { wait() } }
+
 /** The failure for a value that cannot be converted, and so never reached the core. */
 internal fun unconvertible(kind: String, field: String, message: String): IngestionException =
     IngestionException.of(Failure.Core(kind, "$field: $message", field, null, false))
-
-/** Calls the core with text that may not be Unicode. */
-internal inline fun <T> callingWithText(call: () -> T): T =
-    try {
-        calling(call)
-    } catch (_: CharacterCodingException) {
-        throw unconvertible("validation", "event", "a text holds a lone surrogate")
-    }

@@ -9,6 +9,7 @@ import org.junit.jupiter.api.DynamicTest.dynamicTest
 import org.junit.jupiter.api.Test
 import org.junit.jupiter.api.TestFactory
 import org.junit.jupiter.api.extension.ExtendWith
+import java.io.File
 import java.math.BigDecimal
 import java.math.BigInteger
 import kotlin.time.Duration
@@ -94,9 +95,63 @@ class ErrorsTest {
             }
         }
 
+    @TestFactory
+    fun `options with a lone surrogate`(): List<DynamicTest> =
+        listOf<Pair<String, () -> IngestionConfig>>(
+            "api_key" to { IngestionConfig(apiKey = HALF) },
+            "environment" to { IngestionConfig(environment = HALF) },
+            "base_url" to { IngestionConfig(baseUrl = HALF) },
+            "event_name" to { IngestionConfig(eventName = HALF) },
+            "account" to { IngestionConfig(options = mapOf("account" to HALF)) },
+            "spool_dir" to { IngestionConfig(options = mapOf("spool_dir" to File(HALF))) },
+            HALF to { IngestionConfig(options = mapOf(HALF to 1)) },
+        ).map { (option, config) ->
+            dynamicTest(option) {
+                val thrown = assertThrows(IngestionException.Configuration::class.java) { Ingestion(config()) }
+                assertEquals(option, thrown.field)
+                assertEquals("$option: holds a lone surrogate", thrown.message)
+            }
+        }
+
+    private class Arguments(
+        val customerId: String = "cus_1",
+        val metadata: Map<String, Any?> = emptyMap(),
+        val eventId: String? = null,
+        val eventName: String? = null,
+    )
+
+    @TestFactory
+    fun `calls with a lone surrogate`(): List<DynamicTest> =
+        listOf(
+            "customer_id" to Arguments(customerId = HALF),
+            "metadata" to Arguments(metadata = mapOf(HALF to 1)),
+            "metadata.key" to Arguments(metadata = mapOf("key" to HALF)),
+            "event_id" to Arguments(eventId = HALF),
+            "event_name" to Arguments(eventName = HALF),
+        ).map { (field, given) ->
+            dynamicTest(field) {
+                Meter.connected { ingestion ->
+                    val track: () -> Unit = {
+                        ingestion.trackApiCall(given.customerId, given.metadata, given.eventId, given.eventName)
+                    }
+                    val add = {
+                        ingestion.createBatch().add(given.customerId, given.metadata, given.eventId, given.eventName)
+                    }
+                    for (refused in listOf(track, add)) {
+                        val thrown = assertThrows(IngestionException.Validation::class.java) { refused() }
+                        assertEquals(field, thrown.field)
+                    }
+                }
+            }
+        }
+
     @Test
-    fun `an id that is not Unicode`() {
-        assertThrows(IngestionException.Validation::class.java) { Meter.connected { it.trackApiCall("cus_\ud800") } }
+    fun `whole surrogate pairs are taken`() {
+        val smile = "\ud83d\ude00"
+        Meter.connected { ingestion ->
+            val receipt = ingestion.trackApiCall(smile, mapOf(smile to smile), smile, smile)
+            assertEquals(smile, receipt.eventId)
+        }
     }
 
     @Test
@@ -104,5 +159,9 @@ class ErrorsTest {
         val thrown =
             assertThrows(IngestionException.Validation::class.java) { Meter.connected { it.createBatch().add("") } }
         assertEquals("customer_id", thrown.field)
+    }
+
+    private companion object {
+        const val HALF = "half_\ud800"
     }
 }

@@ -2,6 +2,7 @@ package com.dodopayments.ingestion
 
 import com.dodopayments.ingestion.native.NativeIngestion
 import kotlinx.coroutines.CoroutineStart
+import kotlinx.coroutines.Dispatchers
 import kotlinx.coroutines.cancelAndJoin
 import kotlinx.coroutines.launch
 import kotlinx.coroutines.runBlocking
@@ -21,6 +22,7 @@ import java.net.URI
 import java.nio.file.Path
 import java.util.concurrent.TimeUnit
 import kotlin.concurrent.thread
+import kotlin.time.Duration
 import kotlin.time.Duration.Companion.milliseconds
 import kotlin.time.Duration.Companion.seconds
 import kotlin.time.TimeSource
@@ -30,7 +32,7 @@ import kotlin.time.TimeSource
 class ExitTest {
     @TestFactory
     fun `the end of a program bills what an open client accepted`(): List<DynamicTest> =
-        listOf("open", "cancelled", "refused").map { how ->
+        listOf("open", "batch", "cancelled", "refused").map { how ->
             dynamicTest(how) {
                 toTheEnd(how, Meter.url)
                 assertEquals(2, Meter.events("kt_exit_$how").size)
@@ -65,6 +67,19 @@ class ExitTest {
         assertEquals(BROKEN, Meter.events("kt_exit_broken").size)
     }
 
+    @Test
+    fun `a coroutine without a dispatcher can wait`() {
+        toTheEnd("unconfined", Meter.url)
+        assertEquals(6, Meter.events("kt_exit_unconfined").size)
+    }
+
+    @Test
+    fun `a coroutine without a dispatcher can wait for a dead server`() {
+        ServerSocket(0, 64, InetAddress.getLoopbackAddress()).use { blackHole ->
+            toTheEnd("unconfined-dead", "http://127.0.0.1:${blackHole.localPort}")
+        }
+    }
+
     private fun count(words: String, text: String) = text.windowed(words.length).count { it == words }
 
     /** Runs [main] to its end; returns what it wrote to standard error. */
@@ -96,19 +111,32 @@ class ExitTest {
 
 private const val DEAD = 10
 private const val BROKEN = 5
+private const val COLLECTIONS = 5
 
 /** Is not collected before the end. */
-private val open = mutableListOf<Ingestion>()
+private val open = mutableListOf<AutoCloseable>()
 
 /** A program that leaves clients open, with calls that are not due before its end. */
 fun main(arguments: Array<String>) {
     val (how, url) = arguments
     when (how) {
         "open" -> connect(how, url).trackApiCall("kt_exit_open")
+        "batch" -> {
+            open += client(how, url).createBatch(flushInterval = 300.seconds)
+            repeat(2) { (open.single() as Batch).add("kt_exit_batch") }
+            repeat(COLLECTIONS) {
+                System.gc()
+                Thread.sleep(100)
+            }
+        }
         "cancelled" -> {
             val gate = Gate(URI(url)) // shut, so that there is no end of the close but that it is cancelled
             val ingestion = connect(how, gate.url)
-            runBlocking { launch(start = CoroutineStart.UNDISPATCHED) { ingestion.close(20.seconds) }.cancelAndJoin() }
+            runBlocking {
+                val closing = launch(start = CoroutineStart.UNDISPATCHED) { ingestion.close(20.seconds) }
+                gate.awaitKnock()
+                closing.cancelAndJoin()
+            }
             ingestion.trackApiCall("kt_exit_cancelled")
             gate.open()
         }
@@ -131,8 +159,35 @@ fun main(arguments: Array<String>) {
                 connect(how, url, "whole-$it")
             }
         }
+        "unconfined" ->
+            runBlocking(Dispatchers.Unconfined) {
+                for (wait in waits(how, connect(how, url), 60.seconds)) wait()
+            }
+        "unconfined-dead" ->
+            runBlocking(Dispatchers.Unconfined) {
+                for (wait in waits(how, connect(how, url), 500.milliseconds)) {
+                    val thrown = runCatching { wait() }.exceptionOrNull()
+                    assertTrue(thrown is IngestionException.Timeout, "$thrown")
+                }
+            }
         else -> error("no program is called $how")
     }
+}
+
+/** One of each kind, with a call to wait for. */
+private fun waits(
+    how: String,
+    ingestion: Ingestion,
+    timeout: Duration,
+): List<suspend () -> Unit> {
+    val batch = ingestion.createBatch()
+    return listOf<suspend (Receipt) -> Unit>(
+        { it.delivered(timeout) },
+        { ingestion.flush(timeout) },
+        { batch.flush(timeout) },
+        { batch.cleanup(timeout) },
+        { ingestion.close(timeout) },
+    ).map { wait -> { wait(ingestion.trackApiCall("kt_exit_$how")) } }
 }
 
 private fun connect(
@@ -140,18 +195,26 @@ private fun connect(
     url: String,
     account: String = "a",
 ): Ingestion {
+    val ingestion = client(how, url, account)
+    open += ingestion
+    ingestion.trackApiCall("kt_exit_$how")
+    return ingestion
+}
+
+private fun client(
+    how: String,
+    url: String,
+    account: String = "a",
+): Ingestion {
     val options =
         mapOf(
             "durability" to "memory",
-            "linger" to 300.seconds,
+            "linger" to if (how.startsWith("unconfined")) 100.milliseconds else 300.seconds,
             "exit_timeout" to if (how == "outage") 6.seconds else 60.seconds,
             "account" to "exit-$how-$account",
         )
     val config = IngestionConfig("dodo_test_kotlin", "test_mode", url, "api_call", options) { _, _ -> }
-    val ingestion = Ingestion(config)
-    open += ingestion
-    ingestion.trackApiCall("kt_exit_$how")
-    return ingestion
+    return Ingestion(config)
 }
 
 /** A way to a server on which nothing passes until it is opened. */
@@ -159,18 +222,25 @@ private class Gate(
     private val server: URI,
 ) {
     private val listener = ServerSocket(0, 64, InetAddress.getLoopbackAddress())
+    private val knocked = mutableListOf<Socket>()
 
     val url = "http://127.0.0.1:${listener.localPort}"
 
+    fun awaitKnock() {
+        knocked += listener.accept()
+    }
+
     fun open() {
         thread(isDaemon = true) {
-            while (true) {
-                val client = listener.accept()
-                val upstream = Socket(server.host, server.port)
-                pass(client, upstream)
-                pass(upstream, client)
-            }
+            knocked.forEach(::admit)
+            while (true) admit(listener.accept())
         }
+    }
+
+    private fun admit(client: Socket) {
+        val upstream = Socket(server.host, server.port)
+        pass(client, upstream)
+        pass(upstream, client)
     }
 
     private fun pass(from: Socket, to: Socket) {

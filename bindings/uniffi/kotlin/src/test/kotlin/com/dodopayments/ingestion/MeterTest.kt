@@ -111,14 +111,34 @@ class MeterTest {
 
     @Test
     fun `alarms are told`() {
+        val alarms = alarmsOf("alarms") { createBatch(it).add("") }
+        assertTrue("customer_id" in alarms.toMap().getValue("invalid"))
+    }
+
+    @Test
+    fun `a call of a batch that cannot be converted is counted and told`() {
+        val alarms =
+            alarmsOf("half") { ingestion ->
+                try {
+                    createBatch(ingestion).add("cus_1", eventId = "\ud800")
+                } finally {
+                    assertEquals(1, ingestion.stats().getValue("invalid"))
+                }
+            }
+        assertEquals("event_id: holds a lone surrogate", alarms.toMap().getValue("invalid"))
+    }
+
+    /** What is told of a call that is not valid. */
+    private fun alarmsOf(
+        account: String,
+        call: (Ingestion) -> Unit,
+    ): List<Pair<String, String>> {
         val alarms = CopyOnWriteArrayList<Pair<String, String>>()
-        val options = mapOf("durability" to "memory", "account" to "alarms")
+        val options = mapOf("durability" to "memory", "account" to account)
         val config =
             IngestionConfig("k", "test_mode", Meter.url, "api_call", options) { kind, message -> alarms += kind to message }
-        Ingestion(config).use {
-            assertThrows(IngestionException.Validation::class.java) { createBatch(it).add("") }
-        }
-        assertTrue("customer_id" in alarms.toMap().getValue("invalid"))
+        Ingestion(config).use { assertThrows(IngestionException.Validation::class.java) { call(it) } }
+        return alarms
     }
 
     private companion object {
