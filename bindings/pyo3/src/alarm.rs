@@ -8,8 +8,8 @@
 //! - One of another thread, the core's own or a caller's, is told by a thread of Python's that does
 //!   nothing else. A notifier, which is a thread of ours, starts that: the core's threads do not wait for
 //!   the interpreter, and a caller may be a daemon thread, which the end of the program ends.
-//! - Under gevent it is told after the call that raises it, or after the next call into the core, whichever
-//!   that is: the locks of greenlets, such as those of `logging`, cannot be waited for on another thread.
+//! - Under gevent and eventlet it is told after the call that raises it, or after the next call into the core,
+//!   whichever that is: the locks of greenlets, such as those of `logging`, cannot be waited for on another thread.
 //!
 //! A child that was forked tells its own alarms only, and counts its own threads.
 //!
@@ -33,7 +33,7 @@ use dodo_ingestion::Alarm;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyDict;
+use pyo3::types::{PyCFunction, PyDict};
 
 /// So many alarms can be pending at a time. Where a listener does not return, further ones are only
 /// counted.
@@ -120,7 +120,8 @@ impl PendingAlarm {
         }
         let notify = move || {
             let begun = Python::try_attach(|py| {
-                let begun = !are_greenlets_used(py) && self.start_telling(py).is_ok();
+                let begun =
+                    starter_of_threads(py).is_some_and(|start| self.start_telling(&start).is_ok());
                 if !begun {
                     self.tell_later();
                 }
@@ -140,10 +141,9 @@ impl PendingAlarm {
 
     /// Starts a thread of Python's that may take as long as it likes, and then calls [`told`]. Runs no code
     /// of Python's, and so does not let go of the interpreter meanwhile.
-    fn start_telling(&self, py: Python<'_>) -> PyResult<()> {
-        static START_THREAD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    fn start_telling(&self, start: &Bound<'_, PyAny>) -> PyResult<()> {
         static START_TELLING: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let start = START_THREAD.import(py, "_thread", "start_new_thread")?;
+        let py = start.py();
         let telling = START_TELLING.import(py, "dodo_ingestion._alarm", "start_telling")?;
         start.call1((telling, (self.listener(py)?, self.kind, &self.message))).map(drop)
     }
@@ -179,13 +179,11 @@ pub(crate) fn end(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-fn are_greenlets_used(py: Python<'_>) -> bool {
-    static ARE_USED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    is_gevent_loaded(py)
-        && ARE_USED
-            .import(py, "dodo_ingestion._greenlets", "are_used")
-            .and_then(|ask| ask.call0()?.is_truthy())
-            .unwrap_or(false)
+/// What starts a thread; `None` where it would be a greenlet. Runs no code of Python's.
+fn starter_of_threads(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
+    // Looked up each time: whoever brings greenlets may replace it at any time, by a function of Python's.
+    let start = py.import("_thread").and_then(|module| module.getattr("start_new_thread")).ok()?;
+    start.is_instance_of::<PyCFunction>().then_some(start)
 }
 
 /// Whether there may be greenlets. Runs no code of Python's.
@@ -245,7 +243,7 @@ pub(crate) fn released<T: Send>(py: Python<'_>, call: impl FnOnce() -> T + Send)
         pending.append(&mut mem::take(&mut *waiting));
     }
     if !pending.is_empty() {
-        let here = are_greenlets_used(py) || is_main_thread(py);
+        let here = starter_of_threads(py).is_none() || is_main_thread(py);
         for each in pending.into_iter().filter(PendingAlarm::is_ours) {
             if here { each.tell(py) } else { each.notify() }
         }

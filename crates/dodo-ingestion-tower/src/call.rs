@@ -163,7 +163,11 @@ impl Call {
         }
         // The path of a method that is not there is whatever the client made up.
         let is_method = self.grpc && self.grpc_code != Some(grpc::UNIMPLEMENTED);
-        let method = self.grpc_method.take().filter(|_| is_method);
+        let method = self.grpc_method.take();
+        if self.head.is_none() && method.as_deref().is_some_and(|method| meter.excludes(method)) {
+            return;
+        }
+        let method = method.filter(|_| is_method);
         let endpoint =
             endpoint.or(self.endpoint.take()).or(method).or(route).or(self.matched.take());
         let endpoint = endpoint.as_deref();

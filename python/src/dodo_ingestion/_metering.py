@@ -208,8 +208,10 @@ class Metering:
         if exchange.skipped or exchange.method == "OPTIONS":
             return None, None
         if options.excludes:
-            what = exchange.path if endpoint is None else endpoint
-            if what in options.excluded or what.startswith(options.excluded_prefixes):
+            if endpoint is not None and self._excludes(endpoint):
+                return None, None
+            # Also where it stands behind a mount that nobody knows of.
+            if (endpoint is None or "/*" in endpoint) and self._excludes(exchange.path):
                 return None, None
         if options.skip is not None and self._skips(exchange, options.skip):
             return None, None
@@ -217,6 +219,10 @@ class Metering:
             return options.event_name, True
         name = options.error_event_name
         return name, None if name is None else False
+
+    def _excludes(self, what: str) -> bool:
+        options = self.options
+        return what in options.excluded or what.startswith(options.excluded_prefixes)
 
     def _is_written(self, exchange: Exchange) -> bool:
         return self.name_of(exchange, self.endpoint_of(exchange))[1] is not None

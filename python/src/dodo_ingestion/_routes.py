@@ -23,7 +23,7 @@ _RELOAD_AFTER = 1.0
 _ROUTERS = 16
 _WRAPPERS = 32
 _REST = "/{path:path}"
-_WRAPPED = ("app", "application", "wsgi_app", "asgi_app")
+_WRAPPED = ("app", "application", "wsgi_app", "asgi_app", "wsgi", "__wrapped__")
 """Where wrappers of many kinds have what they wrap."""
 
 

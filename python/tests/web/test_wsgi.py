@@ -383,6 +383,25 @@ def test_what_a_client_may_have_chosen_is_not_in_the_endpoint(
     assert event["metadata"]["endpoint"] == f"{template}/users/<user>"
 
 
+def test_a_route_behind_a_mount_that_nobody_knows_of_is_excluded_by_its_path(
+    connect: Connect, meter: Meter
+) -> None:
+    ingestion = connect(account="wsgi-unknown")
+    mounts: Any = DispatcherMiddleware(users(flask.Flask), {"/api": users(flask.Flask)})
+    app = MeterMiddleware(
+        lambda environ, start_response: mounts(environ, start_response),
+        ingestion=ingestion,
+        customer="x-customer-id",
+        exclude=["/api/users/7"],
+    )
+    for path in ("/api/users/7", "/api/users/8"):
+        environ: dict[str, Any] = {"PATH_INFO": path, "HTTP_X_CUSTOMER_ID": "cus_wsgi_unknown"}
+        wsgiref.util.setup_testing_defaults(environ)
+        list(app(environ, lambda *_: lambda _: None))
+    (event,) = billed(meter, ingestion, "cus_wsgi_unknown")
+    assert event["metadata"]["endpoint"] == "/*/users/<user>"
+
+
 def test_a_mount_that_is_added_later(
     connect: Connect, meter: Meter, monkeypatch: pytest.MonkeyPatch
 ) -> None:

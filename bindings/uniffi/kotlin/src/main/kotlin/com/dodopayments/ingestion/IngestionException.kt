@@ -82,11 +82,14 @@ internal inline fun <T> calling(call: () -> T): T =
         throw IngestionException.of(failure)
     }
 
+/** Threads that no caller can keep busy, for what takes none of them for long. */
+private val polling = Dispatchers.IO.limitedParallelism(64)
+
 /**
  * Waits for the core, which wakes a wait on its own thread, holding a lock that the wait takes next. So the wait itself never
  * resumes right there, as that of a coroutine without a dispatcher would.
  */
-internal suspend fun waiting(wait: suspend () -> Unit): Unit = calling { withContext(Dispatchers.Default) { wait() } }
+internal suspend fun waiting(wait: suspend () -> Unit): Unit = calling { withContext(polling) { wait() } }
 
 /** The failure for a value that cannot be converted, and so never reached the core. */
 internal fun unconvertible(kind: String, field: String, message: String): IngestionException =
