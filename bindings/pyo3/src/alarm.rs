@@ -33,7 +33,7 @@ use dodo_ingestion::Alarm;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyCFunction, PyDict};
+use pyo3::types::PyCFunction;
 
 /// So many alarms can be pending at a time. Where a listener does not return, further ones are only
 /// counted.
@@ -184,13 +184,6 @@ fn starter_of_threads(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
     // Looked up each time: whoever brings greenlets may replace it at any time, by a function of Python's.
     let start = py.import("_thread").and_then(|module| module.getattr("start_new_thread")).ok()?;
     start.is_instance_of::<PyCFunction>().then_some(start)
-}
-
-/// Whether there may be greenlets. Runs no code of Python's.
-pub(crate) fn is_gevent_loaded(py: Python<'_>) -> bool {
-    static MODULES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
-    let modules = MODULES.import(py, "sys", "modules");
-    modules.is_ok_and(|modules| modules.contains("gevent.monkey").unwrap_or(true))
 }
 
 /// Whether the end of the program does not end this thread. Runs no code of Python's.

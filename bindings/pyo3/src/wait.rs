@@ -15,8 +15,9 @@ use dodo_ingestion::Error;
 use pyo3::PyClass;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::PyDict;
 
-use crate::alarm::{is_gevent_loaded, released};
+use crate::alarm::released;
 use crate::error::{is_ours, raise};
 
 /// How long a blocking wait goes without looking at signals.
@@ -42,6 +43,13 @@ fn sleep_of_greenlets(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
     }
     let sleep = SLEEP.import(py, "dodo_ingestion._greenlets", "sleep")?.call0()?;
     Ok((!sleep.is_none()).then_some(sleep))
+}
+
+/// Whether there may be gevent's greenlets. Runs no code of Python's.
+fn is_gevent_loaded(py: Python<'_>) -> bool {
+    static MODULES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+    let modules = MODULES.import(py, "sys", "modules");
+    modules.is_ok_and(|modules| modules.contains("gevent.monkey").unwrap_or(true))
 }
 
 /// Waits on the calling thread. What a signal's handler raises ends it.

@@ -164,6 +164,7 @@ impl Call {
         // The path of a method that is not there is whatever the client made up.
         let is_method = self.grpc && self.grpc_code != Some(grpc::UNIMPLEMENTED);
         let method = self.grpc_method.take();
+        // Without a response the request's word is all there is, and nothing would be billed.
         if self.head.is_none() && method.as_deref().is_some_and(|method| meter.excludes(method)) {
             return;
         }

@@ -8,15 +8,10 @@ from dodo_ingestion._await import pauses
 from dodo_ingestion._native import Pending
 
 
-def are_used() -> bool:
-    """Whether locks, and whoever waits for them, are gevent's."""
-    monkey: Any = sys.modules.get("gevent.monkey")
-    return monkey is not None and bool(monkey.is_module_patched("threading"))
-
-
 def sleep() -> Callable[[float], object] | None:
     """Find the sleep that lets other greenlets run, if there are any."""
-    if not are_used():
+    monkey: Any = sys.modules.get("gevent.monkey")
+    if monkey is None or not monkey.is_module_patched("threading"):
         return None
     gevent: Any = sys.modules["gevent"]
     # The hub itself must not wait: a signal handler may be called there.

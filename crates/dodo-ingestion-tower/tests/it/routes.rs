@@ -1,13 +1,16 @@
 //! The endpoint of an event is the template of the route that took the request, wherever the layer is.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 use tower::Layer as _;
 
-use crate::support::{CUSTOMER, Stage, ask, ask_with, serve};
+use crate::support::{CUSTOMER, Stage, ask, ask_with, begin, serve};
 
 async fn id(Path(id): Path<String>) -> String {
     id
@@ -177,4 +180,29 @@ async fn the_option_for_templates_wins_over_a_layer_further_in() {
     let inner = users().layer(layer.clone());
     let router = Router::new().nest_service("/v1", inner).layer(layer);
     metered(&stage, router, &[("/v1/users/7", json!("/by/option"))]).await;
+}
+
+#[tokio::test]
+async fn a_method_is_excluded_also_if_its_client_leaves_before_the_response() {
+    let stage = Stage::new().await;
+    let begun = Arc::new(Notify::new());
+    let entered = begun.clone();
+    let never = async move || {
+        entered.notify_one();
+        std::future::pending::<()>().await;
+    };
+    let router = Router::new()
+        .route("/pkg.Service/{method}", post(never))
+        .layer(stage.layer().exclude(["/pkg.Service/Out"]));
+    let address = serve(router).await;
+    for method in ["Out", "In"] {
+        let line = format!("POST /pkg.Service/{method} HTTP/1.1");
+        let headers = [CUSTOMER, "content-type: application/grpc", "content-length: 0"];
+        let stream = begin(address, &line, &headers).await;
+        begun.notified().await;
+        drop(stream);
+    }
+    let event = stage.one().await;
+    event.is("api_error", &[("endpoint", json!("/pkg.Service/{method}"))]);
+    stage.none().await;
 }
