@@ -1,7 +1,6 @@
 """The ASGI app that the preforking servers of these tests serve."""
 
 import os
-from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -23,5 +22,3 @@ if "PLAIN" not in os.environ:
     # Made when this is imported: in each worker, or before the workers are forked.
     ingestion = Ingestion(event_name="api_call")
     app.add_middleware(MeterMiddleware, ingestion=ingestion, customer="x-customer-id")
-
-Path(os.environ["LOADED"], str(os.getpid())).touch()

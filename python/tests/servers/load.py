@@ -167,8 +167,8 @@ class Server:
     """A server that runs, or has run."""
 
     port: int
-    loaded: Path
-    """Where the processes leave their numbers that have loaded the app."""
+    reports: Path
+    """Where the processes leave how far they are, and when they came there."""
     process: "subprocess.Popen[bytes] | None" = None
     ended_after: float = 0.0
     """How long after SIGTERM."""
@@ -180,16 +180,22 @@ class Server:
     """When they had run it."""
 
     def settle(self) -> None:
-        """Wait until no worker loads the app: then some servers do not hear of their end."""
+        """Wait until each worker is ready: it does not hear of its end before."""
 
         def ready() -> bool:
             assert self.process is not None
-            master = str(self.process.pid)
-            workers = children(master)
-            loaded = {path.name for path in self.loaded.iterdir()}
-            return len(workers) == WORKERS and (master in loaded or workers <= loaded)
+            workers = children(str(self.process.pid))
+            ready = {path.stem for path in self.reports.glob("*.ready")}
+            return len(workers) == WORKERS and workers <= ready
 
         assert eventually(ready)
+
+    def tell_to_end(self) -> None:
+        """Send SIGTERM, unless that was done."""
+        assert self.process is not None
+        if not self.told:
+            self.process.terminate()
+            self.told = time.monotonic()
 
 
 @contextlib.contextmanager
@@ -198,12 +204,12 @@ def serving_at(
 ) -> Iterator[Server]:
     """Run a server until SIGTERM has ended it."""
     port = unused_port()
-    loaded = tempfile.TemporaryDirectory()
-    server = Server(port, Path(loaded.name))
+    reports = tempfile.TemporaryDirectory()
+    server = Server(port, Path(reports.name))
     server.process = process = subprocess.Popen(
         command(server.port),
         cwd=HERE,
-        env={**variables, "LOADED": loaded.name},
+        env={**variables, "REPORTS": reports.name},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -218,21 +224,29 @@ def serving_at(
         assert eventually(answers)
         yield server
     finally:
-        process.terminate()
-        server.told = time.monotonic()
+        server.tell_to_end()
         try:
             process.wait(timeout=WITHIN)
             server.ended_after = time.monotonic() - server.told
         finally:
             process.kill()
             for when, suffix in (server.began, ".ends"), (server.ended, ".ended"):
-                for path in server.loaded.glob(f"*{suffix}"):
+                for path in server.reports.glob(f"*{suffix}"):
                     when[int(path.stem)] = float(path.read_text())
-            loaded.cleanup()
+            reports.cleanup()
 
 
-def allowed_to_end(command: Callable[[int], Sequence[str]], variables: Mapping[str, str]) -> float:
-    """How long a metered server may take to end: little longer than with the app that is not."""
-    with serving_at(command, {**variables, "PLAIN": "1"}) as server:
-        server.settle()
-    return server.ended_after + ADDS
+@contextlib.contextmanager
+def serving_beside_plain(
+    command: Callable[[int], Sequence[str]], variables: Mapping[str, str]
+) -> Iterator[Server]:
+    """Run a server as well with the app that is not metered, and see that it ends little sooner.
+
+    Both are told at the same time: what holds up this machine then holds up both.
+    """
+    plainly = {**variables, "PLAIN": "1"}
+    with serving_at(command, variables) as server, serving_at(command, plainly) as plain:
+        plain.settle()
+        yield server
+        server.tell_to_end()
+    assert server.ended_after < plain.ended_after + ADDS

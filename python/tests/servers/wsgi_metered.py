@@ -7,22 +7,22 @@ from pathlib import Path
 
 import flask
 
-LOADED = Path(os.environ["LOADED"])
+REPORTS = Path(os.environ["REPORTS"])
 
 
-def leave(what: str) -> None:
+def report(what: str) -> None:
     """Say what this process has done, and when."""
-    (LOADED / f"{os.getpid()}{what}").write_text(str(time.monotonic()))
+    (REPORTS / f"{os.getpid()}.{what}").write_text(str(time.monotonic()))
 
 
 # Exit handlers run in the reverse order: that of the package is between these two.
-atexit.register(leave, ".ended")
+atexit.register(report, "ended")
 
 from dodo_ingestion import Ingestion  # noqa: E402
 from dodo_ingestion.metering import set_metadata  # noqa: E402
 from dodo_ingestion.wsgi import MeterMiddleware  # noqa: E402
 
-atexit.register(leave, ".ends")
+atexit.register(report, "ends")
 
 app = flask.Flask(__name__)
 if "PLAIN" not in os.environ:
@@ -37,6 +37,3 @@ if "PLAIN" not in os.environ:
 def call(number: int) -> str:
     set_metadata({"number": number})
     return str(os.getpid())
-
-
-leave("")
