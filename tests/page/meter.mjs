@@ -39,6 +39,15 @@ class Meter {
     await ended;
   }
 
+  /** Has it stand still, its connections open, until it is told to go on. */
+  freeze() {
+    this.#running.kill('SIGSTOP');
+  }
+
+  goOn() {
+    this.#running.kill('SIGCONT');
+  }
+
   async send(method, path, body) {
     const headers = { authorization: 'Bearer test', 'content-type': 'application/json' };
     const answer = await fetch(new URL(path, this.url), {

@@ -237,6 +237,72 @@ pageTest('a server that goes away is said to be away, and is found again', async
   await shows(page, '#calls', '3');
 });
 
+pageTest('a server that stands still is not said to be live', async (meter) => {
+  await meter.ingest([event()]);
+  const page = await open(meter);
+  await shows(page, '#link', 'live');
+  meter.freeze();
+  // A process that stands still hears of nothing else.
+  cleanup.push(() => meter.goOn());
+  await shows(page, '#link', 'server silent, waiting');
+  meter.goOn();
+  await shows(page, '#link', 'live');
+});
+
+pageTest('tabs that are not seen leave the connections to those that are', async (meter) => {
+  await meter.ingest([event()]);
+  const { page: first, context } = await tab(browser, meter);
+  cleanup.push(() => context.close());
+  const see = (page, hidden) =>
+    page.evaluate((hidden) => {
+      // A browser without a window shows every tab.
+      Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });
+      document.dispatchEvent(new Event('visibilitychange'));
+    }, hidden);
+  const pages = [first, ...(await Promise.all(Array.from({ length: 7 }, () => context.newPage())))];
+  for (const page of pages) {
+    await page.goto(meter.url);
+    await shows(page, '#calls', '1');
+    await see(page, true);
+    await shows(page, '#link', 'paused');
+  }
+  await meter.ingest([event()]);
+  await see(first, false);
+  await shows(first, '#calls', '2');
+  await shows(first, '#link', 'live');
+});
+
+pageTest('the line under the focus stays the same event while others arrive', async (meter) => {
+  await meter.ingest([event({ customer: 'cus_A' })]);
+  await meter.send('POST', '/events/ingest', '{');
+  const page = await open(meter);
+  const link = page.locator('#newest a', { hasText: 'cus_A' });
+  await link.focus();
+  await page.evaluate(() => {
+    window.refusal = document.querySelector('#refusals tbody tr');
+  });
+  await meter.ingest([event({ customer: 'cus_B' })]);
+  await meter.send('POST', '/events/ingest', { events: [] });
+  await page.locator('#newest a', { hasText: 'cus_B' }).waitFor();
+  await shows(page, '#refused', '2');
+  assert.equal(await page.evaluate(() => document.activeElement.textContent), 'cus_A');
+  assert.match(await page.evaluate(() => window.refusal.textContent), /422INVALID_REQUEST_BODY/);
+  await page.keyboard.press('Enter');
+  await shows(page, '#who-name', 'cus_A');
+});
+
+pageTest('an endpoint that is not told apart is said to be none', async (meter) => {
+  const named = Array.from({ length: 205 }, (_, index) => event({ endpoint: `/${index}` }));
+  await meter.ingest(named);
+  const page = await open(meter, '/?endpoint=/204');
+  await shows(page, '#nothing', /too many endpoints/);
+  await shows(page, '#calls', '–');
+  await page.locator('[name=endpoint]').fill('/3');
+  await page.locator('[name=endpoint]').press('Enter');
+  await shows(page, '#calls', '1');
+  assert.equal(await page.locator('#nothing').isVisible(), false);
+});
+
 pageTest('no rule of accessibility is broken, light or dark, on a desk or a phone', async (meter) => {
   for (const state of ['empty', 'full']) {
     if (state === 'full') {

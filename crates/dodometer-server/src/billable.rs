@@ -38,6 +38,11 @@ impl Billable {
         self.filter.is_some() || self.aggregation.key.is_some()
     }
 
+    /// The price, if the meter adds to bills.
+    pub(crate) fn billed_price(&self) -> Option<&Price> {
+        self.price.as_ref().filter(|_| !self.archived)
+    }
+
     /// Whether it counts an event of its name with this metadata.
     pub(crate) fn counts(&self, metadata: &Metadata<'_>) -> bool {
         self.filter.as_ref().is_none_or(|filter| filter.matches(metadata))

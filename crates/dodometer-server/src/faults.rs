@@ -278,9 +278,12 @@ fn read_kind(name: &str, words: &mut Words) -> Result<Kind, Error> {
         "latency" => {
             let (least, most) = given.split_once("..").unwrap_or((given, given));
             let read = |text| duration::parse(text).ok().filter(|length| *length <= MAX_LATENCY);
-            let range = read(least).zip(read(most)).filter(|(least, most)| least <= most);
-            let (least, most) =
-                range.ok_or_else(|| must("up to 300s, such as 200ms or 200ms..2s"))?;
+            let (least, most) = read(least)
+                .zip(read(most))
+                .ok_or_else(|| must("up to 300s, such as 200ms or 200ms..2s"))?;
+            if least > most {
+                return Err(must("the shorter time first, such as 200ms..2s"));
+            }
             Kind::Latency(least..=most)
         }
         "count" => Kind::Count(
@@ -385,7 +388,8 @@ mod tests {
             ("truncate,stage=before_commit", "stage does not go with truncate"),
             ("hang=sometimes", r#"stage is "sometimes": give before_commit or after_commit"#),
             ("html=1", "it takes no value"),
-            ("latency=2s..1s", r#"latency is "2s..1s": give up to 300s"#),
+            ("latency=2s..1s", r#"latency is "2s..1s": give the shorter time first"#),
+            ("latency=1s..301s", "300s"),
             ("latency=1h", "300s"),
             ("count=many", r#"count is "many""#),
             ("skew=1d", r#"skew is "1d""#),

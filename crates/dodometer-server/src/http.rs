@@ -16,12 +16,13 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{FromRequestParts, Request, State};
+use axum::http::Method;
 use axum::http::header::{
     AUTHORIZATION, CONTENT_ENCODING, DATE, HeaderMap, HeaderValue, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::request::Parts;
-use axum::middleware::{Next, from_fn, from_fn_with_state, map_response, map_response_with_state};
+use axum::middleware::{Next, from_fn_with_state, map_response, map_response_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use http_body_util::BodyExt;
@@ -32,6 +33,7 @@ pub(crate) use arrivals::MAX_WAITING;
 pub(crate) use local::Peer;
 
 use crate::Meter;
+use crate::faults::Route;
 use crate::refusal::{Answer, Refusal};
 
 /// How much of a body that is too large is still read: a client that is cut off while sending
@@ -54,7 +56,7 @@ pub(crate) fn router(meter: Meter) -> Router {
         .merge(dev::routes(meter.clone()))
         .fallback(async || Refusal::not_found("nothing is at this address"))
         .method_not_allowed_fallback(async || Refusal::method())
-        .layer(from_fn(refuse_compressed))
+        .layer(from_fn_with_state(meter.clone(), refuse_compressed))
         .layer(map_response_with_state(meter.clone(), date))
         .layer(map_response(harden))
         .with_state(meter)
@@ -77,15 +79,32 @@ fn routed(routes: Routes) -> Router<Meter> {
 
 /// Refuses a body that would first have to be decompressed: as JSON it would be refused for a reason
 /// that misleads.
-async fn refuse_compressed(request: Request, next: Next) -> Response {
-    let (parts, body) = request.into_parts();
-    let compressed = parts.headers.get(CONTENT_ENCODING).is_some_and(|how| how != "identity");
-    if compressed && !body.is_end_stream() {
-        // Read, and not kept: see `MAX_DISCARDED`.
-        let _ = read_body(body, 0).await;
-        return Refusal::compressed().into_response();
+async fn refuse_compressed(State(meter): State<Meter>, request: Request, next: Next) -> Response {
+    let compressed = request.headers().get(CONTENT_ENCODING).is_some_and(|how| how != "identity");
+    if compressed && !request.body().is_end_stream() {
+        return refuse(&meter, request, Refusal::compressed()).await;
     }
-    next.run(Request::from_parts(parts, body)).await
+    next.run(request).await
+}
+
+/// Refuses a request before anybody has read it.
+async fn refuse(meter: &Meter, request: Request, refusal: Refusal) -> Response {
+    let (parts, body) = request.into_parts();
+    // Read, and not kept: see `MAX_DISCARDED`.
+    let _ = read_body(body, 0).await;
+    refused(meter, &parts, Bytes::new(), refusal).await
+}
+
+/// Answers with a refusal, and counts it if it is of an ingest request, with the body as far as it was read.
+async fn refused(meter: &Meter, parts: &Parts, body: Bytes, refusal: Refusal) -> Response {
+    if parts.method != Method::POST || Route::of(parts.uri.path()) != Route::Ingest {
+        return refusal.into_response();
+    }
+    let refuse = move |meter: &Meter| {
+        meter.count_refusal(&refusal, Some(&body));
+        Err::<(), _>(refusal)
+    };
+    blocking(meter.clone(), refuse).await.into_response()
 }
 
 async fn harden(mut response: Response) -> Response {

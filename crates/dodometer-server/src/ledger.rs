@@ -66,6 +66,8 @@ struct Tally {
 
 /// One stored event, as far as the ledger looks at it.
 pub(crate) struct Call<'a> {
+    /// Its place in the order of arrival.
+    pub(crate) cursor: i64,
     pub(crate) customer_id: &'a str,
     pub(crate) event_name: &'a str,
     pub(crate) timestamp: Timestamp,
@@ -108,7 +110,7 @@ impl Ledger {
 
     /// Takes a stored event into account.
     pub(crate) fn apply(&mut self, call: &Call<'_>) {
-        let Call { customer_id, event_name, timestamp, metadata } = *call;
+        let Call { customer_id, event_name, timestamp, metadata, .. } = *call;
         let time = metadata.number("response_time_ms");
         let customer = self.customers.symbol(customer_id);
         if self.tallies.len() <= customer.index() {
@@ -169,18 +171,19 @@ impl Ledger {
         self.meters.iter_mut().map(|metered| &mut metered.meter).find(|meter| meter.id == id)
     }
 
-    /// The one currency that prices are in, other than that of the meter `except`.
+    /// The one currency of what is billed, other than by the meter `except`.
     pub(crate) fn currency(&self, except: Option<&str>) -> Option<&str> {
-        self.meters()
-            .filter(|meter| Some(meter.id.as_str()) != except)
-            .find_map(|meter| meter.price.as_ref().map(|price| price.currency.as_str()))
+        self.metered()
+            .filter(|metered| Some(metered.meter.id.as_str()) != except)
+            .find_map(|metered| metered.meter.billed_price())
+            .map(|price| price.currency.as_str())
     }
 
     /// Whether an event is billed: a meter counts it that has a price and is not archived.
     fn is_billed(&self, call: &Call<'_>) -> bool {
         let meters = self.by_event_name.get(call.event_name).into_iter().flatten();
         let mut meters = meters.map(|&index| &self.meters[index]);
-        meters.any(|metered| metered.price().is_some() && metered.counts(call))
+        meters.any(|metered| metered.meter.billed_price().is_some() && metered.counts(call))
     }
 }
 

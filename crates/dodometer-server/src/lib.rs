@@ -27,7 +27,7 @@
 //! | `GET /events`, `GET /events/{id}` | reads them back, the newest first |
 //! | `POST /meters`, `GET /meters`, `GET` and `DELETE /meters/{id}`, `POST /meters/{id}/unarchive` | says what is counted |
 //! | `GET /meters/{id}/usage` | units and price by customer, of all time or of a period |
-//! | `PUT /_dev/meters/{id}/price` | sets `{"price_per_unit": "0.02", "free_threshold": 100, "currency": "USD"}` |
+//! | `PUT` and `DELETE /_dev/meters/{id}/price` | sets `{"price_per_unit": "0.02", "free_threshold": 100, "currency": "USD"}`, or removes it |
 //! | `GET /_dev/bill` | the whole [`Bill`] |
 //! | `GET /_dev/usage` | what one customer used, by meter |
 //! | `GET /_dev/events` | what arrived, in its order; waits for it if asked to |
@@ -48,7 +48,7 @@
 //! otherwise. Requests are limited only if they say so.
 //!
 //! `start` of a list or of usage is inclusive, `end` exclusive; without `customer_id`, usage is that of all
-//! customers. Pages count from 0 and hold 10 items by default, at most 1000 events or 100 meters. A query
+//! customers. `meter_id` lists events without the quantity that the meter adds up, too. Pages count from 0 and hold 10 items by default, at most 1000 events or 100 meters. A query
 //! that cannot be read is 400. A URL with an extra slash at the end is 404. Archiving an archived meter is
 //! 204 again, and `unarchive` of one that is not archived 200.
 //!
@@ -61,7 +61,8 @@
 //!
 //! The billing API's routes need a bearer key: any that is not empty, or one of [`Options::keys`].
 //! The page and everything under `/_dev` need none *from this machine*, so that a browser can show
-//! them even if keys are configured; from other machines they need a key. Requests to them must name
+//! them even if keys are configured; from other machines they need a key, and so does a request that
+//! says a proxy has forwarded it. Requests to them must name
 //! this machine in their `Host` header, and so must those to the billing API's routes while no keys are
 //! listed, so that a web page that points its own name at this address reads nothing; and whatever
 //! changes anything under `/_dev` must not come from a web page of another origin.

@@ -179,9 +179,11 @@ impl Meter {
         ledger.advance(self.now());
         let mut ingested = 0;
         let none = Metadata::default();
-        for (event, _) in events.iter().zip(&new).filter(|(_, new)| **new) {
+        for (event, cursor) in events.iter().zip(new) {
+            let Some(cursor) = cursor else { continue };
             ingested += 1;
             ledger.apply(&Call {
+                cursor,
                 customer_id: &event.customer_id.0,
                 event_name: &event.event_name.0,
                 timestamp: event.stored_time(now),
@@ -220,7 +222,7 @@ impl Meter {
         self.inner.store.event(id)?.ok_or_else(|| Refusal::not_found("no event has that id"))
     }
 
-    /// Lists events; with a meter, those that it counts.
+    /// Lists events; with a meter, those of its name that its filter lets through.
     pub(crate) fn events(
         &self,
         mut of: Selection,
@@ -235,7 +237,6 @@ impl Meter {
             }
             of.event_name = Some(meter.event_name);
             of.filter = meter.filter;
-            of.quantity = meter.aggregation.key;
         }
         Ok(self.inner.store.events(&of, page_size, page_number)?)
     }
@@ -286,35 +287,28 @@ impl Meter {
     }
 
     pub(crate) fn set_archived(&self, id: &str, archived: bool) -> Answer<Billable> {
-        self.change_meter(id, |meter, _| {
-            meter.archived = archived;
-            Ok(())
-        })
+        self.change_meter(id, |meter| meter.archived = archived)
     }
 
-    pub(crate) fn set_price(&self, id: &str, price: Price) -> Answer<Billable> {
-        self.change_meter(id, |meter, ledger| {
-            if let Some(other) = ledger.currency(Some(id)).filter(|other| *other != price.currency)
-            {
-                return Err(Refusal::body(format!(
-                    "one bill has one currency, and another meter's price is in {other}"
-                )));
-            }
-            meter.price = Some(price);
-            Ok(())
-        })
+    pub(crate) fn set_price(&self, id: &str, price: Option<Price>) -> Answer<Billable> {
+        self.change_meter(id, |meter| meter.price = price)
     }
 
-    /// Changes a meter in the store and then in the ledger.
-    fn change_meter(
-        &self,
-        id: &str,
-        change: impl FnOnce(&mut Billable, &Ledger) -> Answer<()>,
-    ) -> Answer<Billable> {
+    /// Changes a meter in the store and then in the ledger, unless bills would have two currencies.
+    fn change_meter(&self, id: &str, change: impl FnOnce(&mut Billable)) -> Answer<Billable> {
         let mut writer = self.inner.store.write();
         let mut ledger = self.ledger();
         let mut meter = ledger.meter(id).ok_or_else(no_such_meter)?.meter.clone();
-        change(&mut meter, &ledger)?;
+        change(&mut meter);
+        if let (Some(price), Some(other)) = (meter.billed_price(), ledger.currency(Some(id)))
+            && price.currency != other
+        {
+            return Err(Refusal::body(format!(
+                "one bill has one currency: this meter's price is in {}, and another's in {other}; \
+                 archive that meter, or remove a price with DELETE /_dev/meters/{{id}}/price",
+                price.currency
+            )));
+        }
         meter.updated_at = self.now();
         writer.update_meter(&meter)?;
         if let Some(kept) = ledger.meter_mut(id) {

@@ -71,14 +71,14 @@ impl Writer<'_> {
         Ok(last_coming(&self.0, id)?.is_some_and(|last| last.is_remembered(forgotten)))
     }
 
-    /// Stores a batch in one transaction and says for each event whether it was new: its id had not
-    /// come before, or `forgotten` or earlier.
+    /// Stores a batch in one transaction and says for each event the place that it has in the order of
+    /// arrival, if it was new: its id had not come before, or `forgotten` or earlier.
     pub(crate) fn insert(
         &mut self,
         events: &[Event<'_>],
         now: Timestamp,
         forgotten: Option<Timestamp>,
-    ) -> rusqlite::Result<Vec<bool>> {
+    ) -> rusqlite::Result<Vec<Option<i64>>> {
         let transaction = self.0.transaction()?;
         let mut new = Vec::with_capacity(events.len());
         {
@@ -109,9 +109,9 @@ impl Writer<'_> {
                     now.as_microsecond(),
                     metadata,
                 ])?;
-                new.push(rows == 1);
+                new.push((rows == 1).then(|| transaction.last_insert_rowid()));
             }
-            let duplicates = new.iter().filter(|new| !**new).count();
+            let duplicates = new.iter().filter(|new| new.is_none()).count();
             transaction
                 .prepare_cached(
                     "UPDATE requests SET accepted = accepted + 1, duplicates = duplicates + ?1",
@@ -142,12 +142,13 @@ impl Writer<'_> {
     /// Hands every stored event to `take`, in the order of arrival.
     pub(crate) fn replay(&self, mut take: impl FnMut(&Call<'_>)) -> rusqlite::Result<()> {
         let mut statement = self.0.prepare(
-            "SELECT customer_id, event_name, occurred, metadata FROM event ORDER BY seq",
+            "SELECT customer_id, event_name, occurred, metadata, seq FROM event ORDER BY seq",
         )?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let metadata = metadata(row, 3)?;
             take(&Call {
+                cursor: row.get(4)?,
                 customer_id: row.get_ref(0)?.as_str()?,
                 event_name: row.get_ref(1)?.as_str()?,
                 timestamp: timestamp(row, 2)?,

@@ -24,7 +24,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
-use dodo_ingestion::{Environment, Ingestion};
+use dodo_ingestion::{Durability, Environment, Ingestion};
 use dodometer_server::{Meter, Options, Server};
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
@@ -38,6 +38,7 @@ use self::staff::{Staff, listed};
 use self::traffic::{Targets, Traffic};
 use self::workers::Workers;
 use crate::duration;
+use crate::listen::address;
 use crate::stop::Stop;
 
 pub(crate) use self::worker::DemoWorker;
@@ -199,7 +200,7 @@ impl Demo {
 }
 
 /// The client library, as a program would use it. What is not said here is left to its defaults
-/// and to its environment variables.
+/// and to its environment variables; the demo looks for what a killed worker left in its spool.
 fn client(
     meter: SocketAddr,
     spool: &Path,
@@ -210,6 +211,7 @@ fn client(
         .base_url(format!("http://{meter}"))
         .event_name(EVENT_NAME)
         .spool_dir(spool)
+        .durability(Durability::Process)
         .on_alarm(move |alarm| {
             // Nobody listens any more once the demo is over.
             let _ = alarms.send(format!("the client says {alarm}"));
@@ -302,8 +304,7 @@ impl Show {
 }
 
 fn loopback(text: &str) -> Result<SocketAddr, String> {
-    let address: SocketAddr =
-        text.parse().map_err(|_| "not an address such as 127.0.0.1:4040".to_owned())?;
+    let address = address(text)?;
     if address.ip().is_loopback() {
         Ok(address)
     } else {

@@ -8,6 +8,7 @@
 mod completions;
 mod demo;
 mod descriptors;
+mod listen;
 mod serve;
 mod stop;
 

@@ -4,6 +4,7 @@
 //! for a program to read once requests are taken.
 
 use std::collections::HashSet;
+use std::env::VarError;
 use std::ffi::OsString;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -18,6 +19,7 @@ use dodometer_server::{
 };
 
 use crate::descriptors;
+use crate::listen::address;
 use crate::stop::{Stop, input_closed};
 
 /// Run a local meter server: the billing API on this machine, with a live page.
@@ -25,22 +27,22 @@ use crate::stop::{Stop, input_closed};
 pub(crate) struct Serve {
     /// The address to listen on; port 0 takes a free one. Beyond loopback at least one --key is
     /// needed.
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:4040")]
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:4040",
+        value_parser = address
+    )]
     listen: SocketAddr,
 
     /// The file that keeps events and meters; `:memory:` keeps them until the server stops.
     #[arg(long, value_name = "FILE", default_value = ":memory:")]
     data: OsString,
 
-    /// An API key to take; may be repeated. Without one any key is taken, of calls to 127.0.0.1, localhost
-    /// or the address itself.
-    #[arg(
-        long = "key",
-        value_name = "KEY",
-        env = "DODOMETER_KEYS",
-        value_delimiter = ',',
-        hide_env_values = true
-    )]
+    /// An API key to take; may be repeated. Without one, those of the environment variable `DODOMETER_KEYS`,
+    /// with commas between them. Without either any key is taken, of calls to 127.0.0.1, localhost or the
+    /// address itself.
+    #[arg(long = "key", value_name = "KEY", value_delimiter = ',')]
     keys: Vec<String>,
 
     /// The largest request body taken, in bytes.
@@ -75,7 +77,8 @@ pub(crate) struct Serve {
     rate_limit: bool,
 
     /// Misbehave on purpose, such as `status=503,share=0.1` or `reset=after_commit,times=3`; may be
-    /// repeated. See docs/dodometer.md.
+    /// repeated. All are described at
+    /// <https://github.com/dodopayments/dodo-ingestion/blob/main/docs/dodometer.md#faults>.
     #[arg(long = "fault", value_name = "FAULT")]
     faults: Vec<Fault>,
 
@@ -115,7 +118,8 @@ impl From<Status> for UnknownCustomer {
 impl Serve {
     /// Serves until it is told to stop.
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        if !self.listen.ip().is_loopback() && self.keys.is_empty() {
+        let keys = if self.keys.is_empty() { keys_of_environment()? } else { self.keys };
+        if !self.listen.ip().is_loopback() && keys.is_empty() {
             bail!(
                 "{} can be reached from other machines: give at least one --key, or listen on a \
                  loopback address such as 127.0.0.1:{}",
@@ -130,7 +134,7 @@ impl Serve {
         };
         let meter = Meter::open(Options {
             data,
-            keys: self.keys,
+            keys,
             max_body_bytes: self.max_body_bytes,
             customers: self.customers.as_deref().map(customers).transpose()?,
             unknown_customer: self.unknown_customer.into(),
@@ -172,12 +176,21 @@ async fn serve(
     Ok(())
 }
 
+fn keys_of_environment() -> anyhow::Result<Vec<String>> {
+    match std::env::var("DODOMETER_KEYS") {
+        Ok(list) => Ok(trimmed(list.split(','))),
+        Err(VarError::NotPresent) => Ok(Vec::new()),
+        Err(error) => Err(error).context("DODOMETER_KEYS cannot be read"),
+    }
+}
+
 /// The customers of a list, or of the file that it names.
 fn customers(list: &str) -> anyhow::Result<HashSet<String>> {
     let customers: HashSet<String> = if list.contains(['.', '/']) {
         let text = std::fs::read_to_string(list)
             .with_context(|| format!("the customers cannot be read from {list}"))?;
-        trimmed(text.lines())
+        // Some editors begin a file with a byte-order mark.
+        trimmed(text.strip_prefix('\u{feff}').unwrap_or(&text).lines())
     } else {
         trimmed(list.split(','))
     };
@@ -185,7 +198,7 @@ fn customers(list: &str) -> anyhow::Result<HashSet<String>> {
     Ok(customers)
 }
 
-fn trimmed<'a>(words: impl Iterator<Item = &'a str>) -> HashSet<String> {
+fn trimmed<'a, C: FromIterator<String>>(words: impl Iterator<Item = &'a str>) -> C {
     words.map(str::trim).filter(|word| !word.is_empty()).map(ToOwned::to_owned).collect()
 }
 

@@ -38,6 +38,17 @@ pub(crate) async fn input_closed() {
     _ = heard.await;
 }
 
+/// Reads a line of standard input, and says whether there was one before that was closed.
+pub(crate) async fn input_line() -> bool {
+    let (read, heard) = oneshot::channel();
+    // As above.
+    std::thread::spawn(move || {
+        let length = std::io::stdin().read_line(&mut String::new());
+        _ = read.send(length.is_ok_and(|length| length > 0));
+    });
+    heard.await.unwrap_or(false)
+}
+
 #[cfg(not(unix))]
 fn requests() -> std::io::Result<Requests> {
     tokio::signal::windows::ctrl_c()

@@ -38,6 +38,13 @@ fn every_help_says_the_exit_statuses() {
 }
 
 #[test]
+fn a_help_refers_to_what_its_reader_has() {
+    let (_, stdout, _) = dodometer(&["serve", "--help"], &[]);
+    assert!(stdout.contains("https://github.com/") && !stdout.contains(" docs/"), "{stdout}");
+    assert!(stdout.contains("DODOMETER_KEYS"), "{stdout}");
+}
+
+#[test]
 fn wrong_arguments_are_told_apart_from_failures() {
     for arguments in [&[][..], &["no-such-command"], &["serve", "--no-such-option"]] {
         let (status, stdout, stderr) = dodometer(arguments, &[]);

@@ -1,11 +1,16 @@
 //! `dodometer demo` as a process of its own: the bill is exact, also when the meter goes away.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
 fn demo(arguments: &[&str]) -> Output {
+    command(arguments).output().unwrap()
+}
+
+fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dodometer"));
     for (name, _) in std::env::vars_os() {
         let shown = name.to_string_lossy();
@@ -13,7 +18,8 @@ fn demo(arguments: &[&str]) -> Output {
             command.env_remove(&name);
         }
     }
-    command.arg("demo").args(arguments).stdin(Stdio::null()).output().unwrap()
+    command.arg("demo").args(arguments).stdin(Stdio::null());
+    command
 }
 
 /// The lines of a demo that went well, and the JSON of the last one.
@@ -108,6 +114,31 @@ fn a_killed_worker_takes_no_call_along() {
     let at = |words: &str| lines.iter().position(|line| line.contains(words)).expect(words);
     assert!(at("worker 1 is killed") < at("worker 1 is back, as another process"));
     assert!(at("the meter goes down for 1s") < at("the meter is back"));
+}
+
+#[test]
+fn workers_keep_what_a_killed_one_left_whatever_the_environment_says() {
+    let mut command = command(&["--seconds", "1", "--rate", "50", "--workers", "2", "--kill"]);
+    let Output { status, stdout, stderr } =
+        command.env("DODO_INGESTION_DURABILITY", "memory").output().unwrap();
+    let [stdout, stderr] = [stdout, stderr].map(|text| String::from_utf8(text).unwrap());
+    assert_eq!(status.code(), Some(0), "{stdout}\n{stderr}");
+}
+
+#[test]
+fn workers_end_with_a_demo_that_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = command(&["--seconds", "600", "--workers", "2"]);
+    command.env("TMPDIR", folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut killed = command.spawn().unwrap();
+    let mut lines = BufReader::new(killed.stdout.take().unwrap()).lines();
+    lines.find(|line| line.as_ref().unwrap().starts_with("API ")).unwrap().unwrap();
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    // It is the workers' as well, and ends with the last of them.
+    let mut told = String::new();
+    killed.stderr.unwrap().read_to_string(&mut told).unwrap();
+    assert_eq!(told.matches("the demo is gone").count(), 2, "{told}");
 }
 
 #[test]

@@ -113,7 +113,8 @@ fn a_data_file_that_cannot_be_written_is_told_of_at_the_start() {
 fn what_the_billing_api_leaves_open_can_be_chosen() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("customers");
-    std::fs::write(&file, "c\n\ncus_2 \n").unwrap();
+    // With the byte-order mark that some editors begin a file with.
+    std::fs::write(&file, "\u{feff}c\n\ncus_2 \n").unwrap();
     let listen = ["--listen", "127.0.0.1:0", "--json"];
     let serving = |options: &[&str]| Serving::start(&[&listen[..], options].concat());
 
@@ -133,6 +134,29 @@ fn what_the_billing_api_leaves_open_can_be_chosen() {
     let limited = serving(&["--rate-limit"]);
     let answer = limited.ingest("a").to_ascii_lowercase();
     assert!(answer.contains("\r\nx-ratelimit-remaining: 99\r\n"), "{answer}");
+}
+
+#[test]
+fn keys_can_be_listed_in_the_environment() {
+    let taken = |environment: &str, arguments: &[&str]| {
+        let arguments = [&["--listen", "127.0.0.1:0", "--json"], arguments].concat();
+        let serving = Serving::of(dodometer(&arguments).env("DODOMETER_KEYS", environment));
+        serving.ingest("a").starts_with("HTTP/1.1 200 ")
+    };
+    for (environment, arguments, expected) in [
+        ("k", &[][..], true),
+        ("other, k", &[], true),
+        ("other", &[], false),
+        ("other", &["--key", "k"], true),
+        ("k", &["--key", "other"], false),
+        ("", &[], true),
+        ("", &["--key", "other"], false),
+    ] {
+        assert_eq!(taken(environment, arguments), expected, "{environment:?} {arguments:?}");
+    }
+    let open = dodometer(&["--listen", "0.0.0.0:0"]).env("DODOMETER_KEYS", "").output().unwrap();
+    let error = String::from_utf8(open.stderr).unwrap();
+    assert!(error.contains("give at least one --key"), "{error}");
 }
 
 #[test]
@@ -162,6 +186,10 @@ fn what_cannot_be_served_is_said_clearly() {
     let error = fails(&["--fault", "status=503,share=2"]);
     assert!(error.contains("share is \"2\": give more than 0 and at most 1"), "{error}");
 
+    for address in ["localhost:4040", ":4040", "4040"] {
+        let error = fails(&["--listen", address]);
+        assert!(error.contains("such as 127.0.0.1:4040"), "{error}");
+    }
     let error = fails(&["--listen", "0.0.0.0:0"]);
     assert!(error.contains("give at least one --key"), "{error}");
     let error = fails(&["--listen", "127.0.0.1:0", "--key", ""]);

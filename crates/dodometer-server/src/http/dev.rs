@@ -38,7 +38,7 @@ pub(super) fn tools() -> Routes {
     vec![
         ("/_dev/bill", get(bill)),
         ("/_dev/usage", get(usage)),
-        ("/_dev/meters/{id}/price", put(set_price)),
+        ("/_dev/meters/{id}/price", put(set_price).delete(remove_price)),
         ("/_dev/events", get(arrivals::events)),
         ("/_dev/clock", get(clock).put(set_clock)),
         ("/_dev/faults", get(faults).post(add_faults).delete(end_faults)),
@@ -93,7 +93,7 @@ async fn set_price(
     let body = read_body(body, meter.max_body_bytes()).await?;
     blocking(meter, move |meter| {
         let price = Price::read(&body)?;
-        meter.set_price(&id, price.clone())?;
+        meter.set_price(&id, Some(price.clone()))?;
         Ok(Json(Priced {
             meter_id: id,
             price_per_unit: decimal::show(price.per_unit),
@@ -102,6 +102,15 @@ async fn set_price(
         }))
     })
     .await
+}
+
+async fn remove_price(
+    State(meter): State<Meter>,
+    id: Result<Path<String>, PathRejection>,
+) -> Answer<StatusCode> {
+    let id = path(id)?;
+    blocking(meter, move |meter| meter.set_price(&id, None)).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn clock(State(meter): State<Meter>) -> Json<ClockView> {

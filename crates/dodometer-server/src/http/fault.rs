@@ -13,7 +13,7 @@ use axum::response::{Html, IntoResponse, Response};
 use http_body_util::BodyExt;
 
 use super::local::{Peer, ends};
-use super::{blocking, check_key, read_body, set_date, set_remaining};
+use super::{check_key, read_body, refused, set_date, set_remaining};
 use crate::Meter;
 use crate::clock::shifted;
 use crate::faults::{Asked, End, Plan, Route, Stage, What};
@@ -30,7 +30,7 @@ pub(super) async fn layer(State(meter): State<Meter>, request: Request, next: Ne
     let route = Route::of(parts.uri.path());
     let body = match read_body(body, meter.max_body_bytes()).await {
         Ok(body) => body,
-        Err(refusal) => return refused(&meter, route, Bytes::new(), refusal).await,
+        Err(refusal) => return refused(&meter, &parts, Bytes::new(), refusal).await,
     };
     let plan = check_key(&parts.headers, &meter).map(|key| {
         let now = Instant::now();
@@ -48,7 +48,7 @@ pub(super) async fn layer(State(meter): State<Meter>, request: Request, next: Ne
     let mut response = match (&end, refusal) {
         (Some(End { stage: Stage::BeforeCommit, .. }), None) => Response::default(),
         (Some(End { stage: Stage::BeforeCommit, .. }), Some(refusal)) => {
-            refused(&meter, route, body, refusal).await
+            refused(&meter, &parts, body, refusal).await
         }
         (_, refusal) => {
             let response = next.run(Request::from_parts(parts, Body::from(body))).await;
@@ -67,18 +67,6 @@ pub(super) async fn layer(State(meter): State<Meter>, request: Request, next: Ne
         set_date(&mut response, shifted(meter.now(), skew));
     }
     response
-}
-
-/// Answers with a refusal, and counts it as any other, with the body as far as it was read.
-async fn refused(meter: &Meter, route: Route, body: Bytes, refusal: Refusal) -> Response {
-    if route != Route::Ingest {
-        return refusal.into_response();
-    }
-    let refuse = move |meter: &Meter| {
-        meter.count_refusal(&refusal, Some(&body));
-        Err::<(), _>(refusal)
-    };
-    blocking(meter.clone(), refuse).await.into_response()
 }
 
 /// Ends a request in the ways that no refusal is.

@@ -14,7 +14,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio::sync::{Notify, watch};
 
-use super::{check_key, read_body};
+use super::{check_key, refuse};
 use crate::Meter;
 use crate::refusal::Refusal;
 use crate::server::stopped;
@@ -31,6 +31,7 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
+    /// Whether it runs on this machine. It may be a proxy for one that does not: see [`is_forwarded`].
     fn is_this_machine(&self) -> bool {
         let remote = self.remote.ip().to_canonical();
         remote.is_loopback() || remote == self.local.ip().to_canonical()
@@ -44,9 +45,8 @@ pub(super) async fn guard(State(meter): State<Meter>, request: Request, next: Ne
         return Refusal::forbidden("ask for this page by the address of the machine it runs on")
             .into_response();
     }
-    if !peer.is_some_and(Peer::is_this_machine)
-        && let Err(refusal) = check_key(request.headers(), &meter)
-    {
+    let is_here = peer.is_some_and(Peer::is_this_machine) && !is_forwarded(request.headers());
+    if !is_here && let Err(refusal) = check_key(request.headers(), &meter) {
         return refusal.into_response();
     }
     next.run(request).await
@@ -62,13 +62,18 @@ pub(super) async fn guard_keyless(
     if !meter.takes_any_key() || peer.is_none() || is_for_this_machine(request.headers(), peer) {
         return next.run(request).await;
     }
-    // Read, and not kept: see `MAX_DISCARDED`.
-    let _ = read_body(request.into_body(), 0).await;
-    Refusal::forbidden(
+    let refusal = Refusal::forbidden(
         "a meter without keys answers to the names of its machine only: call it by 127.0.0.1, \
          localhost or its address, or start it with --key",
-    )
-    .into_response()
+    );
+    refuse(&meter, request, refusal).await
+}
+
+/// Whether a request says that a proxy passed it on.
+fn is_forwarded(headers: &HeaderMap) -> bool {
+    let says_so =
+        |name: &str| matches!(name, "forwarded" | "via") || name.starts_with("x-forwarded-");
+    headers.keys().any(|name| says_so(name.as_str()))
 }
 
 fn is_for_this_machine(headers: &HeaderMap, peer: Option<&Peer>) -> bool {
@@ -84,13 +89,13 @@ fn names_this_machine(host: &str, local: Option<IpAddr>) -> bool {
         _ => host,
     };
     let bare = bare.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(bare);
-    match bare.parse::<IpAddr>() {
-        Ok(address) => {
-            let address = address.to_canonical();
-            address.is_loopback() || local.is_some_and(|local| local.to_canonical() == address)
-        }
-        Err(_) => bare.eq_ignore_ascii_case("localhost"),
+    if let Ok(address) = bare.parse::<IpAddr>() {
+        let address = address.to_canonical();
+        return address.is_loopback() || local.is_some_and(|local| local.to_canonical() == address);
     }
+    // RFC 6761, 6.3: these names are loopback's, whoever is asked for them.
+    let bare = bare.strip_suffix('.').unwrap_or(bare);
+    bare.rsplit('.').next().is_some_and(|last| last.eq_ignore_ascii_case("localhost"))
 }
 
 /// Without a server of ours around it a stream ends with its connection only.
@@ -111,6 +116,12 @@ mod tests {
         for (host, passes) in [
             ("localhost", true),
             ("LOCALHOST:4040", true),
+            ("localhost.", true),
+            ("localhost.:4040", true),
+            ("meter.localhost:4040", true),
+            ("a.Meter.LocalHost.", true),
+            ("localhost..", false),
+            ("notlocalhost", false),
             ("127.0.0.1:4040", true),
             ("127.8.8.8", true),
             ("[::1]:4040", true),

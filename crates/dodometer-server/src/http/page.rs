@@ -4,7 +4,7 @@
 //! is sent with all of it. Untrusted text reaches the page as JSON only.
 
 use std::convert::Infallible;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Query, State};
@@ -13,9 +13,10 @@ use axum::http::header::{
 };
 use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse;
-use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::sse::{Event, Sse};
 use axum::routing::get;
 use axum::{Json, Router};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::api::query;
 use super::blocking;
@@ -51,10 +52,11 @@ const PARTS: &[(&str, &str, &str)] = &[
 
 /// The shortest time between two views of one stream.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
-/// A stream takes at most this part of a processor: the pause after a view is so many times as long
-/// as its making.
+/// A stream holds the ledger for at most this part of the time: the pause after a view is so many times
+/// as long as that was held, up to the longest pause.
 const PAUSE_FOR_COST: u32 = 20;
-/// After so long a view is sent though no event came: its period has moved on.
+/// After so long a view is sent though no event came: its period has moved on, and the page hears that
+/// the server is there.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 pub(super) fn routes(meter: Meter) -> Router<Meter> {
@@ -80,7 +82,7 @@ type Asked = Result<Query<Filter>, QueryRejection>;
 
 async fn view(State(meter): State<Meter>, filter: Asked) -> Answer<Json<View>> {
     let filter = query(filter)?.tidy();
-    blocking(meter, move |meter| meter.view(&filter)).await.map(|(view, _)| Json(view))
+    blocking(meter, move |meter| meter.view(&filter)).await.map(|(view, ..)| Json(view))
 }
 
 /// Pushes a view at once, and another whenever something changed or its period moved on.
@@ -96,18 +98,18 @@ async fn stream(
         loop {
             let wanted = filter.clone();
             let made = blocking(meter.clone(), move |meter| {
-                let begin = Instant::now();
-                let (view, version) = meter.view(&wanted)?;
+                let (view, version, cost) = meter.view(&wanted)?;
                 let json = serde_json::to_string(&view).map_err(|error| Refusal::internal(&error))?;
-                Ok((json, version, begin.elapsed()))
+                Ok((json, version, cost))
             });
             let Ok((json, shown, cost)) = made.await else { break };
             yield Ok::<_, Infallible>(Event::default().event("view").data(json));
+            let latest = Instant::now() + LONGEST_PAUSE;
             let next = async {
-                tokio::time::sleep(SHORTEST_PAUSE.max(cost * PAUSE_FOR_COST)).await;
+                sleep((cost * PAUSE_FOR_COST).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)).await;
                 tokio::select! {
                     changed = changes.wait_for(|version| *version != shown) => changed.is_ok(),
-                    () = tokio::time::sleep(LONGEST_PAUSE) => true,
+                    () = sleep_until(latest) => true,
                 }
             };
             tokio::select! {
@@ -116,6 +118,5 @@ async fn stream(
             }
         }
     };
-    let live = Sse::new(views).keep_alive(KeepAlive::new().interval(Duration::from_secs(15)));
-    Ok(([(CACHE_CONTROL, "no-store")], live))
+    Ok(([(CACHE_CONTROL, "no-store")], Sse::new(views)))
 }

@@ -6,13 +6,13 @@ use serde::Serialize;
 
 use super::names::Symbol;
 use super::{Call, Ledger, Tally, update};
-use crate::billable::{self, Aggregate, Billable, Price, Usage};
+use crate::billable::{self, Aggregate, Billable, Usage};
 
 /// What everybody owes: the answer of `GET /_dev/bill`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Bill {
-    /// The currency of every amount; `None` while no meter has a price.
+    /// The currency of every amount; `None` while no meter has a price, archived ones aside.
     pub currency: Option<String>,
     /// Every customer seen, the largest amount first.
     pub customers: Vec<CustomerBill>,
@@ -143,13 +143,8 @@ impl Metered {
             && key.is_none_or(|key| call.metadata.quantity(key).is_some())
     }
 
-    /// The price, if the meter adds to bills.
-    pub(super) fn price(&self) -> Option<&Price> {
-        self.meter.price.as_ref().filter(|_| !self.meter.archived)
-    }
-
     fn amount(&self, customer: &str) -> i64 {
-        match (self.price(), self.usage.get(customer)) {
+        match (self.meter.billed_price(), self.usage.get(customer)) {
             (Some(price), Some(usage)) => billable::total_price(usage.units(), price),
             _ => 0,
         }

@@ -24,6 +24,8 @@ impl Symbol {
 
 pub(crate) struct Names {
     known: HashMap<Arc<str>, Symbol>,
+    /// What a text is that is not known: [`Symbol::OTHER`] once there was one too many.
+    unknown: Symbol,
     /// The two symbols that are no texts come first.
     texts: Vec<Option<Arc<str>>>,
     most: usize,
@@ -31,7 +33,7 @@ pub(crate) struct Names {
 
 impl Names {
     pub(crate) fn new(most: usize) -> Self {
-        Self { known: HashMap::new(), texts: vec![None, None], most }
+        Self { known: HashMap::new(), unknown: Symbol::NONE, texts: vec![None, None], most }
     }
 
     /// The symbol of a text, which is kept if there is room.
@@ -40,6 +42,7 @@ impl Names {
             return symbol;
         }
         if self.known.len() >= self.most {
+            self.unknown = Symbol::OTHER;
             return Symbol::OTHER;
         }
         let symbol = Symbol(self.texts.len() as u32);
@@ -49,9 +52,9 @@ impl Names {
         symbol
     }
 
-    /// The symbol of a text that was seen before.
-    pub(crate) fn find(&self, text: &str) -> Option<Symbol> {
-        self.known.get(text).copied()
+    /// The symbol of a text, if it came before: [`Symbol::OTHER`] is also that of one which may have.
+    pub(crate) fn find(&self, text: &str) -> Symbol {
+        self.known.get(text).copied().unwrap_or(self.unknown)
     }
 
     pub(crate) fn text(&self, symbol: Symbol) -> Option<&str> {
@@ -76,8 +79,9 @@ mod tests {
         let mut names = Names::new(2);
         let (a, b) = (names.symbol("a"), names.symbol("b"));
         assert_ne!(a, b);
+        assert_eq!((names.find("b"), names.find("c")), (b, Symbol::NONE));
         assert_eq!((names.symbol("a"), names.symbol("c")), (a, Symbol::OTHER));
-        assert_eq!((names.find("b"), names.find("c")), (Some(b), None));
+        assert_eq!((names.find("b"), names.find("c")), (b, Symbol::OTHER));
         assert_eq!((names.text(b), names.text(Symbol::OTHER)), (Some("b"), None));
         assert_eq!(names.iter().collect::<Vec<_>>(), [(a, "a"), (b, "b")]);
     }

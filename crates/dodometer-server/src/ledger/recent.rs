@@ -13,6 +13,8 @@ const KEPT: usize = 1000;
 /// A line of the list.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub(crate) struct Recent {
+    /// Its place in the order of arrival.
+    cursor: i64,
     pub(super) timestamp: Timestamp,
     pub(super) customer_id: String,
     event_name: String,
@@ -38,6 +40,7 @@ impl Recent {
     fn set(&mut self, call: &Call<'_>) {
         let metadata = call.metadata;
         let owned = |key| metadata.text(key).map(std::borrow::Cow::into_owned);
+        self.cursor = call.cursor;
         self.timestamp = call.timestamp;
         call.customer_id.clone_into(&mut self.customer_id);
         call.event_name.clone_into(&mut self.event_name);

@@ -63,6 +63,9 @@ pub(crate) struct View {
     currency: Option<String>,
     /// Events stored, whatever the filter.
     stored: u64,
+    /// Whether the chosen endpoint is one that there was no room to tell apart: the figures are then of no
+    /// call, and its own are among those of the others.
+    among_others: bool,
     totals: Totals,
     series: Series,
     customers: Table,
@@ -145,6 +148,7 @@ struct MeterView {
     meter: Billable,
     archived: bool,
     price_per_unit: Option<String>,
+    currency: Option<String>,
     /// For each customer.
     free_threshold: i64,
     customers: usize,
@@ -232,15 +236,16 @@ impl Ledger {
         self.advance(now);
         let this: &Self = self;
         let second = now.as_second();
-        let billing = this.counted_by.any(|meter| this.meters[meter].price().is_some());
-        let wanted = |names: &Names, text: &Option<String>| {
-            text.as_deref().map(|text| names.find(text).unwrap_or(Symbol::NONE))
-        };
+        let billing =
+            this.counted_by.any(|meter| this.meters[meter].meter.billed_price().is_some());
+        let wanted =
+            |names: &Names, text: &Option<String>| text.as_deref().map(|text| names.find(text));
         let customer = wanted(&this.customers, &filter.customer);
         // A customer always has a name, so that one who is not known matches nothing; an endpoint may
         // have none.
         let endpoint = wanted(&this.endpoints, &filter.endpoint);
-        let nothing = endpoint == Some(Symbol::NONE);
+        let among_others = endpoint == Some(Symbol::OTHER);
+        let nothing = among_others || endpoint == Some(Symbol::NONE);
         let from = filter.from(now).map_or(i64::MIN, Timestamp::as_second);
         let (width, first) = this.scale(filter, second);
         let points = ((start_of(second, width) - first) / width + 1).max(1) as usize;
@@ -297,6 +302,7 @@ impl Ledger {
             filter: filter.clone(),
             currency: this.currency(None).map(ToOwned::to_owned),
             stored: this.calls,
+            among_others,
             totals: Totals {
                 sums: total.close(&mut sum),
                 calls_per_second: of_late as f64 / (second - rate_from).max(1) as f64,
@@ -386,6 +392,7 @@ impl MeterView {
             meter: metered.meter.clone(),
             archived: metered.meter.archived,
             price_per_unit: None,
+            currency: None,
             free_threshold: 0,
             customers: 0,
             consumed_units: String::new(),
@@ -395,6 +402,7 @@ impl MeterView {
         let price = metered.meter.price.as_ref();
         if let Some(price) = price {
             view.price_per_unit = Some(decimal::show(price.per_unit));
+            view.currency = Some(price.currency.clone());
             view.free_threshold = price.free_threshold;
         }
         let (mut consumed, mut chargeable) = (Decimal::ZERO, Decimal::ZERO);

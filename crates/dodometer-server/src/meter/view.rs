@@ -1,5 +1,7 @@
 //! What the page draws, from the ledger and, where that keeps too few events, from the store.
 
+use std::time::{Duration, Instant};
+
 use jiff::Timestamp;
 use serde_json::value::RawValue;
 
@@ -12,21 +14,24 @@ use crate::store::{Period, Selection};
 const MOST_SEARCHED: u32 = 1000;
 
 impl Meter {
-    /// What the page draws, and the version of the ledger that it was made of.
-    pub(crate) fn view(&self, filter: &Filter) -> Answer<(View, u64)> {
+    /// What the page draws, the version of the ledger that it was made of, and for how long that was
+    /// held.
+    pub(crate) fn view(&self, filter: &Filter) -> Answer<(View, u64, Duration)> {
         let mut ledger = self.ledger();
+        let held_since = Instant::now();
         let version = *self.inner.changes.borrow();
         // The time is asked for under the lock: the ledger must not be told one from before the clock was
         // moved back.
         let now = self.now();
         let mut view = ledger.view(filter, now);
+        let cost = held_since.elapsed();
         drop(ledger);
         if let Some(customer) = &filter.customer
             && view.newest.len() < NEWEST
         {
             view.newest = self.newest_of(customer, filter, now)?;
         }
-        Ok((view, version))
+        Ok((view, version, cost))
     }
 
     /// The newest events of one customer, of whom the ledger may keep too few.
@@ -45,6 +50,7 @@ impl Meter {
             let metadata =
                 serde_json::from_str(metadata).map_err(|error| Refusal::internal(&error))?;
             let line = ledger.recent(&Call {
+                cursor: event.cursor,
                 customer_id: &event.customer_id,
                 event_name: &event.event_name,
                 timestamp: event.timestamp,

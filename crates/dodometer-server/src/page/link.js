@@ -3,6 +3,8 @@
 import { PERIODS } from './format.js';
 
 const RETRY_MS = 1000;
+/** A view comes at least every 5 seconds. */
+const SILENCE_MS = 15_000;
 const DEFAULT_PERIOD = '1h';
 
 /** The filter that the address says. */
@@ -49,29 +51,45 @@ document.addEventListener('click', (event) => {
 
 /**
  * Listens to the views of the present filter, and says how the connection is: `show(view)`,
- * `state(name, text)`. A connection that is lost is made anew, for as long as it takes.
+ * `state(name, text)`. A connection that is lost is made anew, for as long as it takes. A page that nobody
+ * sees has none: a browser keeps few to a server, for all of its tabs.
  */
 export function listen(show, state) {
   let stream;
   let retry;
+  let silence;
+  const expect = () => {
+    clearTimeout(silence);
+    silence = setTimeout(() => state('lost', 'server silent, waiting'), SILENCE_MS);
+  };
   const connect = () => {
     clearTimeout(retry);
+    clearTimeout(silence);
     stream?.close();
+    if (document.hidden) {
+      state('waiting', 'paused');
+      return;
+    }
+    expect();
     const { customer, endpoint, period } = filter();
     const mine = new EventSource(`/_dev/stream?${new URLSearchParams({ customer, endpoint, period })}`);
     stream = mine;
-    mine.addEventListener('open', () => state('live', 'live'));
     mine.addEventListener('view', (message) => {
-      if (mine === stream) show(JSON.parse(message.data));
+      if (mine !== stream) return;
+      expect();
+      state('live', 'live');
+      show(JSON.parse(message.data));
     });
     mine.addEventListener('error', () => {
       // The browser's own retry can take many seconds, and gives up on some answers.
       mine.close();
       if (mine !== stream) return;
+      clearTimeout(silence);
       state('lost', 'server away, trying again');
       retry = setTimeout(connect, RETRY_MS);
     });
   };
   addEventListener('filter', connect);
+  document.addEventListener('visibilitychange', connect);
   connect();
 }

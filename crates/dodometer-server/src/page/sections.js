@@ -44,6 +44,8 @@ const naming = (label, none, link) => ({
 
 const lineKey = (line) => (line.other ? 'other' : line.name === null ? 'none' : `name ${line.name}`);
 
+const AMONG_OTHERS = 'There were too many endpoints to tell this one apart: its calls are among the “others”.';
+
 const MOST_SHOWN = 'lines are shown, those with the most calls';
 
 function breakdown(id, title, columns) {
@@ -56,7 +58,6 @@ function breakdown(id, title, columns) {
 
 export function sections() {
   let show = money(null);
-  let currency = null;
   const { calls, billed, errors, clientErrors, p50, p95, p99 } = columns;
   const owed = {
     label: 'Invoice',
@@ -113,7 +114,7 @@ export function sections() {
       {
         label: 'Price a unit',
         number: true,
-        text: (meter) => (meter.price_per_unit ? unitPrice(meter.price_per_unit, currency) : 'no price'),
+        text: (meter) => (meter.price_per_unit ? unitPrice(meter.price_per_unit, meter.currency) : 'no price'),
       },
       {
         label: 'Invoice',
@@ -126,7 +127,7 @@ export function sections() {
   const newest = new Table(at('newest'), {
     title: 'Newest events',
     titleId: 'newest-title',
-    key: (event) => event.key,
+    key: (event) => event.cursor,
     columns: [
       { label: 'Time', text: (event) => clock(event.timestamp), title: (event) => event.timestamp },
       {
@@ -158,7 +159,7 @@ export function sections() {
     title: 'Refused, and why',
     titleId: 'refusals-title',
     level: 'h3',
-    key: (refusal) => refusal.key,
+    key: (refusal) => refusal.number,
     columns: [
       { label: 'Time', text: (refusal) => clock(refusal.timestamp), title: (refusal) => refusal.timestamp },
       { label: 'Status', number: true, text: (refusal) => String(refusal.status), style: () => 'bad' },
@@ -175,8 +176,7 @@ export function sections() {
   return (view) => {
     const { totals, filter, requests } = view;
     const one = filter.customer !== null;
-    currency = view.currency;
-    show = money(currency);
+    show = money(view.currency);
     at('empty').hidden = view.stored > 0;
     at('filled').hidden = view.stored === 0;
     at('ingest').hidden = view.stored === 0 && requests.accepted + requests.refused === 0;
@@ -187,6 +187,8 @@ export function sections() {
     at('by-customer').hidden = one;
     at('by-customer').parentElement.classList.toggle('one-customer', one);
     at('nothing').hidden = totals.calls > 0;
+    put(at('nothing'), view.among_others ? AMONG_OTHERS : 'No call matches the filter in this period.');
+    const ofCalls = (text) => (view.among_others ? NONE : text);
 
     const priced = view.meters.filter((meter) => meter.price_per_unit && !meter.archived);
     put(at('amount'), show(totals.amount));
@@ -194,9 +196,9 @@ export function sections() {
       at('amount-sub'),
       priced.length ? `all time, ${plural(priced.length, 'meter')} with a price` : 'no meter has a price',
     );
-    put(at('calls'), count(totals.calls));
-    put(at('calls-sub'), `${count(totals.billed)} billed · ${count(totals.calls - totals.billed)} not`);
-    put(at('rate'), rate(totals.calls_per_second));
+    put(at('calls'), ofCalls(count(totals.calls)));
+    put(at('calls-sub'), ofCalls(`${count(totals.billed)} billed · ${count(totals.calls - totals.billed)} not`));
+    put(at('rate'), ofCalls(rate(totals.calls_per_second)));
     put(at('errors'), share(totals.errors, totals.answered));
     put(
       at('errors-sub'),
@@ -216,7 +218,7 @@ export function sections() {
         ? `Usage ${whose} since the data begins, whatever the period and endpoint: an invoice is for all of it.`
         : 'No meter yet: POST /meters makes one, PUT /_dev/meters/{id}/price gives it a price.',
     });
-    newest.show(numbered(view.newest), {
+    newest.show(view.newest, {
       note: filter.endpoint !== null && view.newest.length < 25 ? 'Of the last 1,000 events.' : '',
     });
     put(at('budget-text'), `${count(requests.last_minute)} of ${count(requests.budget)}`);
@@ -227,12 +229,11 @@ export function sections() {
     at('refused').className = requests.refused ? 'bad' : '';
     put(at('duplicates'), count(requests.duplicates));
     at('refusals').hidden = requests.refusals.length === 0;
-    refusals.show(numbered(requests.refusals), { note: 'The last 50 since the meter started.' });
+    // They are the last ones, the newest first.
+    const numbered = requests.refusals.map((refusal, index) => ({ ...refusal, number: requests.refused - index }));
+    refusals.show(numbered, { note: 'The last 50 since the meter started.' });
   };
 }
-
-/** Lines that nothing tells apart but their place, the newest first. */
-const numbered = (lines) => lines.map((line, index) => ({ ...line, key: index }));
 
 function statusStyle({ status_code: status }) {
   if (/^5\d\d$/.test(status)) return 'bad';
@@ -251,7 +252,8 @@ function counts({ event_name, aggregation, filter }) {
 }
 
 /** What a voice says of a view. */
-export function spoken({ totals, filter, currency, requests }) {
+export function spoken({ totals, filter, currency, requests, among_others }) {
+  if (among_others) return AMONG_OTHERS;
   const whose = filter.customer === null ? '' : ` of customer ${filter.customer}`;
   const where = filter.endpoint === null ? '' : ` at ${filter.endpoint}`;
   const invoice = currency ? `, invoice ${money(currency)(totals.amount)}` : '';

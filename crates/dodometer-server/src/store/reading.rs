@@ -12,7 +12,6 @@ use super::{Store, metadata, timestamp, unreadable};
 use crate::BUSINESS_ID;
 use crate::filter::Filter;
 use crate::ledger::Call;
-use crate::metadata::Metadata;
 
 /// A period that holds a larger share of the events than one in so many is a wide one.
 const WIDE: i64 = 10;
@@ -23,6 +22,8 @@ pub(crate) struct StoredEvent {
     business_id: &'static str,
     pub(crate) customer_id: String,
     event_id: String,
+    #[serde(skip)]
+    pub(crate) cursor: i64,
     pub(crate) event_name: String,
     pub(crate) timestamp: Timestamp,
     pub(crate) metadata: Option<Box<RawValue>>,
@@ -35,8 +36,6 @@ pub(crate) struct Selection {
     pub(crate) event_name: Option<String>,
     pub(crate) period: Period,
     pub(crate) filter: Option<Filter>,
-    /// The metadata property that has to hold a quantity.
-    pub(crate) quantity: Option<String>,
 }
 
 /// A stretch of time.
@@ -80,7 +79,7 @@ pub(crate) struct Room {
     pub(crate) bytes: usize,
 }
 
-const COLUMNS: &str = "customer_id, event_name, occurred, metadata, event_id";
+const COLUMNS: &str = "customer_id, event_name, occurred, metadata, event_id, seq";
 
 impl Store {
     pub(crate) fn event(&self, id: &str) -> rusqlite::Result<Option<StoredEvent>> {
@@ -105,13 +104,13 @@ impl Store {
         );
         let offset = u64::from(page_size) * u64::from(page_number);
         let connection = self.read();
-        if !of.reads_metadata() {
+        let Some(filter) = &of.filter else {
             sql.push_str(" LIMIT ? OFFSET ?");
             bound.push(i64::from(page_size).into());
             bound.push(i64::try_from(offset).unwrap_or(i64::MAX).into());
             let mut statement = connection.prepare_cached(&sql)?;
             return statement.query_map(params_from_iter(bound), StoredEvent::from_row)?.collect();
-        }
+        };
         let mut statement = connection.prepare_cached(&sql)?;
         let mut rows = statement.query(params_from_iter(bound))?;
         let mut page = Vec::new();
@@ -119,7 +118,7 @@ impl Store {
         while page.len() < page_size as usize
             && let Some(row) = rows.next()?
         {
-            if !of.matches(&metadata(row, 3)?) {
+            if !filter.matches(&metadata(row, 3)?) {
                 continue;
             }
             if before < offset {
@@ -132,7 +131,7 @@ impl Store {
     }
 
     /// Hands the events that are meant to `take`, those of one time in the order of their arrival; with
-    /// their metadata if that is wanted, which is most of the work. What asks for metadata is left to `take`.
+    /// their metadata if that is wanted, which is most of the work. A filter is left to `take`.
     pub(crate) fn scan(
         &self,
         of: &Selection,
@@ -148,12 +147,13 @@ impl Store {
             ("event", "occurred, seq")
         };
         let mut statement = connection.prepare_cached(&format!(
-            "SELECT customer_id, event_name, occurred, {metadata_column}
+            "SELECT customer_id, event_name, occurred, {metadata_column}, seq
              FROM {source} WHERE {condition} ORDER BY {order}"
         ))?;
         let mut rows = statement.query(params_from_iter(bound))?;
         while let Some(row) = rows.next()? {
             take(&Call {
+                cursor: row.get(4)?,
                 customer_id: row.get_ref(0)?.as_str()?,
                 event_name: row.get_ref(1)?.as_str()?,
                 timestamp: timestamp(row, 2)?,
@@ -174,12 +174,14 @@ impl Store {
         bound.push(arrivals.seen.into());
         let connection = self.read();
         let mut statement = connection.prepare_cached(&format!(
-            "SELECT {COLUMNS}, seq, arrived FROM event WHERE {condition} AND seq > ? ORDER BY seq"
+            "SELECT {COLUMNS}, arrived FROM event WHERE {condition} AND seq > ? ORDER BY seq"
         ))?;
         let mut rows = statement.query(params_from_iter(bound))?;
         while let Some(row) = rows.next()? {
             arrivals.seen = row.get(5)?;
-            if of.reads_metadata() && !of.matches(&metadata(row, 3)?) {
+            if let Some(filter) = &of.filter
+                && !filter.matches(&metadata(row, 3)?)
+            {
                 continue;
             }
             arrivals.matching += 1;
@@ -195,16 +197,6 @@ impl Store {
 }
 
 impl Selection {
-    /// Whether what is meant hangs on the metadata, which SQL does not look at.
-    fn reads_metadata(&self) -> bool {
-        self.filter.is_some() || self.quantity.is_some()
-    }
-
-    fn matches(&self, metadata: &Metadata<'_>) -> bool {
-        self.filter.as_ref().is_none_or(|filter| filter.matches(metadata))
-            && self.quantity.as_ref().is_none_or(|key| metadata.quantity(key).is_some())
-    }
-
     /// The condition in SQL, and what to bind to it. One that is always true would keep the planner
     /// from the index that fits, so only what is given is asked for.
     fn condition(&self) -> (String, Vec<Value>) {
@@ -255,6 +247,7 @@ impl StoredEvent {
             business_id: BUSINESS_ID,
             customer_id: row.get(0)?,
             event_id: row.get(4)?,
+            cursor: row.get(5)?,
             event_name: row.get(1)?,
             timestamp: timestamp(row, 2)?,
             metadata,

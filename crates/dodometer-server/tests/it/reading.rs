@@ -120,7 +120,7 @@ async fn events_are_filtered() {
 }
 
 #[tokio::test]
-async fn a_meters_list_holds_what_it_counts() {
+async fn a_meters_list_holds_what_has_its_name_with_a_quantity_or_without() {
     let running = running(Options::default()).await;
     let client = &running.client;
     let carrying = |index: usize, metadata: Value| {
@@ -141,10 +141,10 @@ async fn a_meters_list_holds_what_it_counts() {
     for kind in ["sum", "max", "last"] {
         let meter = client.meter("api_call", kind, Some("n")).await;
         for (page, expected) in [
-            ("", vec!["e6", "e2", "e0"]),
-            ("&page_size=2", vec!["e6", "e2"]),
-            ("&page_size=2&page_number=1", vec!["e0"]),
-            ("&page_size=2&page_number=2", vec![]),
+            ("", vec!["e6", "e5", "e4", "e3", "e2", "e1", "e0"]),
+            ("&page_size=4", vec!["e6", "e5", "e4", "e3"]),
+            ("&page_size=4&page_number=1", vec!["e2", "e1", "e0"]),
+            ("&page_size=4&page_number=2", vec![]),
         ] {
             let answer = client.get(&format!("/events?meter_id={meter}{page}")).await;
             assert_eq!(ids(&answer), expected, "{kind} {page}");
@@ -308,6 +308,43 @@ async fn usage_is_priced_after_the_free_threshold() {
     set_price(client, &second, &json!({ "price_per_unit": "1" }))
         .await
         .refuses(422, "INVALID_REQUEST_BODY");
+}
+
+#[tokio::test]
+async fn the_currency_is_that_of_the_meters_that_are_billed_and_can_be_changed() {
+    let running = running(Options::default()).await;
+    let client = &running.client;
+    let first = client.meter("api_call", "count", None).await;
+    let second = client.meter("api_call", "count", None).await;
+    let price = |currency: &str| json!({ "price_per_unit": "1", "currency": currency });
+    let remove_price =
+        async |meter: &str| client.send("DELETE", &format!("/_dev/meters/{meter}/price"), "").await;
+    let currency = async || client.get("/_dev/bill").await.json()["currency"].clone();
+    for meter in [&first, &second] {
+        assert_eq!(set_price(client, meter, &price("USD")).await.status, 200);
+    }
+    let refused = set_price(client, &first, &price("EUR")).await;
+    refused.refuses(422, "INVALID_REQUEST_BODY");
+    assert!(refused.body.contains("DELETE /_dev/meters/{id}/price"), "{refused:?}");
+    for _ in 0..2 {
+        assert_eq!(remove_price(&second).await.status, 204);
+    }
+    client.ingested(vec![event("a")]).await;
+    assert_eq!(usage(client, &second, "").await[0]["price_per_unit"], Value::Null);
+    assert_eq!(set_price(client, &first, &price("EUR")).await.status, 200);
+    assert_eq!((currency().await, running.meter.bill().totals.amount), (json!("EUR"), 1));
+
+    assert_eq!(set_price(client, &second, &price("EUR")).await.status, 200);
+    assert_eq!(client.send("DELETE", &format!("/meters/{second}"), "").await.status, 204);
+    assert_eq!(set_price(client, &first, &price("GBP")).await.status, 200);
+    let unarchive = format!("/meters/{second}/unarchive");
+    let refused = client.send("POST", &unarchive, "").await;
+    refused.refuses(422, "INVALID_REQUEST_BODY");
+    assert_eq!((currency().await, running.meter.bill().totals.amount), (json!("GBP"), 1));
+    assert_eq!(set_price(client, &second, &price("GBP")).await.status, 200);
+    assert_eq!(client.send("POST", &unarchive, "").await.status, 200);
+    assert_eq!(running.meter.bill().totals.amount, 2);
+    remove_price("mtr_none").await.refuses(404, "NOT_FOUND");
 }
 
 #[tokio::test]

@@ -83,6 +83,25 @@ async fn the_page_and_its_tools_need_no_key_here_but_the_name_of_this_machine() 
 }
 
 #[tokio::test]
+async fn whom_a_proxy_forwards_is_not_on_this_machine() {
+    let running = running(Options { keys: vec!["k".into()], ..Options::default() }).await;
+    for header in [
+        "x-forwarded-for: 203.0.113.9",
+        "X-Forwarded-Proto: https",
+        "Forwarded: for=203.0.113.9",
+        "Via: 1.1 proxy",
+    ] {
+        let stranger = running.client.with_key(None).with_header(header);
+        for path in ["/", "/_dev/bill", "/_dev/events", "/_dev/stream"] {
+            stranger.get(path).await.refuses(401, "UNAUTHORIZED");
+        }
+        stranger.send("POST", "/_dev/reset", "").await.refuses(401, "UNAUTHORIZED");
+        stranger.with_key(Some("other")).get("/_dev/bill").await.refuses(401, "UNAUTHORIZED");
+        assert_eq!(stranger.with_key(Some("k")).get("/_dev/bill").await.status, 200, "{header}");
+    }
+}
+
+#[tokio::test]
 async fn without_keys_the_api_answers_to_the_names_of_this_machine_only() {
     let keyless = running(Options::default()).await;
     let port = keyless.server.address().port();
@@ -105,8 +124,10 @@ async fn without_keys_the_api_answers_to_the_names_of_this_machine_only() {
     }
     assert_eq!(rebound.get("/healthz").await.status, 200);
     let totals = keyless.meter.bill().totals;
-    assert_eq!((totals.calls, totals.requests), (0, 0));
-    for host in ["localhost", "127.0.0.1:1", &format!("LOCALHOST:{port}"), "[::1]"] {
+    assert_eq!((totals.calls, totals.requests, totals.requests_refused), (0, 2, 2));
+    for host in
+        ["localhost", "127.0.0.1:1", &format!("LOCALHOST:{port}"), "[::1]", "meter.localhost"]
+    {
         assert_eq!(keyless.client.with_host(host).get("/events").await.status, 200, "{host}");
     }
 

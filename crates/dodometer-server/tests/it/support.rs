@@ -58,11 +58,18 @@ pub(crate) struct Client {
     address: SocketAddr,
     pub(crate) key: Option<String>,
     pub(crate) host: String,
+    /// A further header.
+    header: String,
 }
 
 impl Client {
     pub(crate) fn to(address: SocketAddr) -> Self {
-        Self { address, key: Some("test_key".into()), host: address.to_string() }
+        Self {
+            address,
+            key: Some("test_key".into()),
+            host: address.to_string(),
+            header: String::new(),
+        }
     }
 
     pub(crate) fn with_key(&self, key: Option<&str>) -> Self {
@@ -71,6 +78,10 @@ impl Client {
 
     pub(crate) fn with_host(&self, host: &str) -> Self {
         Self { host: host.into(), ..self.clone() }
+    }
+
+    pub(crate) fn with_header(&self, header: &str) -> Self {
+        Self { header: format!("{header}\r\n"), ..self.clone() }
     }
 
     /// Connects and sends one request.
@@ -86,9 +97,10 @@ impl Client {
             .as_ref()
             .map_or(String::new(), |key| format!("authorization: Bearer {key}\r\n"));
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {}\r\n{key}connection: close\r\n\
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\n{key}{}connection: close\r\n\
              content-type: application/json\r\ncontent-length: {}\r\n\r\n",
             self.host,
+            self.header,
             body.len()
         );
         stream.write_all(head.as_bytes()).await?;

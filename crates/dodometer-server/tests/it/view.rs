@@ -223,11 +223,15 @@ async fn the_newest_events_are_those_of_the_filter() {
     }
     let newest =
         async |query: &str| view(client, query).await["newest"].as_array().unwrap().clone();
-    assert_eq!(newest("").await.len(), 25);
+    let cursors = |events: &[Value]| -> Vec<u64> {
+        events.iter().map(|event| event["cursor"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(cursors(&newest("").await), (1216..=1240).rev().collect::<Vec<_>>());
     // More than are kept have come since; the store has them.
     let quiet = newest("customer=cus_quiet").await;
     assert_eq!(quiet.len(), 25);
     assert!(quiet.iter().all(|event| event["customer_id"] == "cus_quiet"));
+    assert_eq!(cursors(&quiet), (16..=40).rev().collect::<Vec<_>>(), "the same from the store");
     let both = newest("customer=cus_quiet&endpoint=/1").await;
     assert_eq!(both.len(), 20);
     assert!(both.iter().all(|event| event["endpoint"] == "/1"));
@@ -244,18 +248,26 @@ async fn refusals_are_listed_with_their_reason() {
         .send("POST", "/events/ingest", &" ".repeat(4001))
         .await
         .refuses(413, "PAYLOAD_TOO_LARGE");
+    let rebound = client.with_host("evil.example");
+    let compressed = client.with_header("content-encoding: gzip");
+    rebound.ingest(&[event("a")]).await.refuses(403, "FORBIDDEN");
+    compressed.ingest(&[event("a")]).await.refuses(415, "UNSUPPORTED_MEDIA_TYPE");
+    for other in [&rebound, &compressed] {
+        assert!(other.post("/meters", &json!({})).await.status >= 400, "and is not of ingestion");
+    }
     client.ingested(vec![event("a")]).await;
     client.ingested(vec![event("a")]).await;
     let requests = view(client, "").await["requests"].clone();
-    assert_eq!((&requests["accepted"], &requests["refused"]), (&json!(2), &json!(4)));
-    assert_eq!((&requests["duplicates"], &requests["last_minute"]), (&json!(1), &json!(6)));
+    assert_eq!((&requests["accepted"], &requests["refused"]), (&json!(2), &json!(6)));
+    assert_eq!((&requests["duplicates"], &requests["last_minute"]), (&json!(1), &json!(8)));
     let told: Vec<_> = requests["refusals"]
         .as_array()
         .unwrap()
         .iter()
         .map(|refusal| (refusal["status"].as_u64().unwrap(), refusal["events"].clone()))
         .collect();
-    assert_eq!(told, [(413, Value::Null), (422, Value::Null), (401, json!(2)), (400, json!(0))]);
+    let unread = [415, 403, 413, 422].map(|status| (status, Value::Null));
+    assert_eq!(told, [&unread[..], &[(401, json!(2)), (400, json!(0))]].concat());
     let bad = client.get("/_dev/view?period=1y").await;
     bad.refuses(400, "INVALID_QUERY_PARAMS");
 }
@@ -264,6 +276,11 @@ async fn refusals_are_listed_with_their_reason() {
 async fn what_others_name_does_not_grow_without_bound() {
     let running = running(Options::default()).await;
     let client = &running.client;
+    let of = async |endpoint: &str| {
+        let view = view(client, &format!("endpoint={endpoint}")).await;
+        (view["among_others"].clone(), view["totals"]["calls"].clone())
+    };
+    assert_eq!(of("/2/399").await, (json!(false), json!(0)), "there is none");
     for batch in 0..3 {
         let named = |n: usize| {
             let text = format!("/{batch}/{n}");
@@ -285,6 +302,8 @@ async fn what_others_name_does_not_grow_without_bound() {
     assert_eq!(others("endpoints"), (201, 1000));
     assert_eq!(others("methods"), (21, 1180));
     assert_eq!(others("events"), (51, 1150));
+    assert_eq!(of("/0/199").await, (json!(false), json!(1)));
+    assert_eq!(of("/2/399").await, (json!(true), json!(0)), "it cannot be told");
 }
 
 #[tokio::test]

@@ -1,20 +1,22 @@
 //! One worker: the metered API as a process of its own, as an application server would run several.
 //!
 //! It is started by [`Workers`](super::workers::Workers). Its standard output says where it listens, in the
-//! first line, and then each alarm of its client. It ends when its standard input does, which is also what
-//! it sees of the demo's death.
+//! first line, and then each alarm of its client. A line on its standard input has it close; the end of that
+//! is what it sees of the demo's death, with which the meter is gone, and it ends at once.
 
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use anyhow::Context;
+use anyhow::{Context, bail, ensure};
 use clap::Args;
 use tokio::sync::mpsc;
 
 use super::api::Api;
 use super::{FLUSH_TIMEOUT, client};
-use crate::stop::{Stop, input_closed};
+use crate::stop::{Stop, input_closed, input_line};
+
+const NO_DEMO: &str = "the demo is gone";
 
 /// One worker of the demo.
 #[derive(Args)]
@@ -29,7 +31,7 @@ pub(crate) struct DemoWorker {
 }
 
 impl DemoWorker {
-    /// Serves until standard input ends, and then until every call is billed.
+    /// Serves until it is asked to close, and then until every call is billed.
     pub(crate) fn run(self) -> anyhow::Result<()> {
         tokio::runtime::Builder::new_multi_thread()
             .enable_all()
@@ -45,15 +47,21 @@ impl DemoWorker {
         let ingestion = client(self.meter, &self.spool, notes)?;
         let api = Api::start(ingestion.clone(), None).await?;
         say(&api.address().to_string())?;
-        let mut ended = std::pin::pin!(input_closed());
+        let mut asked = std::pin::pin!(input_line());
         loop {
             tokio::select! {
                 Some(alarm) = alarms.recv() => say(&alarm)?,
-                () = &mut ended => break,
+                asked = &mut asked => {
+                    ensure!(asked, NO_DEMO);
+                    break;
+                }
             }
         }
         api.stop().await?;
-        ingestion.close(FLUSH_TIMEOUT).await.context("the client did not close")
+        tokio::select! {
+            closed = ingestion.close(FLUSH_TIMEOUT) => closed.context("the client did not close"),
+            () = input_closed() => bail!(NO_DEMO),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The workers: several processes of the metered API, which share one spool directory, and the one of them
 //! that is killed.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -110,8 +110,9 @@ impl Workers {
             tokio::time::sleep(POLL).await;
         }
         targets.set(Vec::new());
-        for worker in &mut self.running {
-            worker.process.0.stdin = None;
+        for stdin in self.running.iter_mut().filter_map(|worker| worker.process.0.stdin.as_mut()) {
+            // One that has ended says so by its status.
+            let _ = writeln!(stdin, "close");
         }
         for mut worker in self.running.drain(..) {
             let status = loop {
@@ -169,12 +170,14 @@ impl Workers {
     /// How many spools the workers' namespace has.
     fn spools(&self) -> anyhow::Result<usize> {
         let Some(namespace) = self.namespace()? else { return Ok(0) };
-        Ok(std::fs::read_dir(namespace.join("spools"))?.count())
+        let spools = std::fs::read_dir(namespace.join("spools"));
+        Ok(spools.context("the workers' spools cannot be listed")?.count())
     }
 
     /// The one directory that the client library makes for the demo's account.
     fn namespace(&self) -> anyhow::Result<Option<PathBuf>> {
-        let made = std::fs::read_dir(self.spool.join("dodo-ingestion"))?.next();
+        let made = std::fs::read_dir(self.spool.join("dodo-ingestion"));
+        let made = made.context("the workers' spool directory cannot be read")?.next();
         Ok(made.transpose()?.map(|entry| entry.path()))
     }
 
