@@ -22,12 +22,12 @@ async function run(t, name, env = {}) {
     cwd: new URL('..', import.meta.url),
     env: {
       ...process.env,
-      ...env,
       PORT: '0',
       DODO_PAYMENTS_API_KEY: 'example',
       DODO_PAYMENTS_BASE_URL: meter.url,
       DODO_INGESTION_SPOOL_DIR: spool,
       DODO_INGESTION_LINGER: '0.02',
+      ...env,
     },
     stdio: ['ignore', 'pipe', 'inherit'],
   });
@@ -85,4 +85,17 @@ test('examples/script.mjs', async (t) => {
   assert.equal(line, 'billed');
   const pages = (await billed(meter, 'cus_1', 3)).map(({ page }) => page);
   assert.deepEqual(pages.sort(), [1, 2, 3]);
+});
+
+test('examples/script.mjs says billed only of what is', async (t) => {
+  const billsNothing = createServer((req, res) => {
+    req.resume().on('end', () => {
+      res.writeHead(400, { 'content-type': 'application/json' });
+      res.end('{"code":"INVALID_REQUEST_PARAMETERS","message":"no such customer"}');
+    });
+  }).listen(0, '127.0.0.1');
+  after(() => billsNothing.close());
+  await once(billsNothing, 'listening');
+  const DODO_PAYMENTS_BASE_URL = `http://127.0.0.1:${billsNothing.address().port}`;
+  await assert.rejects(run(t, 'script', { DODO_PAYMENTS_BASE_URL }), /script exited: 1/);
 });
