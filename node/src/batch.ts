@@ -1,6 +1,6 @@
 import { TRACKED } from './channels';
-import { ConfigurationError, type IngestionError, refusal, wordsOf } from './errors';
-import { type Encoded, type Event, encode } from './event';
+import { ConfigurationError, type IngestionError, refusal } from './errors';
+import { type Event, encodeFor } from './event';
 import { native } from './load';
 import type { Handle } from './native';
 import { checkNames } from './nearest';
@@ -40,17 +40,19 @@ export function checkBatchOptions(options: BatchOptions | undefined): void {
  * may be taken out of it: `const { add, flush, cleanup } = createBatch(ingestion)`.
  */
 export class Batch implements AsyncDisposable, Disposable {
+  readonly #client: Handle<'Ingestion'>;
   readonly #handle: Handle<'Batch'>;
   /**
    * Kept for as long as the batch is: the end of the program flushes the clients that somebody has.
    *
    * @internal
    */
-  readonly client: Handle<'Ingestion'>;
+  readonly owner: object;
 
   /** @internal */
-  constructor(client: Handle<'Ingestion'>, handle: Handle<'Batch'>) {
-    this.client = client;
+  constructor(owner: object, client: Handle<'Ingestion'>, handle: Handle<'Batch'>) {
+    this.owner = owner;
+    this.#client = client;
     this.#handle = handle;
   }
 
@@ -68,15 +70,8 @@ export class Batch implements AsyncDisposable, Disposable {
   };
 
   #add(event: Event): void {
-    let encoded: Encoded;
-    try {
-      encoded = encode(event);
-    } catch (thrown) {
-      // The core counts what it is told of.
-      native.refuse(this.#handle, wordsOf(thrown));
-      throw thrown;
-    }
-    native.add(this.#handle, encoded.text, encoded.unsupportedKey, encoded.unsupportedType);
+    const { text, unsupportedKey, unsupportedType } = encodeFor(this.#client, event);
+    native.add(this.#handle, text, unsupportedKey, unsupportedType);
   }
 
   /** Makes everything accepted so far due and waits until it is settled. */

@@ -5,9 +5,6 @@ import type { Event, Metadata } from './event';
 import { Ingestion, type IngestionOptions } from './ingestion';
 import { checked, type WaitOptions, whenAborted } from './wait';
 
-/** The options of a client that needs no event name: each event has its own. */
-export type DodoConfig = IngestionOptions;
-
 /** An event in the billing API's own names. */
 export interface DodoEvent {
   event_id: string;
@@ -31,7 +28,7 @@ const REQUIRED = ['event_id', 'customer_id', 'event_name'] as const;
 export class DodoClient implements AsyncDisposable {
   readonly #ingestion: Ingestion;
 
-  constructor(config: DodoConfig) {
+  constructor(config: IngestionOptions) {
     const { apiKey } = config;
     if (apiKey !== undefined && !apiKey) {
       throw new ValidationError('apiKey: is empty', { field: 'apiKey' });

@@ -29,12 +29,12 @@ export interface ErrorDetails {
 /** What went wrong. */
 export class DodoIngestionError extends Error {
   /** The class of the error, such as `VALIDATION_ERROR`. */
-  readonly code: string;
+  code: string;
   /** The billing API's HTTP status; 400 of what is not valid, 500 of what is set up wrongly. */
-  readonly statusCode: number | undefined;
+  statusCode?: number | undefined;
   /** What is known besides. */
   // biome-ignore lint/suspicious/noExplicitAny: programs look into it without a check
-  readonly details: any;
+  details?: any;
 
   constructor(message: string, code: string, statusCode?: number, details?: unknown) {
     super(message);

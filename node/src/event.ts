@@ -4,13 +4,19 @@
  */
 
 import { isDate } from 'node:util/types';
-import { ValidationError } from './errors';
+import { ValidationError, wordsOf } from './errors';
+import { native } from './load';
+import type { Handle } from './native';
 
 /** A metadata value. `undefined` and `null` are left out; a `Date` becomes ISO 8601 text. */
 export type MetadataValue = string | number | bigint | boolean | Date | null | undefined;
 
-/** Metadata pairs. They are read at the call: what becomes of the object later changes nothing. */
-export type Metadata = Readonly<Record<string, MetadataValue>>;
+/**
+ * Metadata pairs, each with a {@link MetadataValue}: what is none is refused. Their type does not say so, as programs
+ * hand over what has other types. They are read at the call: what becomes of the object later changes nothing.
+ */
+// biome-ignore lint/suspicious/noExplicitAny: as above
+export type Metadata = Record<string, any>;
 
 /** One billable call. */
 export interface Event {
@@ -38,6 +44,20 @@ const NAMES: ReadonlyMap<string, string> = new Map([
   ['eventId', 'event_id'],
   ['eventName', 'event_name'],
 ]);
+
+/**
+ * An event's JSON for a client, which counts and tells what has none.
+ *
+ * @internal
+ */
+export function encodeFor(client: Handle<'Ingestion'>, event: Event): Encoded {
+  try {
+    return encode(event);
+  } catch (thrown) {
+    native.refuse(client, wordsOf(thrown));
+    throw thrown;
+  }
+}
 
 /** @internal */
 export function encode(event: Event): Encoded {

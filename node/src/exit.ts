@@ -7,20 +7,12 @@
 import { ClosedError } from './errors';
 import { native } from './load';
 import type { Handle } from './native';
+import { shared } from './shared';
 import { wait } from './wait';
 import { warn } from './warn';
 
-const OPEN = Symbol.for('dodo-ingestion.open');
-const shared = process as { [OPEN]?: Set<() => void> };
-shared[OPEN] ??= atExit();
-
-/**
- * What is to be done for each open client. There is one set, however many copies of this module a program has, or
- * how often it loads its code anew.
- */
-const open = shared[OPEN];
-
-function atExit(): Set<() => void> {
+/** What is to be done for each open client. */
+const open = shared('open', () => {
   const open = new Set<() => void>();
   process.on('beforeExit', () => {
     for (const end of open) {
@@ -28,37 +20,38 @@ function atExit(): Set<() => void> {
     }
   });
   return open;
-}
+});
 
-/** Clients that nobody has any more have no end. What waits in their spool is for whoever opens it next. */
-const dropped = new FinalizationRegistry<() => void>((end) => open.delete(end));
+/** A client that nobody has any more is not to be closed. What it was told may be in memory alone, and is flushed. */
+const dropped = new FinalizationRegistry<() => void>((drop) => drop());
 
 /**
- * Has a client closed at the end of the program; gives what takes that back.
+ * Has a client closed at the end of the program, or flushed when its owner is gone; gives what takes that back.
  *
  * @internal
  */
-export function closeAtExit(client: Handle<'Ingestion'>): () => void {
-  const reference = new WeakRef(client);
+export function closeAtExit(owner: object, client: Handle<'Ingestion'>): () => void {
   let flushed = false;
+  const flush = () => wait((_, wake) => native.flushAtExit(client, wake));
   const end = () => {
-    const handle = reference.deref();
-    if (handle === undefined) {
+    if (flushed) {
       open.delete(end);
-    } else if (flushed) {
-      open.delete(end);
-      wait((_, wake) => native.closeAtExit(handle, wake)).catch(tell);
+      wait((_, wake) => native.closeAtExit(client, wake)).catch(tell);
     } else {
       flushed = true;
       // What did not get through in time stays spooled: it is not tried once more for as long.
-      wait((_, wake) => native.flushAtExit(handle, wake)).catch((error: unknown) => {
+      flush().catch((error: unknown) => {
         open.delete(end);
         tell(error);
       });
     }
   };
+  const drop = () => {
+    open.delete(end);
+    flush().catch(tell);
+  };
   open.add(end);
-  dropped.register(client, end, end);
+  dropped.register(owner, drop, end);
   return () => {
     open.delete(end);
     dropped.unregister(end);

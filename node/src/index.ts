@@ -10,7 +10,7 @@
 // The same types by the names that programs written for the existing package import.
 export type { BatchOptions as CreateBatchOptions } from './batch';
 export { Batch, type BatchOptions } from './batch';
-export { DodoClient, type DodoConfig, type DodoEvent, type IngestResponse } from './client';
+export { DodoClient, type DodoEvent, type IngestResponse } from './client';
 export {
   APIError,
   AuthenticationError,
@@ -30,25 +30,29 @@ export {
   ValidationError,
 } from './errors';
 export type { Event, Event as TrackAPICallOptions, Metadata, MetadataValue } from './event';
-export type { IngestionOptions as IngestionConfig } from './ingestion';
+export {
+  createBatch,
+  createLLMTracker,
+  type DodoConfig,
+  type IngestionConfig,
+  type IngestionConfig as TrackingConfig,
+  type TokenUsage,
+} from './existing';
 export {
   type AlarmListener,
-  createBatch,
   Ingestion,
   type IngestionOptions,
   type Stats,
   trackAPICall,
 } from './ingestion';
-export type { TrackerOptions as TrackingConfig, WrapperConfig } from './llm/tracker';
+export type { WrapperConfig } from './llm/tracker';
 export {
-  createLLMTracker,
   LLMTracker,
   type TrackerOptions,
   type TrackOptions,
   type WrapOptions,
   wrapLLMClient,
 } from './llm/tracker';
-export type { TokenUsage } from './llm/usage';
 export { Receipt } from './receipt';
 export type {
   ObjectStorage as TrackObjectStorageOptions,

@@ -1,7 +1,7 @@
 import { Batch, type BatchOptions, checkBatchOptions } from './batch';
 import { ALARMS, TRACKED } from './channels';
-import { ConfigurationError, fromNative, refusal } from './errors';
-import { type Event, encode } from './event';
+import { ConfigurationError, fromNative, refusal, wordsOf } from './errors';
+import { type Event, encodeFor } from './event';
 import { closeAtExit } from './exit';
 import { healthy } from './health';
 import { native } from './load';
@@ -60,7 +60,7 @@ export class Ingestion implements AsyncDisposable, Disposable {
   readonly #client: Handle<'Ingestion'>;
   readonly #apiKey: string | undefined;
   readonly #leave: () => void;
-  readonly #expected = new Set<Promise<unknown>>();
+  readonly #lookups = new Set<Promise<unknown>>();
 
   constructor(options: IngestionOptions = {}) {
     const { onAlarm, ...settings } = options;
@@ -74,7 +74,7 @@ export class Ingestion implements AsyncDisposable, Disposable {
       throw fromNative(thrown);
     }
     this.#apiKey = options.apiKey ?? process.env.DODO_PAYMENTS_API_KEY;
-    this.#leave = closeAtExit(this.#client);
+    this.#leave = closeAtExit(this, this.#client);
   }
 
   /** Accepts one call. */
@@ -86,9 +86,19 @@ export class Ingestion implements AsyncDisposable, Disposable {
     return receipt;
   }
 
+  /**
+   * The receipt of a call of which no event could be made, which is counted and told.
+   *
+   * @internal
+   */
+  refuse(thrown: unknown): Receipt {
+    native.refuse(this.#client, wordsOf(thrown));
+    return Receipt.refused(thrown);
+  }
+
   /** Accepts one call, and returns its receipt's ticket. */
   #accept(event: Event): string {
-    const { text, unsupportedKey, unsupportedType } = encode(event);
+    const { text, unsupportedKey, unsupportedType } = encodeFor(this.#client, event);
     return native.track(this.#client, text, unsupportedKey, unsupportedType);
   }
 
@@ -149,14 +159,14 @@ export class Ingestion implements AsyncDisposable, Disposable {
   }
 
   /**
-   * Has `flush` and `close` wait for a call that is about to be tracked.
+   * Has `flush` and `close` wait for a call that is tracked when its customer has been looked up.
    *
    * @internal
    */
-  expect(tracking: Promise<unknown>): void {
-    const over = () => this.#expected.delete(tracking);
-    this.#expected.add(tracking);
-    tracking.then(over, over);
+  expect(lookup: Promise<unknown>): void {
+    const over = () => this.#lookups.delete(lookup);
+    this.#lookups.add(lookup);
+    lookup.then(over, over);
   }
 
   /** Opens a batch. */
@@ -164,20 +174,23 @@ export class Ingestion implements AsyncDisposable, Disposable {
     checkBatchOptions(options);
     try {
       const batch = native.openBatch(this.#client, options?.maxSize, options?.flushInterval);
-      return new Batch(this.#client, batch);
+      return new Batch(this, this.#client, batch);
     } catch (thrown) {
       throw fromNative(thrown);
     }
   }
 
-  /** Makes everything accepted so far due and waits until it is settled. */
+  /**
+   * Makes everything accepted so far due and waits until it is settled. Calls whose customers are being looked up
+   * are waited for first.
+   */
   readonly flush: Verb = verb(this, (options) =>
-    wait((timeout, wake) => native.flush(this.#client, timeout, wake), options, this.#expected),
+    wait((timeout, wake) => native.flush(this.#client, timeout, wake), options, this.#lookups),
   );
 
   /**
-   * Flushes and lets go. What is left stays spooled. Where the signal ends it while it flushes, the client stays
-   * open.
+   * Flushes and lets go. What is left stays spooled; a call whose customer is found later is refused. Where the
+   * signal ends it while it flushes, the client stays open.
    */
   readonly close: Verb = verb(this, async (options) => {
     let began = false;
@@ -187,7 +200,7 @@ export class Ingestion implements AsyncDisposable, Disposable {
       return closing;
     };
     try {
-      await wait(start, options, this.#expected);
+      await wait(start, options, this.#lookups);
     } finally {
       if (began && !options?.signal?.aborted) {
         this.#leave();

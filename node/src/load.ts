@@ -5,6 +5,7 @@
 
 import { closeSync, existsSync, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
+import { addonOf } from './addons';
 import type { Native } from './native';
 
 const FILE = 'dodo_ingestion.node';
@@ -18,11 +19,12 @@ const { name, optionalDependencies: packages = {} } = require('../package.json')
 function load(): Native {
   const { platform, arch, version } = process;
   const abi = { linux: isMusl() ? 'musl' : 'gnu', win32: 'msvc' }[platform as string];
-  const wanted = `@${name}/${[platform, arch, abi].filter(Boolean).join('-')}`;
+  const target = [platform, arch, abi].filter(Boolean).join('-');
+  const wanted = `@${name}/${target}`;
   const libc = abi === 'gnu' ? ' with glibc' : abi === 'musl' ? ' with musl' : '';
   const here = `${platform}-${arch}${libc}`;
 
-  const path = existsSync(BUILT) ? BUILT : installed(wanted);
+  const path = existsSync(BUILT) ? BUILT : installed(target);
   if (path === undefined) {
     const reason = wanted in packages ? notInstalled(wanted) : noneFits();
     throw new Error(`${name} has no addon for ${here}: ${reason}`);
@@ -35,9 +37,9 @@ function load(): Native {
   }
 }
 
-function installed(wanted: string): string | undefined {
+function installed(target: string): string | undefined {
   try {
-    return require.resolve(`${wanted}/${FILE}`);
+    return addonOf(target);
   } catch {
     return undefined;
   }
@@ -63,7 +65,9 @@ function notInstalled(wanted: string): string {
   return `the package ${wanted} is not installed.
 npm leaves it out with --omit=optional (--no-optional), and where node_modules or package-lock.json were made on
 another system. Remove both, and on the system that it is to run on
-  npm install --include=optional`;
+  npm install --include=optional
+What deploys only the files that it has traced a program to need (a standalone Next.js app, a serverless function) takes
+the addon of the system that it is built on: build it on one like that which it is to run on.`;
 }
 
 function noneFits(): string {

@@ -48,8 +48,8 @@ export interface Native {
   openBatch(client: Handle<'Ingestion'>, maxSize?: number | undefined | null, flushInterval?: number | undefined | null): Handle<'Batch'>;
   /** Whether a wait is over; throws what it failed with, once. */
   poll(pending: Handle<'Pending'>): boolean;
-  /** Counts and alarms a call that could not be turned into text. */
-  refuse(batch: Handle<'Batch'>, reason: string): void;
+  /** Counts and tells a call that could not be turned into text. */
+  refuse(client: Handle<'Ingestion'>, reason: string): void;
   /** What has happened so far: a JSON object of counts. */
   stats(client: Handle<'Ingestion'>): string;
   /**

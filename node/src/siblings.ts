@@ -3,7 +3,7 @@
 import { ValidationError, wordsOf } from './errors';
 import { type Event, type MetadataValue, notRecord } from './event';
 import type { Ingestion } from './ingestion';
-import { Receipt } from './receipt';
+import type { Receipt } from './receipt';
 
 /** Bytes that were stored. */
 export interface ObjectStorage extends Event {
@@ -66,7 +66,7 @@ function measured(
   try {
     event = withMeasures(options, measures);
   } catch (thrown) {
-    return Receipt.refused(thrown);
+    return ingestion.refuse(thrown);
   }
   return ingestion.track(event);
 }

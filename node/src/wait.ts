@@ -1,4 +1,4 @@
-import { ConfigurationError, fromNative } from './errors';
+import { ConfigurationError, fromNative, TimeoutError } from './errors';
 import { native } from './load';
 import type { Handle } from './native';
 import { checkNames } from './nearest';
@@ -135,21 +135,23 @@ async function settled(
 }
 
 /**
- * Waits for the core, and before that for what it is still to be told. The process stays alive meanwhile, and no
- * longer.
+ * Waits for the core, and before that for the calls whose customers are being looked up, each of which leaves its set
+ * when it is over. The process stays alive meanwhile, and no longer.
  *
  * @internal
  */
 export async function wait(
   start: (timeout: number | undefined, wake: () => void) => Handle<'Pending'>,
   options?: WaitOptions,
-  before?: ReadonlySet<Promise<unknown>>,
+  lookups?: ReadonlySet<Promise<unknown>>,
 ): Promise<void> {
   let { timeout, signal } = checked(options);
   signal?.throwIfAborted();
-  if (before?.size) {
-    timeout = await settled(before, timeout ?? DEFAULT_TIMEOUT, signal);
+  const awaited = [...(lookups ?? [])];
+  if (awaited.length > 0) {
+    timeout = await settled(awaited, timeout ?? DEFAULT_TIMEOUT, signal);
   }
+  const late = awaited.filter((lookup) => lookups?.has(lookup)).length;
   let leave = () => {};
   try {
     await new Promise<void>((resolve, reject) => {
@@ -180,5 +182,8 @@ export async function wait(
     });
   } finally {
     leave();
+  }
+  if (late > 0) {
+    throw new TimeoutError(`calls not accepted yet: ${late}; their customers are being looked up`);
   }
 }

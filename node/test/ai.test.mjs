@@ -22,7 +22,7 @@ const ONE = {
   outputTokens: 20,
   totalTokens: 30,
   model: 'mock-model-id',
-  provider: 'openai',
+  provider: 'mock-provider',
   cachedInputTokens: 4,
   reasoningTokens: 8,
 };
@@ -137,7 +137,7 @@ test('embeddings', async () => {
   assert.deepEqual((await wrapped.embed({ model, value: 'a' })).embedding, [0.5]);
   await wrapped.embedMany({ model, values: ['a', 'b', 'c'] });
   const read = (tokens) => ({ inputTokens: tokens, outputTokens: 0, totalTokens: tokens });
-  const named = { model: 'mock-model-id', provider: 'openai' };
+  const named = { model: 'mock-model-id', provider: 'mock-provider' };
   const found = await events('cus_embed');
   found.sort((one, other) => one.inputTokens - other.inputTokens);
   assert.deepEqual(found, [
@@ -160,7 +160,9 @@ test('an agent of the wrapped module is billed, whatever its model is', async ()
   const agent = new wrapped.ToolLoopAgent(settings);
   assert.ok(agent instanceof ai.ToolLoopAgent);
   assert.equal((await agent.generate({ prompt })).text, '3');
-  assert.deepEqual(await events('cus_agent'), [TWO]);
+  // Neither the request nor the answer tells whose its model is.
+  const { provider, ...unnamed } = TWO;
+  assert.deepEqual(await events('cus_agent'), [unnamed]);
 });
 
 test('a class of one’s own that extends an agent is as it was', () => {
@@ -218,6 +220,113 @@ test('what an answer has still to come is not asked for', async () => {
   assert.deepEqual(touched, []);
   const [{ totalTokens }, ...more] = await events('cus_untouched');
   assert.deepEqual([totalTokens, more], [3, []]);
+});
+
+/** A model that calls a tool first, and is not there then. */
+function failing() {
+  const model = tooled();
+  const [generate, stream] = [model.doGenerate, model.doStream];
+  let calls = 0;
+  const once = (answer) => async (request) => {
+    calls += 1;
+    assert.ok(calls === 1, 'planted');
+    return answer(request);
+  };
+  return new MockModel({ doGenerate: once(generate), doStream: once(stream) });
+}
+
+test('the steps before one that fails are billed', async () => {
+  const wrapped = tracker.wrap({ client: { ...ai }, customerId: 'cus_step' });
+  const steps = [];
+  const request = () => ({
+    ...options(),
+    model: failing(),
+    maxRetries: 0,
+    onStepFinish: ({ usage }) => steps.push(usage.totalTokens),
+  });
+  await assert.rejects(wrapped.generateText(request()), /planted/);
+  assert.deepEqual(await events('cus_step'), [ONE]);
+  const failed = new Promise((resolve) => {
+    const { fullStream } = wrapped.streamText({ ...request(), onError: resolve });
+    drain(fullStream);
+  });
+  assert.match(String((await failed).error), /planted/);
+  while ((await events('cus_step')).length < 2) {
+    await turn();
+  }
+  assert.deepEqual(await events('cus_step'), [ONE, ONE]);
+  assert.deepEqual(steps, [30, 30]);
+});
+
+test('the steps before a stream is aborted are billed', async () => {
+  const wrapped = tracker.wrap({ client: { streamText }, customerId: 'cus_abort' });
+  const aborting = new AbortController();
+  const told = [];
+  const { fullStream } = wrapped.streamText({
+    ...options(),
+    abortSignal: aborting.signal,
+    onStepFinish: () => aborting.abort(),
+    onAbort: ({ steps }) => told.push(steps.length),
+  });
+  await drain(fullStream);
+  assert.deepEqual(told, [1]);
+  assert.deepEqual(await events('cus_abort'), [ONE]);
+});
+
+test('an answer that the SDK cannot take is billed', async () => {
+  const wrapped = tracker.wrap({ client: { ...ai }, customerId: 'cus_cut' });
+  const schema = ai.jsonSchema({ type: 'object' });
+  const cut = { content: [{ type: 'text', text: '{"n":' }], ...finish('length'), warnings: [] };
+  const model = new MockModel({ doGenerate: async () => cut });
+  const refused = { name: 'AI_NoObjectGeneratedError' };
+  await assert.rejects(wrapped.generateObject({ model, schema, prompt: 'n?' }), refused);
+  assert.deepEqual(await events('cus_cut'), [ONE]);
+  const output = ai.Output.object({
+    schema: ai.jsonSchema(
+      { type: 'object' },
+      { validate: () => ({ success: false, error: new Error('planted') }) },
+    ),
+  });
+  await assert.rejects(wrapped.generateText({ ...options(), output }), refused);
+  const found = await events('cus_cut');
+  found.sort((one, other) => one.totalTokens - other.totalTokens);
+  assert.deepEqual(found, [ONE, TWO]);
+});
+
+test('messages that carry the usage of old answers are not billed, nor warned of', async (t) => {
+  const warnings = [];
+  const hear = ({ message }) => warnings.push(message);
+  process.on('warning', hear);
+  t.after(() => process.off('warning', hear));
+  const wrapped = tracker.wrap({ client: { ...ai }, customerId: 'cus_history' });
+  const metadata = { usage: { inputTokens: 1000, outputTokens: 500, totalTokens: 1500 } };
+  const parts = [{ type: 'text', text: 'Hello.' }];
+  const history = [{ id: '1', role: 'assistant', metadata, parts }];
+  const messages = await wrapped.validateUIMessages({ messages: history });
+  await wrapped.safeValidateUIMessages({ messages: history });
+  await wrapped.convertToModelMessages(messages);
+  wrapped.pruneMessages({ messages: [{ role: 'assistant', content: 'Hello.', ...metadata }] });
+  assert.deepEqual(await events('cus_history'), []);
+
+  const asked = () => wrapped.streamText(streaming(async () => ({ stream: text('Hello.') })));
+  const messageMetadata = ({ part }) => part.totalUsage && { usage: part.totalUsage };
+  const stream = wrapped.createUIMessageStream({
+    execute: ({ writer }) => writer.merge(asked().toUIMessageStream({ messageMetadata })),
+  });
+  await drain(wrapped.readUIMessageStream({ stream }));
+  await turn();
+  assert.deepEqual(await events('cus_history'), [ONE]);
+  assert.deepEqual(warnings, []);
+});
+
+test('whose a model is, the model says', async () => {
+  const wrapped = tracker.wrap({ client: { ...ai }, customerId: 'cus_provider' });
+  const doGenerate = async () => ({ content: [], ...finish('stop'), warnings: [] });
+  const model = new MockModel({ provider: 'anthropic.messages', doGenerate });
+  const answer = await wrapped.generateText({ model, prompt: 'Hello?' });
+  assert.deepEqual(await events('cus_provider'), [{ ...ONE, provider: 'anthropic' }]);
+  await tracker.track(answer, 'cus_provider_unknown');
+  assert.equal((await events('cus_provider_unknown'))[0].provider, undefined);
 });
 
 test('a stream that fails is the caller’s alone', async (t) => {

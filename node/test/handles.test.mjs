@@ -82,6 +82,30 @@ test('a batch that somebody has is billed at the end of the program, also withou
   assert.equal((await meter.events('cus_batch_alone')).length, 1);
 });
 
+test('what a client has in memory is billed at the end of the program, also when nobody has it any more', async () => {
+  const program = `
+    const open = () => {
+      const memory = { account: 'memory-alone', durability: 'memory', spoolDir: undefined };
+      const client = new Ingestion({ ...options, ...memory, linger: 300_000 });
+      trackAPICall(client, { customerId: 'cus_memory_alone' });
+    };
+    open();
+    (async () => {
+      await ingestion.close();
+      const ends = process[Symbol.for('dodo-ingestion.open')];
+      for (let turns = 0; turns < 100 && ends.size > 0; turns += 1) {
+        await new Promise((go) => setTimeout(go, 10));
+        global.gc();
+      }
+      say(ends.size);
+    })();
+  `;
+  const args = ['--expose-gc', '-e', `${prelude('before-memory')}${program}`];
+  const { code, lines } = await end(start(args));
+  assert.deepEqual([code, lines], [0, ['0']]);
+  assert.equal((await meter.events('cus_memory_alone')).length, 1);
+});
+
 test('clients that nobody closes are let go with their last reference', async () => {
   const program = `
     (async () => {

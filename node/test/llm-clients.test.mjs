@@ -125,7 +125,7 @@ class BedrockRuntimeClient {
 }
 
 class AIMessage {
-  response_metadata = { model_name: 'm' };
+  response_metadata = { model_name: 'm', model_provider: 'openai' };
   usage_metadata = {
     input_tokens: 1,
     output_tokens: 2,
@@ -136,7 +136,7 @@ class AIMessage {
 
 /** A piece of LangChain's streams, which goes on from the one before. */
 class AIMessageChunk {
-  response_metadata = { model_name: 'm' };
+  response_metadata = { model_name: 'm', model_provider: 'openai' };
   constructor(input, output, cached) {
     const total = input + output;
     this.usage_metadata = { input_tokens: input, output_tokens: output, total_tokens: total };
@@ -292,6 +292,21 @@ const CASES = {
       [new ChatModel(increments), (c) => drained(c.stream('Hello?')), of('openai', SUMMED)],
     ]),
   ),
+  'langchain invoke, which does not tell whose the model is': [
+    { invoke: async () => ({ usage_metadata: { input_tokens: 1, output_tokens: 2 } }) },
+    (c) => c.invoke('Hello?'),
+    [TOKENS],
+  ],
+  'a parse with private fields': [
+    new (class {
+      #answer = ANSWER;
+      parse() {
+        return this.#answer;
+      }
+    })(),
+    (c) => c.parse(),
+    of('openai'),
+  ],
   'ollama chat': [ollama, (c) => c.chat(chat), [LLAMA]],
   'ollama chat, piece by piece': [
     ollama,

@@ -244,6 +244,32 @@ test('what goes wrong with the bill is a warning, and with the call the callerâ€
   );
 });
 
+test('an answer that cannot be parsed is billed', async () => {
+  const customerId = 'cus_parse';
+  const wrapped = tracker.wrap({ client: openai, customerId });
+  const json = { type: 'json_schema', json_schema: { name: 'n', schema } };
+  const structured = { ...ask, response_format: json };
+  await assert.rejects(wrapped.chat.completions.parse(structured), SyntaxError);
+  await assert.rejects(
+    wrapped.chat.completions.parse({ ...structured, max_completion_tokens: 1 }),
+    OpenAI.LengthFinishReasonError,
+  );
+  const format = { type: 'json_schema', name: 'n', schema };
+  await assert.rejects(
+    wrapped.responses.parse({ model: 'asked', input: 'Hello?', text: { format } }),
+    SyntaxError,
+  );
+  const { messages } = tracker.wrap({ client: anthropic, customerId });
+  await assert.rejects(
+    messages.parse({ ...message, output_config: { format: { type: 'json_schema', schema } } }),
+    Anthropic.AnthropicError,
+  );
+  await ingestion.flush();
+  const billed = (await meter.events(customerId)).map(({ metadata }) => metadata);
+  billed.sort((one, other) => one.totalTokens - other.totalTokens);
+  assert.deepEqual(billed, [MESSAGE, CHAT, CHAT, RESPONSE]);
+});
+
 test('a stream without usage is warned of, once', async (t) => {
   const warnings = [];
   const hear = ({ message }) => warnings.push(message);
@@ -270,10 +296,7 @@ test('an answer that somebody has already, and verbs taken out of the tracker', 
   const receipt = track({ usage, response: { modelId: 'm' } }, 'cus_track', { model: 'mine' });
   await receipt.delivered({ timeout: 120_000 });
   const [{ event_name, metadata }] = await meter.events('cus_track');
-  assert.deepEqual(
-    [event_name, metadata],
-    ['tokens', { ...usage, model: 'mine', provider: 'openai' }],
-  );
+  assert.deepEqual([event_name, metadata], ['tokens', { ...usage, model: 'mine' }]);
   await assert.rejects(track({ text: 'Hello.' }, 'cus_track'), (error) => {
     assert.ok(error instanceof ValidationError);
     assert.equal(error.field, 'response');

@@ -37,7 +37,15 @@ const RESPONSE = {
   created_at: 1,
   status: 'completed',
   model: 'gpt-test',
-  output: [],
+  output: [
+    {
+      id: 'msg_1',
+      type: 'message',
+      role: 'assistant',
+      status: 'completed',
+      content: [{ type: 'output_text', text: 'Hello.', annotations: [] }],
+    },
+  ],
   usage: {
     input_tokens: 200,
     output_tokens: 30,
@@ -186,6 +194,9 @@ function answer(path, request) {
       const delta = { ...message, tool_calls: [{ index: 0, ...message.tool_calls[0] }] };
       const called = [chunk({ choices: [{ ...choice, delta }] }), chunk({ usage })];
       return request.stream ? [...events(false, called), 'data: [DONE]\n\n'] : CALLED;
+    }
+    if (request.max_completion_tokens === 1) {
+      return { ...CHAT, choices: [{ ...CHAT.choices[0], finish_reason: 'length' }] };
     }
     const last = request.stream_options?.include_usage ? [chunk({ usage })] : [];
     return request.stream ? [...events(false, [...CHUNKS, ...last]), 'data: [DONE]\n\n'] : CHAT;

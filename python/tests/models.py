@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-CHAT = {
+CHAT: dict[str, Any] = {
     "id": "chatcmpl-1",
     "object": "chat.completion",
     "created": 1,
@@ -253,7 +253,10 @@ class _Handler(BaseHTTPRequestHandler):
         stream = bool(asked.get("stream")) or path.endswith(":streamGenerateContent")
         if path.endswith("/chat/completions"):
             with_usage = (asked.get("stream_options") or {}).get("include_usage", False)
-            self._answer(CHAT, stream and chat_chunks(with_usage=with_usage), done=True)
+            [choice] = CHAT["choices"]
+            cut = asked.get("max_completion_tokens") == 1
+            chat = {**CHAT, "choices": [{**choice, "finish_reason": "length"}]} if cut else CHAT
+            self._answer(chat, stream and chat_chunks(with_usage=with_usage), done=True)
         elif path.endswith("/responses"):
             self._answer(RESPONSE, stream and response_events())
         elif path.endswith("/responses/compact"):

@@ -130,3 +130,29 @@ def test_what_the_end_of_a_program_cannot_do_is_logged(
     monkeypatch.setattr(_alarm, "close_at_exit", fail)
     _alarm.close()
     assert logged(caplog) == ["at exit: a defect on purpose"]
+
+
+def test_a_listener_that_is_not_awaited_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def page(_kind: str, _message: str) -> None:
+        raise AssertionError("is never run")
+
+    _alarm.tell(page, "overflow", "the spool is full")
+    (told,) = logged(caplog)
+    assert told.startswith("overflow: the spool is full (on_alarm is not awaited")
+
+
+def test_what_is_logged_is_heard_after_logging_was_configured() -> None:
+    done = run("""
+        import logging.config
+        logging.config.dictConfig({
+            "version": 1,
+            "handlers": {"all": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout"}},
+            "root": {"handlers": ["all"]},
+        })
+        Ingestion(
+            api_key="k", environment="test_mode", event_name="api_call", exit_timeout=0,
+            base_url="http://127.0.0.1:9", durability="memory",
+        )
+    """)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("memory_only: "), done.stderr

@@ -9,7 +9,9 @@ import anthropic
 import openai
 import pytest
 from google import genai
+from pydantic import BaseModel
 
+import models
 from conftest import Billing
 
 
@@ -80,3 +82,32 @@ def test_a_wrapped_client_of_openai_can_be_copied(billing: Billing) -> None:
         other = copy.copy(billing.tracker.wrap(client, customer_id=billing.customer_id))
         assert isinstance(other, openai.OpenAI)
         assert other.api_key == "k"
+
+
+class Cut(BaseModel):
+    answer: int
+
+
+def test_an_answer_that_is_cut_is_billed(billing: Billing) -> None:
+    with models.models() as url:
+        connection: dict[str, Any] = {"api_key": "k", "base_url": f"{url}/v1", "max_retries": 0}
+        asked: dict[str, Any] = {
+            "model": "gpt",
+            "messages": [{"role": "user", "content": "Hello?"}],
+            "response_format": Cut,
+            "max_completion_tokens": 1,
+        }
+        with openai.OpenAI(**connection) as client:
+            wrapped = billing.tracker.wrap(client, customer_id=billing.customer_id)
+            with pytest.raises(openai.LengthFinishReasonError):
+                wrapped.chat.completions.parse(**asked)
+
+        async def parse() -> None:
+            async with openai.AsyncOpenAI(**connection) as client:
+                wrapped = billing.tracker.wrap(client, customer_id=billing.customer_id)
+                with pytest.raises(openai.LengthFinishReasonError):
+                    await wrapped.chat.completions.parse(**asked)
+
+        asyncio.run(parse())
+    billed = [(metadata["totalTokens"], metadata["model"]) for metadata in billing.billed()]
+    assert billed == [(120, "gpt-test")] * 2

@@ -5,18 +5,23 @@ import socket
 import subprocess
 import sys
 import threading
-from typing import Any
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, cast
 
 import pytest
 
 from conftest import Connect, Meter
 from dodo_ingestion import (
     ClosedError,
+    Ingestion,
     IngestionError,
     IngestionTimeoutError,
     ValidationError,
     create_batch,
+    create_llm_tracker,
     track_api_call,
+    track_stream_bytes,
 )
 
 BATCHED = 2000
@@ -118,12 +123,38 @@ def test_a_closed_client_refuses(connect: Connect) -> None:
     assert isinstance(raised.value, IngestionError)
 
 
-def test_alarms_are_told(connect: Connect) -> None:
+REFUSED: dict[str, tuple[str, Callable[[Ingestion], object]]] = {
+    "by the core": ("customer_id", lambda client: track_api_call(client, customer_id="")),
+    "no event": ("customer_id", lambda client: track_api_call(client, customer_id=cast("str", 1))),
+    "a verb of its own": (
+        "bytes",
+        lambda client: track_stream_bytes(client, customer_id="cus_1", bytes=-1),
+    ),
+    "of a batch": ("customer_id", lambda client: create_batch(client).add(customer_id="")),
+    "no event of a batch": (
+        "timestamp",
+        lambda client: create_batch(client).add(
+            customer_id="cus_1",
+            timestamp=datetime(2026, 1, 1),
+        ),
+    ),
+    "no usage": (
+        "response",
+        lambda client: create_llm_tracker(ingestion=client).track(object(), customer_id="cus_1"),
+    ),
+}
+
+
+@pytest.mark.parametrize("which", REFUSED)
+def test_a_call_that_is_refused_is_counted_and_told(connect: Connect, which: str) -> None:
+    field, refused = REFUSED[which]
     alarms: list[tuple[str, str]] = []
-    batch = create_batch(connect(account="alarms", on_alarm=lambda *alarm: alarms.append(alarm)))
+    account = "refused_" + which.replace(" ", "_")
+    client = connect(account=account, on_alarm=lambda *alarm: alarms.append(alarm))
     with pytest.raises(ValidationError):
-        batch.add(customer_id="")
-    assert "customer_id" in dict(alarms)["invalid"]
+        refused(client)
+    assert field in dict(alarms)["invalid"]
+    assert client.stats()["invalid"] == 1
 
 
 def test_alarms_are_logged(connect: Connect, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,9 +1,10 @@
 // A real app of Next.js, built and served, and in development while it is edited.
 
 import assert from 'node:assert/strict';
-import { readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { test } from 'node:test';
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import { after, test } from 'node:test';
 import {
   answer,
   command,
@@ -18,16 +19,18 @@ import {
 
 const meter = await meterOfTests();
 
-function app() {
+function app(more = '') {
   const directory = copyOf('next');
-  writeFileSync(join(directory, 'next.config.mjs'), `export default { ${readme('Next.js')} };\n`);
+  const config = `export default { ${readme('Next.js')} ${more} };\n`;
+  writeFileSync(join(directory, 'next.config.mjs'), config);
   return directory;
 }
 
 const as = (customer) => ({ headers: { 'x-customer-id': customer } });
 
-test('next build and next start', async () => {
-  const directory = app();
+test('next build, next start, and what it has traced, alone', async () => {
+  const root = JSON.stringify(import.meta.dirname);
+  const directory = app(`output: 'standalone', outputFileTracingRoot: ${root},`);
   await run(meter, directory, [command('next'), 'build']);
   const port = await freePort();
   const server = start(meter, directory, [command('next'), 'start', '--port', String(port)]);
@@ -41,6 +44,18 @@ test('next build and next start', async () => {
   );
   await stop(server);
   assert.equal((await meter.events({ customerId: 'cus_next' })).length, 2);
+
+  // Where no other package is found.
+  const elsewhere = mkdtempSync(join(tmpdir(), 'dodo-ingestion-standalone-'));
+  after(() => rmSync(elsewhere, { recursive: true, force: true }));
+  const whole = { recursive: true, verbatimSymlinks: true };
+  cpSync(join(directory, '.next/standalone'), elsewhere, whole);
+  const place = join(elsewhere, '.work', basename(directory));
+  const env = { PORT: String(await freePort()), HOSTNAME: '127.0.0.1' };
+  const alone = start(meter, place, [process.execPath, 'server.js'], env);
+  await answer(alone, `http://127.0.0.1:${env.PORT}/api/users/7`, as('cus_alone'));
+  await meter.events({ customerId: 'cus_alone', count: 1, timeout: 120_000 });
+  await stop(alone);
 });
 
 test('next dev, while the app is edited', async () => {

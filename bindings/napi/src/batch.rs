@@ -37,17 +37,9 @@ pub(crate) fn add(
     unsupported_key: Option<String>,
     unsupported_type: Option<String>,
 ) -> Result<()> {
-    event(&text, unsupported_key, unsupported_type)
-        .inspect_err(|error| batch.refuse(error.message()))
+    event(batch.ingestion(), &text, unsupported_key, unsupported_type)
         .and_then(|event| batch.add(event))
         .map_err(|error| thrown(&error))
-}
-
-/// Counts and alarms a call that could not be turned into text.
-#[napi(catch_unwind)]
-#[allow(clippy::needless_pass_by_value, reason = "Node-API hands a string over as its own")]
-pub(crate) fn refuse(batch: &External<Batch>, reason: String) {
-    batch.refuse(&reason);
 }
 
 /// Makes everything accepted so far due and waits until it is settled.

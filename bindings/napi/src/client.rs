@@ -60,18 +60,26 @@ pub(crate) fn open(
     builder.build().map(External::new).map_err(|error| thrown(&error))
 }
 
-/// An event from its JSON. `unsupported_key` and `unsupported_type` name a metadata value that
-/// JSON has no form for, so that the core refuses it in its own words.
+/// An event of this client from its JSON. `unsupported_key` and `unsupported_type` name a metadata value
+/// that JSON has no form for, so that the core refuses it in its own words.
 pub(crate) fn event(
+    client: &Ingestion,
     text: &str,
     unsupported_key: Option<String>,
     unsupported_type: Option<String>,
 ) -> dodo_ingestion::Result<Event> {
-    let event = Event::from_json(text)?;
+    let event = Event::from_json(text).inspect_err(|error| client.refuse(error.message()))?;
     Ok(match (unsupported_key, unsupported_type) {
         (Some(key), Some(what)) => event.metadata(key, MetadataValue::Unsupported(what)),
         _ => event,
     })
+}
+
+/// Counts and tells a call that could not be turned into text.
+#[napi(catch_unwind)]
+#[allow(clippy::needless_pass_by_value, reason = "Node-API hands a string over as its own")]
+pub(crate) fn refuse(client: &External<Ingestion>, reason: String) {
+    client.refuse(&reason);
 }
 
 /// Accepts one call and returns its receipt's ticket, as an object would have to be finalized. The
@@ -84,7 +92,7 @@ pub(crate) fn track(
     unsupported_key: Option<String>,
     unsupported_type: Option<String>,
 ) -> Result<String> {
-    event(&text, unsupported_key, unsupported_type)
+    event(client, &text, unsupported_key, unsupported_type)
         .and_then(|event| client.track(event))
         .map(|receipt| receipt.ticket())
         .map_err(|error| thrown(&error))

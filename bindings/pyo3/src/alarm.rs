@@ -107,7 +107,10 @@ impl PendingAlarm {
     }
 
     fn tell(&self, py: Python<'_>) {
-        let told = self.listener(py).and_then(|tell| tell.call1((self.kind, &self.message)));
+        static TELL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let told = TELL
+            .import(py, "dodo_ingestion._alarm", "tell")
+            .and_then(|tell| tell.call1((self.listener(py)?, self.kind, &self.message)));
         if let Err(error) = told {
             error.write_unraisable(py, None);
         }

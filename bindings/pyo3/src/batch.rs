@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::alarm::released;
-use crate::client::{CALL, Ingestion};
+use crate::client::{CALL, Ingestion, counted};
 use crate::convert::{duration, event, timeout};
 use crate::error::{raise, refuse_unknown, unconvertible};
 use crate::wait::{Wait, awaited, block, enter_async, leave, leave_async};
@@ -45,8 +45,7 @@ impl Batch {
 impl Batch {
     /// Accept one call. It is due with its batch.
     ///
-    /// Arguments and exceptions are those of `track_api_call`. A call that is not valid is also told as
-    /// an alarm, `invalid`.
+    /// Arguments and exceptions are those of `track_api_call`.
     #[pyo3(
         signature = (*, customer_id, metadata=None, event_id=None, event_name=None, timestamp=None, **unknown),
         text_signature = "($self, *, customer_id, metadata=None, event_id=None, event_name=None, timestamp=None)"
@@ -63,7 +62,8 @@ impl Batch {
         unknown: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<()> {
         refuse_unknown("add", unknown, CALL)?;
-        let event = event(customer_id, metadata, event_id, event_name, timestamp)?;
+        let event = event(customer_id, metadata, event_id, event_name, timestamp);
+        let event = counted(py, self.core.ingestion(), event)?;
         released(py, || self.core.add(event))?.map_err(|error| raise(py, &error))
     }
 

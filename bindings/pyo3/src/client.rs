@@ -5,13 +5,13 @@ use std::mem;
 use std::task::Poll;
 use std::time::Duration;
 
-use dodo_ingestion::{ApiCall, Builder, ErrorKind, OPTIONS, OptionValue};
+use dodo_ingestion::{ApiCall, Builder, ErrorKind, Event, OPTIONS, OptionValue};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use crate::alarm::{self, released};
 use crate::convert::{duration, event, option_value, text, timeout, with_metadata};
-use crate::error::{raise, refuse_unknown, unconvertible};
+use crate::error::{is_ours, raise, refuse_unknown, unconvertible};
 use crate::exit::{self, Open, open};
 use crate::receipt::Receipt;
 use crate::wait::{Wait, awaited, block, enter_async, leave, leave_async, park};
@@ -70,6 +70,10 @@ impl Ingestion {
     ) -> PyResult<Self> {
         if on_alarm.as_ref().is_some_and(|listener| !listener.bind(py).is_callable()) {
             let message = "on_alarm: cannot be called";
+            return Err(unconvertible(py, ErrorKind::Configuration, "on_alarm", message));
+        }
+        if on_alarm.as_ref().is_some_and(|listener| is_async(listener.bind(py))) {
+            let message = "on_alarm: is async, and nothing awaits it; give it a plain function";
             return Err(unconvertible(py, ErrorKind::Configuration, "on_alarm", message));
         }
         let mut builder = Builder::new().on_alarm(alarm::callback(on_alarm));
@@ -244,8 +248,9 @@ pub(crate) fn track_api_call(
     unknown: Option<&Bound<'_, PyDict>>,
 ) -> PyResult<Receipt> {
     refuse_unknown("track_api_call", unknown, CALL)?;
-    let event = event(customer_id, metadata, event_id, event_name, timestamp)?;
     let core = &ingestion.get().core;
+    let event = event(customer_id, metadata, event_id, event_name, timestamp);
+    let event = counted(py, core, event)?;
     match released(py, || core.track(event))? {
         Ok(core) => Ok(Receipt { core }),
         Err(error) => Err(raise(py, &error)),
@@ -276,32 +281,68 @@ pub(crate) fn accept_api_call(
     aborted: Option<bool>,
     metadata: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
-    let mut call = ApiCall::new(text("customer_id", customer_id)?);
-    if let Some(name) = event_name {
-        call = call.event_name(text("event_name", name)?);
-    }
-    if let Some(template) = endpoint {
-        call = call.endpoint(text("metadata.endpoint", template)?);
-    }
-    if let Some(method) = method {
-        call = call.method(text("metadata.method", method)?);
-    }
-    if let Some(status) = status_code {
-        call = call.status_code(status);
-    }
-    call = call.response_time(duration("response_time", response_time)?);
-    if let Some(ttfb) = ttfb {
-        call = call.ttfb(duration("ttfb", ttfb)?);
-    }
-    if let Some(bytes) = response_bytes {
-        call = call.response_bytes(bytes);
-    }
-    if let Some(aborted) = aborted {
-        call = call.aborted(aborted);
-    }
-    let event = with_metadata(call.into(), metadata)?;
     let core = &ingestion.get().core;
+    let event = || {
+        let mut call = ApiCall::new(text("customer_id", customer_id)?);
+        if let Some(name) = event_name {
+            call = call.event_name(text("event_name", name)?);
+        }
+        if let Some(template) = endpoint {
+            call = call.endpoint(text("metadata.endpoint", template)?);
+        }
+        if let Some(method) = method {
+            call = call.method(text("metadata.method", method)?);
+        }
+        if let Some(status) = status_code {
+            call = call.status_code(status);
+        }
+        call = call.response_time(duration("response_time", response_time)?);
+        if let Some(ttfb) = ttfb {
+            call = call.ttfb(duration("ttfb", ttfb)?);
+        }
+        if let Some(bytes) = response_bytes {
+            call = call.response_bytes(bytes);
+        }
+        if let Some(aborted) = aborted {
+            call = call.aborted(aborted);
+        }
+        with_metadata(call.into(), metadata)
+    };
+    let event = counted(py, core, event())?;
     released(py, || core.track(event).map(drop))?.map_err(|error| raise(py, &error))
+}
+
+fn is_async(listener: &Bound<'_, PyAny>) -> bool {
+    let options = PyModule::import(listener.py(), "dodo_ingestion._options");
+    let asked = options.and_then(|options| options.call_method1("is_async", (listener,)));
+    asked.and_then(|answer| answer.extract()).unwrap_or(false)
+}
+
+/// Count and tell a call that could not be made an event of.
+#[pyfunction]
+pub(crate) fn refuse(
+    py: Python<'_>,
+    ingestion: &Bound<'_, Ingestion>,
+    reason: &str,
+) -> PyResult<()> {
+    let core = &ingestion.get().core;
+    released(py, || core.refuse(reason))
+}
+
+/// An event, or why there is none, which is counted and told.
+pub(crate) fn counted(
+    py: Python<'_>,
+    core: &dodo_ingestion::Ingestion,
+    event: PyResult<Event>,
+) -> PyResult<Event> {
+    if let Err(error) = &event
+        && is_ours(py, error)
+    {
+        // Its `str` is that of any exception, which runs no code of Python's.
+        let reason = error.value(py).to_string();
+        released(py, || core.refuse(&reason))?;
+    }
+    event
 }
 
 /// Close the clients that are still open, all at once, each for as long as its options allow, and tell no

@@ -45,7 +45,7 @@ mod _native {
     #[pymodule_export]
     use super::batch::{Batch, create_batch};
     #[pymodule_export]
-    use super::client::{Ingestion, accept_api_call, close_at_exit, track_api_call};
+    use super::client::{Ingestion, accept_api_call, close_at_exit, refuse, track_api_call};
     #[pymodule_export]
     use super::error::make_error;
     #[pymodule_export]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dodo_ingestion::{Batch, BatchConfig, Builder, Event, Ingestion, Receipt};
 
@@ -42,6 +42,11 @@ impl NativeIngestion {
         Ok(Arc::new(NativeReceipt(self.0.track(Event::from(call))?)))
     }
 
+    /// Counts and tells a call that could not be converted.
+    pub fn refuse(&self, reason: &str) {
+        self.0.refuse(reason);
+    }
+
     /// Opens a batch.
     pub fn create_batch(
         &self,
@@ -63,24 +68,22 @@ impl NativeIngestion {
         Ok(self.0.flush(timeout).await?)
     }
 
-    /// The blocking form of `flush`.
-    pub fn blocking_flush(&self, timeout: Option<Duration>) -> Result<()> {
-        Ok(self.0.blocking_flush(timeout)?)
-    }
-
     /// Flushes and lets go. What is left stays spooled.
     pub async fn finish(&self, timeout: Option<Duration>) -> Result<()> {
         Ok(self.0.close(timeout).await?)
     }
 
-    /// The blocking form of `finish`.
-    pub fn blocking_finish(&self, timeout: Option<Duration>) -> Result<()> {
-        Ok(self.0.blocking_close(timeout)?)
+    /// Flushes at the end of the program, for as long as the options allow, and again for what came
+    /// meanwhile. Blocks this thread: the system may have no other left.
+    pub fn flush_at_exit(&self) -> Result<()> {
+        let (began, limit) = (Instant::now(), self.0.exit_timeout());
+        self.0.blocking_flush(limit)?;
+        Ok(self.0.blocking_flush(limit.saturating_sub(began.elapsed()))?)
     }
 
-    /// Closes at the end of the program, for as long as the options allow.
-    pub fn finish_at_exit(&self) -> Result<()> {
-        Ok(self.0.blocking_close(self.0.exit_timeout())?)
+    /// How long the end of the program may wait for calls to be billed.
+    pub fn exit_timeout(&self) -> Duration {
+        self.0.exit_timeout()
     }
 
     /// Counts of what has happened so far, by name.
@@ -103,29 +106,14 @@ impl NativeBatch {
         Ok(self.0.add(Event::from(call))?)
     }
 
-    /// Counts and alarms a call that could not be converted.
-    pub fn refuse(&self, reason: &str) {
-        self.0.refuse(reason);
-    }
-
     /// Makes everything accepted so far due and waits until it is settled.
     pub async fn flush(&self, timeout: Option<Duration>) -> Result<()> {
         Ok(self.0.flush(timeout).await?)
     }
 
-    /// The blocking form of `flush`.
-    pub fn blocking_flush(&self, timeout: Option<Duration>) -> Result<()> {
-        Ok(self.0.blocking_flush(timeout)?)
-    }
-
     /// Flushes and ends the batch. What is left stays spooled.
     pub async fn cleanup(&self, timeout: Option<Duration>) -> Result<()> {
         Ok(self.0.cleanup(timeout).await?)
-    }
-
-    /// The blocking form of `cleanup`.
-    pub fn blocking_cleanup(&self, timeout: Option<Duration>) -> Result<()> {
-        Ok(self.0.blocking_cleanup(timeout)?)
     }
 }
 
@@ -143,10 +131,5 @@ impl NativeReceipt {
     /// Waits until the billing API has acknowledged the call.
     pub async fn delivered(&self, timeout: Option<Duration>) -> Result<()> {
         Ok(self.0.delivered(timeout).await?)
-    }
-
-    /// The blocking form of `delivered`.
-    pub fn blocking_delivered(&self, timeout: Option<Duration>) -> Result<()> {
-        Ok(self.0.blocking_delivered(timeout)?)
     }
 }

@@ -145,7 +145,7 @@ impl Meter {
     /// Whether a template, or the path of a request that has none, is on the list.
     pub(crate) fn excludes(&self, what: &str) -> bool {
         self.exclude.iter().any(|entry| match entry.strip_suffix('*') {
-            Some(start) => what.starts_with(start),
+            Some(start) => what.starts_with(start) && !climbs(what),
             None => what == entry,
         })
     }
@@ -244,5 +244,32 @@ impl Meter {
             altered: altered.count(),
             panics: panics.count(),
         }
+    }
+}
+
+/// Whether a path leaves its directory once somebody behind this server resolves it.
+fn climbs(path: &str) -> bool {
+    let path = path.to_ascii_lowercase().replace("%2e", ".");
+    let path = path.replace("%2f", "/").replace("%5c", "/");
+    // Some servers take what follows a semicolon for a parameter of the segment.
+    path.split(['/', '\\']).any(|segment| segment == ".." || segment.starts_with("..;"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shared_paths_climb() {
+        #[derive(serde::Deserialize)]
+        struct Vectors {
+            climbing: Vec<String>,
+            staying: Vec<String>,
+        }
+        let text = include_str!("../../../tests/vectors/metering.json");
+        let Vectors { climbing, staying } = serde_json::from_str(text).unwrap();
+        assert!(climbing.len() >= 5 && staying.len() >= 5);
+        assert!(climbing.iter().all(|path| climbs(path)));
+        assert!(!staying.iter().any(|path| climbs(path)));
     }
 }

@@ -57,7 +57,7 @@ alarm_kinds! {
     Parked = "parked",
     /// A call was not accepted, because the spool is full.
     Overflow = "overflow",
-    /// A call of a batch was not accepted, because it breaks a limit.
+    /// A call was not accepted, because it breaks a limit.
     Invalid = "invalid",
     /// The disk failed.
     Storage = "storage",

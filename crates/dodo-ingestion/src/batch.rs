@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::config::TimeUnit;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::ingestion::Ingestion;
 use crate::process::PerProcess;
@@ -110,7 +110,7 @@ impl Batch {
     /// something else is due and there is room in the request.
     ///
     /// # Errors
-    /// As [`Ingestion::track`]; an invalid call is also counted and alarmed.
+    /// As [`Ingestion::track`].
     pub fn add(&self, event: impl Into<Event>) -> Result<()> {
         let Inner { ingestion, config, .. } = &*self.0;
         let taken = {
@@ -127,19 +127,12 @@ impl Batch {
         let delay = config.flush_interval;
         let delay = if taken.is_some() { delay.min(GATHERING) } else { delay };
         let accepted = ingestion.accept(event.into(), delay);
-        accepted.map(drop).inspect_err(|error| {
-            self.0.pending().give_back(taken);
-            if error.kind() == ErrorKind::Validation {
-                ingestion.alarm_invalid(error.message());
-            }
-        })
+        accepted.map(drop).inspect_err(|_| self.0.pending().give_back(taken))
     }
 
-    /// Counts and alarms a call of which not even an event could be made, for languages whose
-    /// `add` never fails.
-    pub fn refuse(&self, reason: &str) {
-        self.0.ingestion.count_invalid();
-        self.0.ingestion.alarm_invalid(reason);
+    /// What it is a batch of.
+    pub fn ingestion(&self) -> &Ingestion {
+        &self.0.ingestion
     }
 
     fn empty(&self) {

@@ -2,14 +2,10 @@
 //!
 //! These types hold whatever they are given; [`crate::validate`] judges it when it is tracked.
 
+mod json;
+
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
-
-use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
-
-use crate::clock;
-use crate::error::{Error, Result};
 
 macro_rules! keys {
     ($($(#[$doc:meta])+ $name:ident = $key:literal;)+) => {
@@ -96,28 +92,6 @@ impl From<f32> for MetadataValue {
     }
 }
 
-impl MetadataValue {
-    /// A JSON value as it was written, so that an integer is told from a double and none loses
-    /// digits; `None` for null.
-    fn from_json(json: &RawValue) -> serde_json::Result<Option<Self>> {
-        let text = json.get();
-        Ok(Some(match text.as_bytes().first() {
-            Some(b'n') => return Ok(None),
-            // Most have nothing escaped: they are what stands between the quotes.
-            Some(b'"') if !text.contains('\\') => Self::String(text[1..text.len() - 1].to_owned()),
-            Some(b'"') => Self::String(serde_json::from_str(text)?),
-            Some(b't' | b'f') => Self::Boolean(serde_json::from_str(text)?),
-            Some(b'[') => Self::Unsupported("array".into()),
-            Some(b'{') => Self::Unsupported("object".into()),
-            _ if text.contains(['.', 'e', 'E']) => Self::Double(serde_json::from_str(text)?),
-            _ => match text.parse() {
-                Ok(integer) => Self::Integer(integer),
-                Err(_) => Self::Unsupported(format!("integer of {} characters", text.len())),
-            },
-        }))
-    }
-}
-
 /// Metadata pairs in the order in which they were first set; a key that is set again takes the
 /// new value.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -136,53 +110,6 @@ impl Metadata {
 
     pub(crate) fn pairs(&self) -> &[(Cow<'static, str>, MetadataValue)] {
         &self.0
-    }
-}
-
-impl<'de> Deserialize<'de> for Metadata {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        struct Pairs;
-        impl<'de> Visitor<'de> for Pairs {
-            type Value = Metadata;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an object of metadata")
-            }
-            fn visit_map<A: MapAccess<'de>>(
-                self,
-                mut map: A,
-            ) -> std::result::Result<Metadata, A::Error> {
-                let mut metadata = Metadata::default();
-                while let Some((Key(key), json)) = map.next_entry::<Key, &RawValue>()? {
-                    if let Some(value) =
-                        MetadataValue::from_json(json).map_err(de::Error::custom)?
-                    {
-                        metadata.set(key, value);
-                    }
-                }
-                Ok(metadata)
-            }
-        }
-        deserializer.deserialize_map(Pairs)
-    }
-}
-
-/// A metadata key. Most are of this library's own, and are not copied.
-struct Key(Cow<'static, str>);
-
-impl<'de> Deserialize<'de> for Key {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        struct Text;
-        impl Visitor<'_> for Text {
-            type Value = Key;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a key of metadata")
-            }
-            fn visit_str<E: de::Error>(self, key: &str) -> std::result::Result<Key, E> {
-                let known = keys::known(key).map(Cow::Borrowed);
-                Ok(Key(known.unwrap_or_else(|| Cow::Owned(key.to_owned()))))
-            }
-        }
-        deserializer.deserialize_str(Text)
     }
 }
 
@@ -232,55 +159,6 @@ impl Event {
         self.metadata.set(Cow::Owned(key.into()), value.into());
         self
     }
-
-    /// Reads `{"customer_id", "event_id"?, "event_name"?, "timestamp"?, "metadata"?}`. The
-    /// timestamp is RFC 3339. Null counts as absent, also as a metadata value.
-    ///
-    /// # Errors
-    /// `validation` when the text is not JSON of this form or holds another key.
-    pub fn from_json(text: &str) -> Result<Self> {
-        #[derive(serde::Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Fields {
-            customer_id: String,
-            event_id: Option<String>,
-            event_name: Option<String>,
-            timestamp: Option<String>,
-            metadata: Option<Metadata>,
-        }
-        // Serde would also take an array, its elements for the fields.
-        if !text.trim_ascii_start().starts_with('{') {
-            return Err(Error::validation("event", "not an event: not a JSON object"));
-        }
-        let fields: Fields = serde_json::from_str(text)
-            .map_err(|error| Error::validation("event", format!("not an event: {error}")))?;
-        let timestamp = fields.timestamp.map(|text| {
-            clock::parse_rfc3339(&text).map(system_time).ok_or_else(|| {
-                Error::validation(
-                    "timestamp",
-                    format!("{text:?} is not an RFC 3339 time such as 2026-01-02T03:04:05Z"),
-                )
-            })
-        });
-        Ok(Self {
-            customer_id: fields.customer_id,
-            event_id: fields.event_id,
-            event_name: fields.event_name,
-            timestamp: timestamp.transpose()?,
-            metadata: fields.metadata.unwrap_or_default(),
-        })
-    }
-}
-
-fn system_time(wall: clock::WallMs) -> SystemTime {
-    let distance = Duration::from_millis(wall.unsigned_abs());
-    let time = if wall < 0 {
-        SystemTime::UNIX_EPOCH.checked_sub(distance)
-    } else {
-        SystemTime::UNIX_EPOCH.checked_add(distance)
-    };
-    // A time that the platform cannot hold is far outside of the hour that is taken.
-    time.unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 /// Defines a kind of call: an [`Event`] with setters for the metadata that the kind is about.
@@ -424,41 +302,5 @@ mod tests {
             matches!(MetadataValue::from(f32::NAN), MetadataValue::Double(nan) if nan.is_nan())
         );
         assert_eq!(MetadataValue::from(f32::INFINITY), MetadataValue::Double(f64::INFINITY));
-    }
-
-    #[test]
-    fn json_that_is_no_event_is_a_validation_error() {
-        for text in [
-            "",
-            "{}",
-            "[]",
-            r#"["c", null, null, null, null]"#,
-            r#"{"customer_id": 1}"#,
-            r#"{"customer_id": "c", "customer": "c"}"#,
-            r#"{"customer_id": "c", "metadata": []}"#,
-            r#"{"customer_id": "c", "timestamp": "yesterday"}"#,
-            "{\"customer_id\": \"c\", \"metadata\": {\"a\": \"b\u{7}\"}}",
-        ] {
-            let error = Event::from_json(text).unwrap_err();
-            assert_eq!(error.kind(), crate::ErrorKind::Validation, "{text}");
-        }
-    }
-
-    #[test]
-    fn json_values_keep_their_types() {
-        let event = Event::from_json(
-            r#"{"customer_id":"c","event_id":null,"metadata":
-                {"a":1,"b":1.0,"c":"x","d":true,"e":null,"f":[1,{}],"g":{"h":1},"i":18446744073709551615}}"#,
-        )
-        .unwrap();
-        let expected = Event::new("c")
-            .metadata("a", 1)
-            .metadata("b", 1.0)
-            .metadata("c", "x")
-            .metadata("d", true)
-            .metadata("f", MetadataValue::Unsupported("array".into()))
-            .metadata("g", MetadataValue::Unsupported("object".into()))
-            .metadata("i", u64::MAX);
-        assert_eq!(event, expected);
     }
 }

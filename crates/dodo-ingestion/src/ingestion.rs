@@ -14,6 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::{ApiCall, Event, ObjectStorage, StreamBytes, TimeRange};
 use crate::process::PerProcess;
 use crate::receipt::Receipt;
+use crate::settlement::Waiting;
 use crate::shared::Shared;
 use crate::spool::Seq;
 use crate::stats::Stats;
@@ -99,11 +100,12 @@ impl Client {
         self.membership.get().map(|membership| &membership.shared)
     }
 
-    /// Closes the client. Returns what the engine now lets go of.
-    fn leave(&self) -> Option<&Arc<Shared>> {
+    /// Closes the client. Returns a wait for the engine to let go of the spool, if it now does.
+    fn leave(&self) -> Option<Waiting<'_>> {
         self.closed.store(true, Ordering::SeqCst);
         let membership = self.membership.get()?;
-        membership.leave(true).then_some(&membership.shared)
+        let waiting = membership.shared.settlement.wait();
+        membership.leave(true).then_some(waiting)
     }
 }
 
@@ -194,20 +196,16 @@ impl Ingestion {
         let accepted = shared.accept(event, event_name, delay, clock::now());
         match &accepted {
             Ok(_) => _ = shared.counters.accepted.fetch_add(1, Ordering::Relaxed),
-            Err(error) if error.kind() == ErrorKind::Validation => self.count_invalid(),
+            Err(error) if error.kind() == ErrorKind::Validation => self.refuse(error.message()),
             Err(_) => {}
         }
         accepted.map(|(event_id, seq)| Receipt::new(shared.clone(), seq, event_id))
     }
 
-    pub(crate) fn count_invalid(&self) {
+    /// Counts and tells a call that breaks a limit, for callers that cannot even make an event of it.
+    pub fn refuse(&self, reason: &str) {
         if let Ok(shared) = self.0.shared() {
             shared.counters.invalid.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    pub(crate) fn alarm_invalid(&self, reason: &str) {
-        if let Ok(shared) = self.0.shared() {
             shared.alarms.raise(AlarmKind::Invalid, reason, clock::now().mono);
         }
     }
@@ -219,11 +217,12 @@ impl Ingestion {
     /// # Errors
     /// When the time was over first, `authentication` where the API refuses the key, `network` where it
     /// cannot be reached, `timeout` else: the calls stay spooled. `storage` when the disk loses them,
-    /// `closed` when the host closed the files of the spool meanwhile.
+    /// `closed` when the client, or the host the files of the spool, was closed meanwhile.
     pub async fn flush(&self, timeout: impl Into<Option<Duration>>) -> Result<()> {
         let timeout = timeout.into().unwrap_or(DEFAULT_FLUSH_TIMEOUT);
-        let Some(Flush { shared, seq, missing }) = self.begin_flush()? else { return Ok(()) };
-        let settled = shared.settlement.wait().until_settled(seq, deadline(timeout)).await;
+        let Some(flush) = self.begin_flush()? else { return Ok(()) };
+        let Flush { shared, waiting, seq, missing } = flush;
+        let settled = waiting.until_settled(seq, deadline(timeout)).await;
         if settled.is_none() {
             return Err(timed_out(shared, timeout));
         }
@@ -236,8 +235,9 @@ impl Ingestion {
     /// As [`flush`](Self::flush).
     pub fn blocking_flush(&self, timeout: impl Into<Option<Duration>>) -> Result<()> {
         let timeout = timeout.into().unwrap_or(DEFAULT_FLUSH_TIMEOUT);
-        let Some(Flush { shared, seq, missing }) = self.begin_flush()? else { return Ok(()) };
-        let settled = shared.settlement.wait().block_until_settled(seq, deadline(timeout));
+        let Some(flush) = self.begin_flush()? else { return Ok(()) };
+        let Flush { shared, waiting, seq, missing } = flush;
+        let settled = waiting.block_until_settled(seq, deadline(timeout));
         if settled.is_none() {
             return Err(timed_out(shared, timeout));
         }
@@ -252,10 +252,10 @@ impl Ingestion {
         let unsettled =
             |shared: &&Arc<Shared>| shared.settlement.settled() < shared.writer.next_seq();
         let Some(shared) = self.0.opened().filter(unsettled) else { return Ok(None) };
-        let missing = shared.settlement.missing();
+        let (waiting, missing) = (shared.settlement.wait(), shared.settlement.missing());
         let seq = shared.append_flush(clock::now())?;
         shared.wake.now();
-        Ok(Some(Flush { shared, seq, missing }))
+        Ok(Some(Flush { shared, waiting, seq, missing }))
     }
 
     /// Flushes, and lets go of the spool. Until it does, calls are accepted, though they may miss the
@@ -268,8 +268,8 @@ impl Ingestion {
             return Ok(());
         }
         let flushed = self.flush(timeout).await;
-        if let Some(shared) = self.0.leave() {
-            shared.settlement.wait().until_settled(Seq::MAX, deadline(RELEASE_TIMEOUT)).await;
+        if let Some(released) = self.0.leave() {
+            released.until_settled(Seq::MAX, deadline(RELEASE_TIMEOUT)).await;
         }
         flushed
     }
@@ -283,8 +283,8 @@ impl Ingestion {
             return Ok(());
         }
         let flushed = self.blocking_flush(timeout);
-        if let Some(shared) = self.0.leave() {
-            shared.settlement.wait().block_until_settled(Seq::MAX, deadline(RELEASE_TIMEOUT));
+        if let Some(released) = self.0.leave() {
+            released.block_until_settled(Seq::MAX, deadline(RELEASE_TIMEOUT));
         }
         flushed
     }
@@ -317,6 +317,8 @@ impl Ingestion {
 /// A flush that began.
 struct Flush<'a> {
     shared: &'a Shared,
+    /// From before the engine was woken, which looks less often where nobody waits.
+    waiting: Waiting<'a>,
     /// The record to wait for.
     seq: Seq,
     /// How many calls the disk had lost, and the host left, before.
@@ -327,8 +329,11 @@ fn timed_out(shared: &Shared, timeout: Duration) -> Error {
     let left = shared.settlement.waiting_calls(shared.writer.next_seq());
     let in_memory = engine::is_in_memory(&shared.writer.dir());
     let fate = if in_memory { "are lost when this process ends" } else { "stay spooled" };
-    let message = format!("after {timeout:?} {left} calls are not billed yet and {fate}");
-    shared.settlement.overdue(&message)
+    let left = format!("{left} calls are not billed yet and {fate}");
+    if shared.settlement.has_ended() {
+        return Error::new(ErrorKind::Closed, format!("the client was closed: {left}"));
+    }
+    shared.settlement.overdue(&format!("after {timeout:?} {left}"))
 }
 
 /// A deadline; a year from now for a timeout that no clock can hold.

@@ -3,14 +3,19 @@
 //! Written by the engine, which knows it from its own requests or, where another process sends,
 //! from the cursor and the outcomes that the sender writes. Read by receipts, flush and stats.
 
+mod waiters;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::ops::Range;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
 use std::time::Instant;
 
-use event_listener::{Event, Listener as _};
-
+use self::waiters::{Waiter, Waiters};
 use crate::delivery::Trouble;
 use crate::error::{Error, ErrorKind};
 use crate::process::Unforked;
@@ -25,9 +30,9 @@ pub(crate) struct Settlement {
     dead_lettered: AtomicU64,
     lost: AtomicU64,
     left: AtomicU64,
-    waiters: AtomicUsize,
+    waiting: AtomicUsize,
+    waiters: Waiters,
     ended: AtomicBool,
-    changed: Event,
     state: Mutex<State>,
 }
 
@@ -47,10 +52,21 @@ struct State {
 }
 
 impl State {
-    /// False when it was known.
-    fn remember(&mut self, rejection: Rejection, settled: Seq) -> bool {
-        self.longest = self.longest.max(rejection.records);
-        let new = self.rejections.insert(rejection.seq, rejection).is_none();
+    /// Returns how many records it covers behind one that is known, which begins with the same.
+    fn remember(&mut self, mut rejection: Rejection, settled: Seq) -> u64 {
+        let end = rejection.end();
+        while let Some(known) = self.rejections.get(&rejection.seq)
+            && rejection.seq < end
+        {
+            rejection.seq = known.end();
+        }
+        rejection.records = end.saturating_sub(rejection.seq);
+        let records = rejection.records;
+        if records == 0 {
+            return 0;
+        }
+        self.longest = self.longest.max(records);
+        self.rejections.insert(rejection.seq, rejection);
         if self.rejections.len() > MAX_REJECTIONS
             && let Some((_, oldest)) = self.rejections.pop_first()
         {
@@ -62,15 +78,19 @@ impl State {
             }
             self.forgotten_below = self.forgotten_below.max(oldest.end());
         }
-        new
+        records
+    }
+
+    fn forget_flushes_below(&mut self, settled: Seq) {
+        while self.flushes.front().is_some_and(|flush| *flush < settled) {
+            self.flushes.pop_front();
+        }
     }
 
     /// How many of the records up to `next_seq` are calls of which nothing is known yet, where all below
     /// `settled` are settled. Behind one that waits, others are set aside.
     fn waiting_calls(&mut self, settled: Seq, next_seq: Seq) -> u64 {
-        while self.flushes.front().is_some_and(|flush| *flush < settled) {
-            self.flushes.pop_front();
-        }
+        self.forget_flushes_below(settled);
         let ahead: u64 =
             self.rejections.range(settled..).map(|(_, set_aside)| set_aside.records).sum();
         let forgotten = if self.forgotten_below > settled { self.forgotten_ahead } else { 0 };
@@ -153,17 +173,16 @@ impl Settlement {
     }
 
     pub(crate) fn flush_appended(&self, seq: Seq) {
-        self.state().flushes.push_back(seq);
+        let mut state = self.state();
+        state.forget_flushes_below(self.settled());
+        state.flushes.push_back(seq);
     }
 
     /// Notes why records were not billed; before [`Settlement::advance`] passes it.
     pub(crate) fn reject(&self, rejection: Rejection) {
-        let (records, lost) = (rejection.records, rejection.is_lost());
-        let mut state = self.state();
-        if state.remember(rejection, self.settled()) {
-            let counter = if lost { &self.lost } else { &self.dead_lettered };
-            counter.fetch_add(records, Ordering::Relaxed);
-        }
+        let counter = if rejection.is_lost() { &self.lost } else { &self.dead_lettered };
+        let records = self.state().remember(rejection, self.settled());
+        counter.fetch_add(records, Ordering::Relaxed);
     }
 
     /// Takes over what the sender of another process wrote: up to where everything is settled, and
@@ -186,12 +205,20 @@ impl Settlement {
     /// Leaves the records below `end` that are not settled to the next sender: what becomes of them
     /// is not learnt here.
     pub(crate) fn leave(&self, end: Seq) {
+        self.give_up(end, &self.left, Rejection::left);
+    }
+
+    /// Gives the records below `end` that are not settled up for lost.
+    pub(crate) fn lose(&self, end: Seq) {
+        self.give_up(end, &self.lost, Rejection::lost);
+    }
+
+    fn give_up(&self, end: Seq, counter: &AtomicU64, why: impl Fn(&Range<Seq>) -> Rejection) {
         let settled = self.settled();
         if settled < end {
             let mut state = self.state();
-            let left = state.waiting_calls(settled, end);
-            self.left.fetch_add(left, Ordering::Relaxed);
-            state.remember(Rejection::left(&(settled..end)), settled);
+            counter.fetch_add(state.waiting_calls(settled, end), Ordering::Relaxed);
+            state.remember(why(&(settled..end)), settled);
             drop(state);
             self.advance(end);
         }
@@ -200,7 +227,7 @@ impl Settlement {
     /// Everything below `settled` is settled.
     pub(crate) fn advance(&self, settled: Seq) {
         if self.settled.fetch_max(settled, Ordering::AcqRel) < settled {
-            self.changed.notify(usize::MAX);
+            self.waiters.wake_below(settled);
         }
     }
 
@@ -234,15 +261,15 @@ impl Settlement {
         Error::new(kind, format!("{message}: {why}")).with_status(status)
     }
 
-    /// Lets everyone who waits look at the clock.
+    /// Wakes those whose time is over.
     pub(crate) fn tick(&self) {
-        self.changed.notify(usize::MAX);
+        self.waiters.wake_due(Instant::now());
     }
 
     /// Nothing more will be learnt: the last client was closed.
     pub(crate) fn end(&self) {
         self.ended.store(true, Ordering::Release);
-        self.changed.notify(usize::MAX);
+        self.waiters.wake_all();
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -250,12 +277,12 @@ impl Settlement {
     }
 
     pub(crate) fn has_waiters(&self) -> bool {
-        self.waiters.load(Ordering::Relaxed) > 0
+        self.waiting.load(Ordering::Relaxed) > 0
     }
 
     /// Counts the caller as waiting until the guard is dropped.
     pub(crate) fn wait(&self) -> Waiting<'_> {
-        self.waiters.fetch_add(1, Ordering::Relaxed);
+        self.waiting.fetch_add(1, Ordering::Relaxed);
         Waiting(self)
     }
 
@@ -283,13 +310,13 @@ pub(crate) struct Waiting<'a>(&'a Settlement);
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.waiters.fetch_sub(1, Ordering::Relaxed);
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Waiting<'_> {
-    fn is_over(&self, seq: Seq, deadline: Instant) -> bool {
-        self.0.settled() > seq || self.0.has_ended() || Instant::now() >= deadline
+    fn over(&self, seq: Seq, deadline: Instant) -> Over<'_> {
+        Over { settlement: self.0, waiter: self.0.waiters.join(seq, deadline) }
     }
 
     /// The record's outcome; `None` when it has none yet.
@@ -304,13 +331,8 @@ impl Waiting<'_> {
         seq: Seq,
         deadline: Instant,
     ) -> Option<Result<(), Error>> {
-        loop {
-            let listener = Unforked::new(self.0.changed.listen());
-            if self.is_over(seq, deadline) {
-                return self.outcome(seq);
-            }
-            listener.await?;
-        }
+        Unforked::new(self.over(seq, deadline)).await?;
+        self.outcome(seq)
     }
 
     /// The same, blocking this thread.
@@ -319,175 +341,47 @@ impl Waiting<'_> {
         seq: Seq,
         deadline: Instant,
     ) -> Option<Result<(), Error>> {
-        loop {
-            let listener = self.0.changed.listen();
-            if self.is_over(seq, deadline) {
-                return self.outcome(seq);
+        struct Unpark(Thread);
+
+        impl Wake for Unpark {
+            fn wake(self: Arc<Self>) {
+                self.0.unpark();
             }
-            listener.wait_deadline(deadline);
         }
+
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        let mut over = pin!(self.over(seq, deadline));
+        while over.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+            thread::park_timeout(deadline.saturating_duration_since(Instant::now()));
+        }
+        self.outcome(seq)
+    }
+}
+
+/// Ready when a record is settled, its deadline is over or nothing more will be learnt.
+struct Over<'a> {
+    settlement: &'a Settlement,
+    waiter: Waiter,
+}
+
+impl Future for Over<'_> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let Self { settlement, waiter } = &*self;
+        settlement.waiters.listen(*waiter, context.waker());
+        let over = settlement.settled() > waiter.seq
+            || settlement.has_ended()
+            || Instant::now() >= waiter.deadline;
+        if over { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.settlement.waiters.leave(self.waiter);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::Duration;
-
-    fn refused(seq: Seq) -> Rejection {
-        let (kind, message) = ("rejected".into(), String::new());
-        Rejection { seq, records: 1, kind, status: None, message, uncertain: false }
-    }
-
-    #[test]
-    fn what_was_set_aside_among_what_was_left_keeps_its_own_outcome() {
-        let settlement = Settlement::default();
-        settlement.advance(3);
-        settlement.reject(refused(5));
-        settlement.flush_appended(8);
-        settlement.leave(10);
-        let kind = |seq| settlement.outcome(seq).map_err(|error| error.kind()).err();
-        let kinds: Vec<_> = (2..11).map(kind).collect();
-        let (left, set_aside) = (Some(ErrorKind::Closed), Some(ErrorKind::Rejected));
-        assert_eq!(kinds, [None, left, left, set_aside, left, left, left, left, None]);
-        assert_eq!((settlement.left(), settlement.waiting_calls(10)), (5, 0));
-        assert_eq!((settlement.lost(), settlement.dead_lettered()), (0, 1));
-    }
-
-    #[test]
-    fn what_is_remembered_no_more_is_never_taken_for_billed() {
-        let settlement = Settlement::default();
-        let many = MAX_REJECTIONS as Seq + 2;
-        for seq in 1..=many {
-            settlement.reject(refused(seq));
-        }
-        settlement.advance(many + 10);
-        let kind = |seq| settlement.outcome(seq).map_err(|error| error.kind()).err();
-        let unknown = Some(ErrorKind::Storage);
-        assert_eq!([kind(0), kind(1), kind(2)], [unknown; 3]);
-        assert_eq!(
-            [kind(3), kind(many), kind(many + 1)],
-            [Some(ErrorKind::Rejected), Some(ErrorKind::Rejected), None]
-        );
-        assert!(settlement.outcome(1).unwrap_err().may_be_billed());
-    }
-
-    #[test]
-    fn what_is_set_aside_behind_a_call_that_waits_does_not_wait() {
-        let settlement = Settlement::default();
-        let many = MAX_REJECTIONS as Seq + 100;
-        let ends = || {
-            let Ends { waiting, dead_lettered, lost } = settlement.ends(many + 10);
-            (waiting, dead_lettered, lost)
-        };
-        settlement.advance(2);
-        settlement.flush_appended(3);
-        settlement.reject(refused(1));
-        assert_eq!(ends(), (many + 7, 1, 0));
-        settlement.reject(Rejection::lost(&(4..6)));
-        settlement.reject(refused(6));
-        settlement.reject(refused(6));
-        assert_eq!(ends(), (many + 4, 2, 2));
-        for seq in 7..many {
-            settlement.reject(refused(seq));
-        }
-        assert_eq!(ends(), (11, many - 5, 2), "some are remembered no more");
-        settlement.advance(many);
-        assert_eq!(ends(), (10, many - 5, 2));
-        settlement.reject(refused(many + 3));
-        assert_eq!(ends(), (9, many - 4, 2));
-    }
-
-    #[test]
-    fn a_flush_tells_of_what_was_lost_meanwhile_and_of_nothing_else() {
-        let settlement = Settlement::default();
-        let flushed = |before| settlement.flushed(before).map_err(|error| error.kind());
-        let before = settlement.missing();
-        settlement.reject(Rejection::lost(&(2..4)));
-        settlement.advance(6);
-        assert_eq!(flushed(before), Err(ErrorKind::Storage));
-        let before = settlement.missing();
-        for seq in 6..MAX_REJECTIONS as Seq + 8 {
-            settlement.reject(refused(seq));
-        }
-        let own = settlement.outcome(5).map_err(|error| error.kind());
-        assert_eq!(own, Err(ErrorKind::Storage), "it is remembered no more");
-        assert_eq!(flushed(before), Ok(()));
-        settlement.leave(MAX_REJECTIONS as Seq + 20);
-        assert_eq!(flushed(before), Err(ErrorKind::Closed));
-    }
-
-    #[test]
-    fn what_another_process_set_aside_is_counted_once_however_often_it_is_read() {
-        let settlement = Settlement::default();
-        let many = MAX_REJECTIONS as Seq + 5;
-        let learn = |settled, outcomes: Seq| {
-            let read = |each: &mut dyn FnMut(Rejection)| {
-                (0..outcomes).map(refused).for_each(each);
-                Ok(())
-            };
-            settlement.learn(settled, read).unwrap();
-        };
-        learn(many, many);
-        learn(many + 1, many + 3);
-        learn(many + 3, many + 3);
-        assert_eq!((settlement.settled(), settlement.dead_lettered()), (many + 3, many + 3));
-    }
-
-    #[test]
-    fn a_wait_that_took_too_long_says_what_keeps_calls_from_being_billed() {
-        let settlement = Settlement::default();
-        let overdue = |trouble| {
-            settlement.set_trouble(trouble, None);
-            let error = settlement.overdue("after 5s 2 calls stay spooled");
-            assert!(error.message().starts_with("after 5s 2 calls stay spooled"));
-            (error.kind(), error.status())
-        };
-        let refused = Some(Trouble::KeyRefused { status: 403 });
-        assert_eq!(overdue(refused), (ErrorKind::Authentication, Some(403)));
-        assert_eq!(overdue(Some(Trouble::WrongAddress)), (ErrorKind::Network, None));
-        assert_eq!(overdue(Some(Trouble::Unreachable)), (ErrorKind::Network, None));
-        assert_eq!(overdue(Some(Trouble::Systemic)), (ErrorKind::Timeout, None));
-        assert_eq!(overdue(None), (ErrorKind::Timeout, None));
-        settlement.set_trouble(refused, Some("no such key"));
-        assert_eq!(settlement.overdue("late").message(), "late: no such key");
-    }
-
-    /// Nothing ticks here: a wake-up that is lost is a deadline that passes.
-    #[test]
-    fn whoever_waits_hears_of_their_record_however_the_threads_run() {
-        const RECORDS: Seq = 200;
-        for round in 0..20 {
-            let settlement = Settlement::default();
-            let deadline = Instant::now() + Duration::from_secs(120);
-            std::thread::scope(|scope| {
-                let waiters: Vec<_> = (0..4)
-                    .map(|thread| {
-                        let settlement = &settlement;
-                        scope.spawn(move || {
-                            for seq in (thread..RECORDS).step_by(4) {
-                                let outcome = settlement.wait().block_until_settled(seq, deadline);
-                                let rejected = outcome.expect("heard of it").is_err();
-                                assert_eq!(rejected, seq % 7 == 0, "record {seq}");
-                            }
-                        })
-                    })
-                    .collect();
-                let mut random = fastrand::Rng::with_seed(round);
-                for seq in 0..RECORDS {
-                    if seq % 7 == 0 {
-                        settlement.reject(refused(seq));
-                    }
-                    if random.bool() {
-                        std::thread::yield_now();
-                    }
-                    settlement.advance(seq + 1);
-                }
-                for waiter in waiters {
-                    waiter.join().unwrap();
-                }
-            });
-            assert!(!settlement.has_waiters());
-        }
-    }
-}
+mod tests;

@@ -6,7 +6,7 @@ mod support;
 
 use std::sync::{Arc, mpsc};
 
-use dodo_ingestion::{AlarmKind, Durability, Event};
+use dodo_ingestion::{AlarmKind, BatchConfig, Durability, Event, Ingestion};
 use support::{PATIENT, Server, Told, client, eventually, listening};
 use tempfile::tempdir;
 
@@ -16,11 +16,33 @@ fn a_client_that_was_closed_hears_of_nothing_more() {
     let (stays, told) = listening(client(&server, dir.path()));
     let (joins, told_too) = listening(client(&server, dir.path()));
     joins.blocking_close(PATIENT).unwrap();
-    let batch = stays.create_batch(dodo_ingestion::BatchConfig::default()).unwrap();
+    let batch = stays.create_batch(BatchConfig::default()).unwrap();
     batch.add(Event::new("")).unwrap_err();
     assert!(told.lock().unwrap().contains(&AlarmKind::Invalid));
     assert!(!told_too.lock().unwrap().contains(&AlarmKind::Invalid));
     stays.blocking_close(PATIENT).unwrap();
+}
+
+#[test]
+fn a_call_that_breaks_a_limit_is_counted_and_told_whoever_refuses_it() {
+    let server = Server::start();
+    let batch = |ingestion: &Ingestion| ingestion.create_batch(BatchConfig::default()).unwrap();
+    let refusals: [&dyn Fn(&Ingestion); 3] = [
+        &|ingestion| drop(ingestion.track(Event::new("")).unwrap_err()),
+        &|ingestion| drop(batch(ingestion).add(Event::new("")).unwrap_err()),
+        &|ingestion| ingestion.refuse("no event can be made of it"),
+    ];
+    for refuse in refusals {
+        let dir = tempdir().unwrap();
+        let (ingestion, told) = listening(client(&server, dir.path()));
+        refuse(&ingestion);
+        assert_eq!(ingestion.stats().invalid, 1);
+        assert_eq!(
+            told.lock().unwrap().iter().filter(|kind| **kind == AlarmKind::Invalid).count(),
+            1
+        );
+        ingestion.blocking_close(PATIENT).unwrap();
+    }
 }
 
 #[test]

@@ -7,6 +7,8 @@ mod child;
 mod support;
 
 use std::path::Path;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use child::{Child, say};
@@ -143,6 +145,26 @@ fn two_clients_of_one_account_share_a_spool_and_conflicting_settings_are_an_erro
     assert_eq!(server.billed(), 3);
     let error = two.blocking_flush(None).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Closed);
+}
+
+#[test]
+fn a_flush_that_a_close_ends_says_so() {
+    let (server, dir) = (Server::start(), tempdir().unwrap());
+    server.stop();
+    let ingestion = client(&server, dir.path()).build().unwrap();
+    ingestion.track_api_call(ApiCall::new("cus_1")).unwrap();
+    let mut flush = pin!(ingestion.flush(PATIENT));
+    let mut look = || flush.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    assert!(look().is_pending());
+    ingestion.blocking_close(Duration::ZERO).unwrap_err();
+    let mut ended = Poll::Pending;
+    eventually("the flush has ended", || {
+        ended = look();
+        ended.is_ready()
+    });
+    let Poll::Ready(Err(error)) = ended else { panic!("the call was not billed") };
+    assert_eq!(error.kind(), ErrorKind::Closed);
+    assert!(error.message().contains("1 calls are not billed yet"), "{error}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `gen`: committed files that a program writes. To add one, add a line to [`GENERATORS`].
 
 mod addon;
+mod addons;
 mod stubs;
 
 use std::fs;
@@ -24,6 +25,7 @@ const GENERATORS: &[Generator] = &[
         path: "docs/configuration.md",
         content: |workspace| describe(workspace, "configuration"),
     },
+    Generator { path: "node/src/addons.ts", content: addons::resolved },
     Generator { path: "node/src/native.d.ts", content: addon::declarations },
     Generator {
         path: "node/src/options.ts",

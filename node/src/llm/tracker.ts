@@ -4,7 +4,7 @@ import { ConfigurationError, ValidationError } from '../errors';
 import type { Event, Metadata } from '../event';
 import { Ingestion, type IngestionOptions } from '../ingestion';
 import { checkNames } from '../nearest';
-import { Receipt } from '../receipt';
+import type { Receipt } from '../receipt';
 import { type Verb, verb } from '../wait';
 import { warn } from '../warn';
 import { Reading } from './usage';
@@ -87,7 +87,7 @@ export class LLMTracker implements AsyncDisposable {
       }
       return this.#bill(reading, customerId, metadata, options);
     } catch (thrown) {
-      return Receipt.refused(thrown);
+      return this.#ingestion.refuse(thrown);
     }
   };
 
@@ -95,7 +95,7 @@ export class LLMTracker implements AsyncDisposable {
     const usage = reading.usage();
     if (usage === undefined) {
       const why = 'response: it tells no token usage';
-      return Receipt.refused(new ValidationError(why, { field: 'response' }));
+      return this.#ingestion.refuse(new ValidationError(why, { field: 'response' }));
     }
     return this.#ingestion.track({
       customerId,
@@ -108,11 +108,14 @@ export class LLMTracker implements AsyncDisposable {
   /**
    * A client that is used as the given one is, and bills what it answers with a usage, at any depth. Not looked
    * at is what fetches, counts or keeps, by its name: `retrieve`, `get`, `list…`, `poll`, `cancel`, `count…`,
-   * `update`, `archive`, and what is in `sessions`. A stream is handed on piece by piece, and billed at its end by
-   * what the provider has told until then. OpenAI's chat tells it only with
-   * `stream_options: { include_usage: true }`; a stream without usage is not billed, of which the first is warned
-   * of. Not billed is what goes by `asResponse()`. Where Gemini's library calls functions by itself, an answer that
-   * is no stream tells the usage of the last round alone.
+   * `update`, `archive`, what is in `sessions`, and what converts messages of the AI SDK: `…UIMessage…`, `convert…`,
+   * `prune…`. A stream is handed on piece by piece, and billed at its end by what the provider has told until then.
+   * OpenAI's chat tells it only with `stream_options: { include_usage: true }`; a stream without usage is not billed,
+   * of which the first is warned of. Not billed is what goes by `asResponse()`. Where Gemini's library calls functions
+   * by itself, an answer that is no stream tells the usage of the last round alone.
+   *
+   * A call that fails after its model has answered is billed as far as the usage is known: an answer that `parse`,
+   * `generateObject` or `output` refuses, and the steps of `generateText` and `streamText` that were over.
    *
    * Nothing that goes wrong with the bill reaches the caller: it is a warning of the process.
    */

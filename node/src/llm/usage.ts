@@ -67,7 +67,18 @@ const DETAILS = [
   ['output_token_details', 'reasoning', 'reasoning_tokens'],
 ] as const;
 /** Where a piece of an answer, or an event of a stream, has its response or its usage. */
-const WITHIN = ['message', 'response', 'chunk', 'data', 'delta', 'metadata', 'interaction'];
+const WITHIN = [
+  'message',
+  'response',
+  'chunk',
+  'data',
+  'delta',
+  'metadata',
+  'interaction',
+  'x_groq',
+];
+/** As OpenAI spells them, and those that speak like it. */
+const OPENAI = ['prompt_tokens', 'completion_tokens', 'input_tokens', 'output_tokens'];
 
 type Name = (typeof COUNTS)[number] | (typeof GENERIC)[number] | 'cached_tokens';
 type Counted = Partial<Record<Name, number>>;
@@ -78,6 +89,7 @@ const REPEATED: ReadonlySet<string> = new Set<Name>(['cached_tokens', 'cache_wri
 /** Who asked. */
 interface Asking {
   readonly model: unknown;
+  readonly provider: unknown;
   /** Takes a usage for its own. False where it is one that is only handed on. */
   claims(usage: object): boolean;
 }
@@ -89,9 +101,10 @@ export class Reading {
   #earlier: Counted = {};
   #responseId: string | undefined;
   #model: string | undefined;
-  readonly #provider: string | undefined;
+  #provider: string | undefined;
   readonly #asking: Asking | undefined;
   #anthropic = false;
+  #openai = false;
   #handedOn = false;
   /** What has been summed: a piece may be told of twice. */
   readonly #summed = new WeakSet<object>();
@@ -99,7 +112,7 @@ export class Reading {
   constructor(asking?: Asking, provider?: string) {
     this.#asking = asking;
     this.#model = text(asking?.model);
-    this.#provider = provider;
+    this.#provider = provider ?? text(asking?.provider);
   }
 
   /** Whether a usage was left to the call that it comes from. */
@@ -120,6 +133,17 @@ export class Reading {
 
   /** Takes a usage by itself. */
   addUsage(usage: unknown): void {
+    this.#openai ||= OPENAI.some((name) => get(usage, name) !== undefined);
+    this.#take(usage);
+  }
+
+  /** Begins another answer, whose usage is added. */
+  next(): void {
+    this.#earlier = this.#all();
+    this.#counts = {};
+  }
+
+  #take(usage: unknown): void {
     if (!this.#claims(usage)) {
       return;
     }
@@ -144,17 +168,22 @@ export class Reading {
     for (const name of ['model', 'modelId', 'model_version', 'modelVersion']) {
       this.#model = text(get(response, name)) ?? this.#model;
     }
-    this.#model = text(get(get(response, 'response_metadata'), 'model_name')) ?? this.#model;
+    const metadata = get(response, 'response_metadata');
+    this.#model = text(get(metadata, 'model_name')) ?? this.#model;
+    this.#provider = text(get(metadata, 'model_provider')) ?? this.#provider;
     this.#begin(text(pick(response, 'response_id')));
     const type = get(response, 'type');
     this.#anthropic ||= type === 'message' || type === 'message_start' || type === 'message_delta';
     // The AI SDK's usage is that of the last step. To look at it once more may be what makes it begin.
     const usage = get(response, 'totalUsage') ?? get(response, 'usage');
     const increment = incrementOf(response);
-    if (increment === undefined) {
-      this.addUsage(usage ?? pick(response, 'usage_metadata') ?? get(response, 'meta'));
-    } else {
+    if (increment !== undefined) {
       this.#sum(increment);
+    } else if ((usage ?? undefined) !== undefined) {
+      this.addUsage(usage);
+    } else {
+      // LangChain's is spelt like OpenAI's, whatever the model.
+      this.#take(pick(response, 'usage_metadata') ?? get(response, 'meta'));
     }
     // Ollama's are beside the rest.
     if (this.#claims(response)) {
@@ -167,8 +196,7 @@ export class Reading {
       return;
     }
     if (this.#responseId !== undefined) {
-      this.#earlier = this.#all();
-      this.#counts = {};
+      this.next();
     }
     this.#responseId = responseId;
   }
@@ -232,7 +260,8 @@ export class Reading {
       return undefined;
     }
     const anthropic = this.#anthropic || counts.cache_creation_input_tokens !== undefined;
-    return this.#made(anthropic ? 'anthropic' : 'openai', counts, {
+    const speaker = this.#openai ? 'openai' : undefined;
+    return this.#made(anthropic ? 'anthropic' : speaker, counts, {
       read: read ?? 0,
       written: written ?? 0,
       total: counts.total_tokens ?? counts.total,
@@ -241,7 +270,7 @@ export class Reading {
     });
   }
 
-  #made(provider: string, counted: Counted, counts: Counts): TokenUsage {
+  #made(provider: string | undefined, counted: Counted, counts: Counts): TokenUsage {
     const { read, written, total, cached, thought } = counts;
     const created = counted.cache_creation_input_tokens ?? counted.cache_write_input_tokens;
     return {

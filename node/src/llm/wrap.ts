@@ -3,8 +3,9 @@
  *
  * A proxy stands in front of the client, and of each part of it that is reached through it. It hands on
  * everything, and looks at what methods return, but for those that fetch or count. A method is called on
- * the real object, so that what a client calls of itself is seen once. A usage that a method hands on from another
- * one that is wrapped belongs to that one's call. This module knows no provider and no shape of usage: `read` makes
+ * the real object, so that what a client calls of itself is seen once; `parse` is not, since it may refuse what the
+ * model has answered. A usage that a method hands on from another one that is wrapped belongs to that one's call.
+ * Of a call that fails what its error tells is billed. This module knows no provider and no shape of usage: `read` makes
  * a reading of an answer, `bill` bills one.
  */
 
@@ -16,6 +17,8 @@ import { type Any, isObject, isThenable, type Method, observed } from './streams
 export interface Reading {
   /** Takes what a piece of it tells. */
   add(piece: unknown): void;
+  /** Begins another answer, whose usage is added. */
+  next(): void;
 }
 
 /** Takes the call that asked. */
@@ -25,9 +28,12 @@ export type Bill<R> = (reading: R) => boolean;
 /** Says why an answer is not billed, for each of them. */
 export type Tell = (message: string) => void;
 
-/** What fetches, counts or keeps things, by the names that clients have for it: no model is asked. */
+/**
+ * What fetches, counts or keeps things, by the names that clients have for it: no model is asked. Nor by what
+ * converts messages of the AI SDK, which may carry the usage of old answers.
+ */
 const NOT_ASKING =
-  /^(?:archive|batches|cachedContents|caches|cancel|compute\w*|content|count\w*|del|delete|get|list\w*|modify|poll|results|retrieve|search|sessions|update)$/;
+  /^(?:archive|batches|cachedContents|caches|cancel|compute\w*|content|convert\w*|count\w*|del|delete|get|list\w*|modify|parse[A-Z]\w*|poll|prune\w*|results|retrieve|search|sessions|simulate\w*|update|\w*UIMessage\w*)$/;
 /** What an object of a library's class has, if a model can be asked by it. */
 const ASKING = [
   'chat',
@@ -44,8 +50,23 @@ const COPYING: ReadonlySet<string> = new Set(['withOptions']);
 const CHAINING: ReadonlySet<string> = new Set(['assign', 'pick', 'pipe']);
 /** Of promises: what gives the answer beside the response that it came in. */
 const BESIDE: ReadonlySet<string> = new Set(['withRawResponse', 'withResponse']);
+/** Of OpenAI's and Anthropic's, and called on the proxy: what it asks itself is looked at before it is parsed. */
+const PARSING = 'parse';
+/** By which a part of them asks. */
+const ROOT = '_client';
+/** By which they parse an answer when it comes. */
+const UNWRAPPING = '_thenUnwrap';
 /** Of the AI SDK. What they answer is read when it is looked at, so they are asked to tell of its end. */
 const TELLING: ReadonlySet<string> = new Set(['streamObject', 'streamText']);
+/** Of the AI SDK too. They are asked to tell of each step, which is paid for even if a later one fails. */
+const STEPPING: ReadonlySet<string> = new Set(['generateText', 'streamText']);
+/**
+ * Their listeners. The older name is known to all versions; where both are, only the newer one is called. After
+ * an error the end is told of too, with the steps that were over.
+ */
+const STEP = ['onStepFinish', 'onStepEnd'] as const;
+const END = ['onFinish', 'onEnd'] as const;
+const ABORT = ['onAbort'] as const;
 /** What the helpers of OpenAI's and Anthropic's streams tell of. */
 const PIECES = ['chunk', 'event', 'streamEvent'];
 /** Where an answer that is still to come has its usage. One is enough. */
@@ -58,12 +79,17 @@ const calls = new AsyncLocalStorage<Call>();
 export class Call {
   /** The model that its request names. */
   readonly model: unknown;
+  /** Whose model it is, if the request tells. */
+  readonly provider: unknown;
+  /** What the AI SDK has told of its steps. */
+  readonly steps = new Set<unknown>();
   /** Weak: what asks again and again from within its own calls would keep them all. */
   readonly #outer: WeakRef<Call> | undefined;
   readonly #handedOn = new WeakSet<object>();
 
   constructor(args: unknown[]) {
     this.model = modelOf(args);
+    this.provider = providerOf(args);
     const outer = calls.getStore();
     this.#outer = outer && new WeakRef(outer);
   }
@@ -119,7 +145,10 @@ class Wrapper<R extends Reading> {
     const proxy: object = new Proxy(target as Any, {
       get: (holder, name) => {
         const value = Reflect.get(holder, name);
-        if (typeof name === 'symbol' || name.startsWith('_') || fixed(holder, name)) {
+        if (typeof name === 'symbol' || fixed(holder, name)) {
+          return value;
+        }
+        if (name.startsWith('_') && name !== ROOT) {
           return value;
         }
         if (typeof value === 'function') {
@@ -157,15 +186,10 @@ class Wrapper<R extends Reading> {
           return Reflect.apply(target, holder, args);
         }
         const call = new Call(args);
-        if (TELLING.has(name)) {
-          const [request, ...rest] = args;
-          const telling = [this.#telling(request, call), ...rest];
-          return call.run(() => Reflect.apply(target, holder, telling));
-        }
-        return this.#answered(
-          call.run(() => Reflect.apply(target, holder, args)),
-          call,
-        );
+        const asker = name === PARSING && ROOT in holder ? this.client(holder) : holder;
+        const asked = this.#telling(name, args, call);
+        const answer = call.run(() => Reflect.apply(target, asker, asked));
+        return TELLING.has(name) ? answer : this.#answered(answer, call);
       },
       construct: (target, args, made) => {
         // A class of the caller's own may have private fields, which a proxy has not.
@@ -238,7 +262,13 @@ class Wrapper<R extends Reading> {
     let looked: Promise<unknown> | undefined;
     // Only when it is asked for: to ask is what makes OpenAI's read the body.
     const look = () => {
-      looked ??= promise.then((answer) => this.#answered(answer, call));
+      looked ??= promise.then(
+        (answer) => this.#answered(answer, call),
+        (error: unknown) => {
+          this.#failed(error, call);
+          throw error;
+        },
+      );
       return looked;
     };
     if (Object.getPrototypeOf(promise) === Promise.prototype) {
@@ -253,9 +283,25 @@ class Wrapper<R extends Reading> {
         if (BESIDE.has(name as string) && typeof value === 'function') {
           return async () => ({ ...(await value.call(target)), data: await look() });
         }
+        if (name === UNWRAPPING && typeof value === 'function') {
+          return (parse: Method) =>
+            value.call(target, (answer: unknown, ...rest: unknown[]) =>
+              parse(this.#answered(answer, call), ...rest),
+            );
+        }
         return typeof value === 'function' ? value.bind(target) : value;
       },
     });
+  }
+
+  /** Bills what was paid for before a call failed: the steps that were over, or what the failure itself tells. */
+  #failed(failure: unknown, call: Call): void {
+    const reading = this.#read(call);
+    for (const told of call.steps.size > 0 ? call.steps : [failure]) {
+      reading.next();
+      this.#safely(() => reading.add(told));
+    }
+    this.#billed(reading);
   }
 
   /** The usage of an answer, or the whole of it, that comes by itself. Its failure is the caller's matter. */
@@ -270,26 +316,36 @@ class Wrapper<R extends Reading> {
     promised.then(come, () => {});
   }
 
-  /** A request that tells of the end of its stream. Nobody reads the stream for it. */
-  #telling(request: unknown, call: Call): unknown {
+  /** The arguments of a method, with a request that tells of its steps, and of the end of its stream. */
+  #telling(name: string, args: unknown[], call: Call): unknown[] {
+    const [request, ...rest] = args;
     if (!isObject(request)) {
-      return request;
+      return args;
     }
-    let over = false;
-    const telling = (listener?: Method) => {
-      return (event: unknown, ...rest: unknown[]) => {
+    let telling: object = request;
+    if (STEPPING.has(name)) {
+      telling = heard(telling, STEP, (step) => call.steps.add(step));
+    }
+    if (TELLING.has(name)) {
+      let over = false;
+      const end = (event: unknown) => {
         if (!over) {
           over = true;
-          const reading = this.#read(call);
-          this.#safely(() => reading.add(event));
-          this.#billed(reading);
+          this.#ended(event, call);
         }
-        return listener?.(event, ...rest);
       };
-    };
-    const { onFinish, onEnd } = request as { onFinish?: Method; onEnd?: Method };
-    // The older name is known to all versions; where both are, only the newer one is called.
-    return { ...request, onFinish: telling(onFinish), ...(onEnd && { onEnd: telling(onEnd) }) };
+      telling = heard(heard(telling, END, end), ABORT, end);
+    }
+    return [telling, ...rest];
+  }
+
+  /** Bills a stream by what it tells at its end. Nobody reads it for that. */
+  #ended(event: unknown, call: Call): void {
+    const reading = this.#read(call);
+    this.#safely(() => reading.add(event));
+    if (!this.#billed(reading)) {
+      this.#failed(event, call);
+    }
   }
 
   /** Has a stream looked at while somebody reads it, and billed at its end. */
@@ -349,6 +405,23 @@ function emits(holder: Any): boolean {
   return typeof holder.on === 'function' && typeof holder.finalChatCompletion === 'function';
 }
 
+/** A request whose listener of these names is behind one that hears the same. */
+function heard(
+  request: object,
+  [older, ...newer]: readonly [string, ...string[]],
+  hear: (event: unknown) => void,
+): object {
+  const telling: Any = { ...request };
+  for (const name of [older, ...newer.filter((name) => telling[name])]) {
+    const listener = telling[name] as Method | undefined;
+    telling[name] = (event: unknown, ...rest: unknown[]) => {
+      hear(event);
+      return listener?.(event, ...rest);
+    };
+  }
+  return telling;
+}
+
 /** The value of a property that is no getter: to ask a getter may be what makes it begin. */
 function own(holder: Any, name: string): unknown {
   return Reflect.getOwnPropertyDescriptor(holder, name)?.value;
@@ -365,6 +438,13 @@ function modelOf([request]: unknown[]): unknown {
   const { model, modelId, input } = request as Any;
   const named = isObject(model) ? (model as Any).modelId : model;
   return named ?? modelId ?? (isObject(input) ? (input as Any).modelId : undefined);
+}
+
+/** Whose model it is, of which the AI SDK's models tell: `anthropic.messages`. */
+function providerOf([request]: unknown[]): unknown {
+  const model = isObject(request) ? (request as Any).model : undefined;
+  const provider = isObject(model) ? (model as Any).provider : undefined;
+  return typeof provider === 'string' ? provider.split('.')[0] : undefined;
 }
 
 /** Whether a stream is asked for of an answer that there is already. */

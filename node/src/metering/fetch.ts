@@ -41,7 +41,7 @@ export class FetchObservation<Request> {
   /** The response with a body that is watched; itself, where it has none, or none that can be. */
   wrap(response: Response): Response {
     if (!isResponse(response)) {
-      // What gives none has failed, and the framework says so.
+      // Whoever gives none has failed, and the framework says so.
       this.fail(500);
       return response;
     }
@@ -111,8 +111,9 @@ export class FetchObservation<Request> {
   }
 }
 
+/** Whether it is a response that can be sent: the status of `Response.error()` is 0. */
 function isResponse(response: Response | undefined): response is Response {
-  return typeof response?.status === 'number';
+  return typeof response?.status === 'number' && response.status >= 100;
 }
 
 /** The bytes of a chunk. A stream may give what no body is made of: that fails where it is sent. */

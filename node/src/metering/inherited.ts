@@ -6,6 +6,7 @@
  */
 
 import { ServerResponse } from 'node:http';
+import { shared } from '../shared';
 
 /** Hears what passes to a response. */
 export interface Watcher {
@@ -17,10 +18,11 @@ export interface Watcher {
   ends(chunk: unknown, encoding: unknown): void;
 }
 
-const watchers = new WeakMap<object, Watcher>();
-
-/** Whether what inherits from a prototype tells. */
-const telling = new WeakMap<object, boolean>();
+const { watchers, telling } = shared('responses.1', () => ({
+  watchers: new WeakMap<object, Watcher>(),
+  /** Whether what inherits from a prototype tells. */
+  telling: new WeakMap<object, boolean>(),
+}));
 
 /** Whether a response has somebody who watches it by its prototype. */
 export function isWatched(outgoing: ServerResponse): boolean {

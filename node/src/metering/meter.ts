@@ -189,7 +189,7 @@ export class Meter<Request> {
   #excludes(what: string): boolean {
     const { exclude = [] } = this.#options;
     return exclude.some((entry) =>
-      entry.endsWith('*') ? what.startsWith(entry.slice(0, -1)) : what === entry,
+      entry.endsWith('*') ? what.startsWith(entry.slice(0, -1)) && !climbs(what) : what === entry,
     );
   }
 
@@ -398,4 +398,11 @@ function isPromise(value: unknown): value is Promise<Customer> {
 
 function microseconds(milliseconds: number): number {
   return Math.round(milliseconds * 1000) / 1000;
+}
+
+/** Whether a path leaves its directory once somebody behind this server resolves it. */
+function climbs(path: string): boolean {
+  const decoded = path.replace(/%2e/gi, '.').replace(/%2f|%5c|\\/gi, '/');
+  // Some servers take what follows a semicolon for a parameter of the segment.
+  return decoded.split('/').some((segment) => segment === '..' || segment.startsWith('..;'));
 }

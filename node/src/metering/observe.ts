@@ -98,8 +98,8 @@ type WriteHead = ServerResponse['writeHead'];
 type Write = ServerResponse['write'];
 type End = ServerResponse['end'];
 
-/** Where a response keeps who watches it. */
-const OBSERVATION = Symbol('dodo-ingestion.observation');
+/** Where a response keeps who watches it, of whichever copy of this package. */
+const OBSERVATION: unique symbol = Symbol.for('dodo-ingestion.observation.1');
 
 interface Observed {
   [OBSERVATION]: Observation<unknown>;

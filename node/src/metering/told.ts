@@ -1,6 +1,7 @@
 /** What handlers and other middleware say of a call that is under way. The last word wins. */
 
 import { isPromise } from 'node:util/types';
+import { shared } from '../shared';
 import { read } from './metadata';
 import type { Metadata } from './options';
 
@@ -21,7 +22,7 @@ export interface Told {
 }
 
 /** By the object that stands for the request all along. */
-const calls = new WeakMap<object, Told>();
+const calls = shared('calls.1', () => new WeakMap<object, Told>());
 
 /** What was said of a request, if anything was. */
 export function knownOf(key: object): Told | undefined {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { readFileSync } from 'node:fs';
 import { createServer, IncomingMessage, ServerResponse } from 'node:http';
 import { connect, constants, createServer as createHttp2Server } from 'node:http2';
 import { Writable } from 'node:stream';
@@ -474,4 +475,26 @@ test('who spies on `track`, or listens for receipts, has those of a middleware',
   }
   await ingestion.close();
   server.close();
+});
+
+test('a path that climbs is below no excluded one', async () => {
+  const ingestion = await client();
+  const metered = meter(ingestion, {
+    customer: 'x-customer-id',
+    exclude: ['/internal/*', '/*'],
+  });
+  const server = createServer((req, res) => {
+    metered(req, res);
+    res.end('here');
+  });
+  const port = await listen(server);
+  const { climbing, staying } = JSON.parse(
+    readFileSync(new URL('../../../tests/vectors/metering.json', import.meta.url), 'utf8'),
+  );
+  const customer = someone();
+  for (const path of [...staying, ...climbing]) {
+    const head = `GET ${path} HTTP/1.1\r\nhost: x\r\nx-customer-id: ${customer}\r\nconnection: close\r\n\r\n`;
+    await raw(port, head, () => false);
+  }
+  await events(ingestion, customer, climbing.length);
 });

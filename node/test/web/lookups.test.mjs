@@ -6,7 +6,7 @@ import { createServer } from 'node:http';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { meter } from 'dodo-ingestion/http';
-import { meter as api, call, client, listen, someone } from './support.mjs';
+import { meter as api, call, client, eventually, listen, someone } from './support.mjs';
 
 /** A server whose one call has been answered, and whose customer is looked up. */
 async function answered(customer, onMissingCustomer) {
@@ -57,7 +57,32 @@ test('one that never ends is waited for as long as is asked for, or until a sign
   await assert.rejects(flushing, /planted/);
   await assert.rejects(ingestion.flush({ timeout: -1 }), { code: 'CONFIGURATION_ERROR' });
   await assert.rejects(ingestion.flush({ timeout: Number.NaN }), { code: 'CONFIGURATION_ERROR' });
-  await ingestion.flush({ timeout: 10 });
-  await ingestion.close({ timeout: 10 });
+  const late = { name: 'TimeoutError', message: /not accepted yet: 1\b.*looked up/ };
+  await assert.rejects(ingestion.flush({ timeout: 10 }), late);
+  await assert.rejects(ingestion.close({ timeout: 10 }), late);
   assert.equal(metered.stats().billed, 0);
+});
+
+test('what outlasts a flush is billed by the next, and what outlasts a close is refused and told', async () => {
+  const customer = someone();
+  const warnings = [];
+  const listener = ({ code, message }) => warnings.push([code, message]);
+  process.on('warning', listener);
+  const find = [];
+  const { ingestion, metered } = await answered(() => new Promise((found) => find.push(found)));
+  await assert.rejects(ingestion.flush({ timeout: 10 }), { name: 'TimeoutError' });
+  find.pop()(customer);
+  await ingestion.flush();
+  assert.equal((await api.events(customer)).length, 1);
+
+  const closing = await answered(() => new Promise((found) => find.push(found)));
+  await assert.rejects(closing.ingestion.close({ timeout: 10 }), { name: 'TimeoutError' });
+  find.pop()(customer);
+  await eventually(() => closing.metered.stats().refused === 1 && warnings.length > 0);
+  process.off('warning', listener);
+  assert.equal(metered.stats().billed, 1);
+  assert.equal((await api.events(customer)).length, 1);
+  const [[code, message], ...more] = warnings;
+  assert.deepEqual([code, more], ['refused', []]);
+  assert.match(message, /will not be billed/);
 });

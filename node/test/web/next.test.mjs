@@ -118,6 +118,17 @@ test('Next.js: a response whose body cannot be watched is handed on as it is', a
   await events(ingestion, customer, 2);
 });
 
+test('Next.js: a response that cannot be sent has failed', async () => {
+  const ingestion = client();
+  const customer = someone();
+  const withMeter = meter(ingestion, { customer: () => customer });
+  const response = Response.error();
+  const handler = withMeter(() => response, { endpoint: '/' });
+  assert.equal(await handler(new Request('http://x/')), response);
+  const [{ event_name: name, metadata }] = await events(ingestion, customer);
+  assert.deepEqual([name, metadata.status_code], ['api_error', 500]);
+});
+
 test('Next.js: what takes whatever is left is no route for what is not found', async () => {
   const ingestion = client();
   const customer = someone();

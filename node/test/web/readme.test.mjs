@@ -9,7 +9,9 @@ import { client } from './support.mjs';
 
 const root = new URL('../../', import.meta.url);
 const readme = readFileSync(new URL('README.md', root), 'utf8');
-const { exports } = JSON.parse(readFileSync(new URL('package.json', root), 'utf8'));
+const { exports, peerDependencies } = JSON.parse(
+  readFileSync(new URL('package.json', root), 'utf8'),
+);
 
 /** What is no framework. */
 const OTHERS = ['.', './testing', './package.json'];
@@ -42,4 +44,8 @@ test('every option of the README is one', () => {
   const options = column('Options');
   assert.equal(options.length, 10);
   meter(ingestion, Object.fromEntries(options.map((option) => [option, undefined])));
+});
+
+test('no version of a framework keeps the package from being installed', () => {
+  assert.deepEqual(new Set(Object.values(peerDependencies)), new Set(['*']));
 });

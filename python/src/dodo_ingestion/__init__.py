@@ -12,7 +12,7 @@ import atexit
 from dodo_ingestion import _interpreter  # noqa: F401 - before what it refuses
 
 # isort: split
-from dodo_ingestion import _alarm
+from dodo_ingestion import _alarm, _llm_wrap
 from dodo_ingestion._native import (
     Batch,
     Ingestion,
@@ -61,3 +61,4 @@ __all__ = [
 ]
 
 atexit.register(_alarm.close)
+atexit.register(_llm_wrap.end_open_streams)  # runs first

@@ -1,19 +1,27 @@
 """What an operator should hear of where nobody listens: the log, and the end of the program."""
 
-import logging
+import inspect
 import threading
 from collections.abc import Callable
 
 from dodo_ingestion._native import close_at_exit, told
-
-LOGGER = logging.getLogger("dodo_ingestion")
+from dodo_ingestion._notice import warn
 
 MAIN_THREAD = threading.main_thread().ident
 
 
 def log(kind: str, message: str) -> None:
     """Log an alarm of the core."""
-    LOGGER.warning("%s: %s", kind, message)
+    warn("%s: %s", kind, message)
+
+
+def tell(listener: Callable[[str, str], object], kind: str, message: str) -> None:
+    """Tell an alarm. It is logged too where the listener would have to be awaited."""
+    answer = listener(kind, message)
+    if inspect.isawaitable(answer):
+        if inspect.iscoroutine(answer):
+            answer.close()
+        log(kind, f"{message} (on_alarm is not awaited: it has to be a plain callable)")
 
 
 def start_telling(listener: Callable[[str, str], object], kind: str, message: str) -> None:
@@ -22,14 +30,14 @@ def start_telling(listener: Callable[[str, str], object], kind: str, message: st
     The caller's thread is Python's too, but none that `threading` knows: it would stay on its list.
     """
 
-    def tell() -> None:
+    def run() -> None:
         try:
-            listener(kind, message)
+            tell(listener, kind, message)
         finally:
             told()
 
     try:
-        threading.Thread(target=tell, name="dodo-alarm", daemon=True).start()
+        threading.Thread(target=run, name="dodo-alarm", daemon=True).start()
     except RuntimeError:  # there are no more, or the program ends: Python 3.12 starts none then
         log(kind, message)
         told()
@@ -37,7 +45,7 @@ def start_telling(listener: Callable[[str, str], object], kind: str, message: st
 
 def unsettled(error: Exception) -> None:
     """Log what a client could not finish when its block was left by an exception."""
-    LOGGER.warning("left by an exception: %s", error)
+    warn("left by an exception: %s", error)
 
 
 def close() -> None:
@@ -49,4 +57,4 @@ def close() -> None:
     except Exception as error:
         failures = [str(error)]
     for failure in failures:
-        LOGGER.warning("at exit: %s", failure)
+        warn("at exit: %s", failure)

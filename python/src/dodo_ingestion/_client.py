@@ -46,6 +46,15 @@ class Client:
         """
         return self._ingestion or self._make()
 
+    def instead_of(self, closed: Ingestion) -> Ingestion:
+        """Ask again for one where one turned out to be closed. It may be the same.
+
+        Raises:
+            Exception: It cannot be made.
+
+        """
+        return self._make(closed) if callable(self._source) else closed
+
     def exit_timeout(self, unmade: float) -> float:
         """Tell how long the end of the program may take."""
         return unmade if self._ingestion is None else self._ingestion.exit_timeout
@@ -62,7 +71,7 @@ class Client:
         except Exception as error:
             self._unflushed.occur(error)
 
-    def _make(self) -> Ingestion:
+    def _make(self, closed: Ingestion | None = None) -> Ingestion:
         # Where gevent came after the lock was made, another greenlet may have it: a sleep lets that
         # run.
         until = time.monotonic() + _RETRY_AFTER
@@ -72,9 +81,11 @@ class Client:
                 raise ConfigurationError("ingestion: is not made yet", field="ingestion")
             time.sleep(_PAUSE)
         try:
-            if self._ingestion is None:
+            if self._ingestion is None or self._ingestion is closed:
                 now = time.monotonic()
                 if now - making.at < _RETRY_AFTER:
+                    if closed is not None:
+                        return closed
                     raise ConfigurationError("ingestion: could not be made", field="ingestion")
                 making.at = now
                 made = self._source() if callable(self._source) else self._source
@@ -82,6 +93,8 @@ class Client:
                     kind = type(made).__name__
                     message = f"ingestion: made a {kind}, not an Ingestion"
                     raise ConfigurationError(message, field="ingestion")
+                if made is not closed:
+                    making.at = -math.inf
                 self._ingestion = made
             return self._ingestion
         finally:

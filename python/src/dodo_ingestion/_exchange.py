@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextvars import ContextVar, Token
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
@@ -18,6 +18,10 @@ KEY: Final = "dodo_ingestion.exchange"
 """Where an exchange lies in an ASGI scope, a WSGI environ and the like."""
 KEYS: Final[list[Any]] = [KEY]
 """The same, with the keys of frameworks that want their own."""
+SAID: Final = "dodo_ingestion.said"
+"""Where what was said before there was an exchange lies in these."""
+SAID_KEYS: Final[list[tuple[Any, Any]]] = [(MutableMapping, SAID)]
+"""The same, by the type of what it lies in."""
 
 _CATCH_ALL: Final = re.compile(
     r"""/?(?:
@@ -84,6 +88,11 @@ class Exchange:
         """Whether its event is made, or it makes none."""
         return not self._open
 
+    def hear(self, words: Iterable[Callable[[Exchange], None]]) -> None:
+        """Take over what was said of the call before a meter had it."""
+        for word in words:
+            word(self)
+
     def begin(self, status: int) -> None:
         """Note that the response has begun."""
         self.status = status
@@ -143,10 +152,25 @@ class Exchange:
 
 def exchange_of(request: object) -> Exchange | None:
     """Find the exchange that a middleware put into a request, whichever framework's."""
-    for carrier in (request, *(getattr(request, name, None) for name in _CARRIERS)):
+    for carrier in _carriers(request):
         if isinstance(carrier, Mapping):
             for key in KEYS:
                 found = carrier.get(key)
                 if isinstance(found, Exchange):
                     return found
     return current.get()
+
+
+def keep(request: object, word: Callable[[Exchange], None]) -> None:
+    """Leave a word in a request for the meter that it has yet to come to."""
+    for carrier in _carriers(request):
+        for kind, key in SAID_KEYS:
+            if isinstance(carrier, kind):
+                carrier.setdefault(key, []).append(word)
+                return
+
+
+def _carriers(request: object) -> Iterator[Any]:
+    yield request
+    for name in _CARRIERS:
+        yield getattr(request, name, None)

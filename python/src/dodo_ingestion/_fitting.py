@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dodo_ingestion._metadata import plain
 from dodo_ingestion._native import (
+    IDENTIFIER_CHARACTERS,
     METADATA_KEY_CHARACTERS,
     METADATA_PAIRS,
     METADATA_VALUE_CHARACTERS,
 )
+from dodo_ingestion.errors import ValidationError
 
 if TYPE_CHECKING:
     from dodo_ingestion._notice import Notice
@@ -34,6 +36,50 @@ _OWN_KEYS: Final = frozenset(
 )
 
 
+def check(customer_id: object, metadata: object, beside: Mapping[str, object]) -> None:
+    """Refuse what no call could be billed with, before there is one.
+
+    Args:
+        customer_id: The customer of every call.
+        metadata: The pairs of every call.
+        beside: The pairs that a call may have beside these.
+
+    Raises:
+        ValidationError: As the client would raise for each call.
+
+    """
+    if not isinstance(customer_id, str):
+        raise _refused("customer_id", f"a {type(customer_id).__name__} is not a str")
+    if not customer_id:
+        raise _refused("customer_id", "is empty; the billing API requires it")
+    if len(customer_id) > IDENTIFIER_CHARACTERS:
+        found = f"{len(customer_id)} characters"
+        raise _refused("customer_id", f"{found}; at most {IDENTIFIER_CHARACTERS}")
+    if metadata is None:
+        return
+    if not isinstance(metadata, Mapping):
+        raise _refused("metadata", f"a {type(metadata).__name__} is not a mapping")
+    for key, value in metadata.items():
+        if not isinstance(key, str) or not _is_unicode(key):
+            problem = f"the key {shown(key)} is not a string of Unicode characters"
+            raise _refused("metadata", problem)
+        if len(key) > METADATA_KEY_CHARACTERS:
+            found = f'key "{key[:20]}…": {len(key)} characters'
+            raise _refused("metadata", f"{found}; at most {METADATA_KEY_CHARACTERS}")
+        try:
+            plain(value)
+        except TypeError as error:
+            problem = f"a value of type {error}; text, integers, doubles and booleans are taken"
+            raise _refused(f"metadata.{key}", problem) from None
+    pairs = sum(value is not None for value in {**beside, **metadata}.values())
+    if pairs > METADATA_PAIRS:
+        raise _refused("metadata", f"{pairs} pairs; at most {METADATA_PAIRS}")
+
+
+def _refused(field: str, why: str) -> ValidationError:
+    return ValidationError(f"{field}: {why}", field=field)
+
+
 def add(metadata: dict[str, Any], pairs: object, room: int, altered: Notice) -> None:
     """Add the user's pairs to `metadata`, which has room for so many in all.
 
@@ -49,19 +95,28 @@ def add(metadata: dict[str, Any], pairs: object, room: int, altered: Notice) -> 
     except Exception as error:
         altered.occur(f"left out, a {type(pairs).__name__} cannot be read", error)
         return
-    for key, value in items:
+    for key, given in items:
+        value = _plain(given)
         if value is None:
             continue
         problem = _misfit(key, value)
         if problem is None and key not in metadata and len(metadata) >= room:
             problem = f"left out, an event has at most {METADATA_PAIRS} pairs"
         if problem is not None:
-            altered.occur(f"{key!r}: {problem}")
+            altered.occur(f"{shown(key)}: {problem}")
         elif isinstance(value, str) and len(value) > METADATA_VALUE_CHARACTERS:
             altered.occur(f"{key!r}: cut to {METADATA_VALUE_CHARACTERS} characters")
             metadata[key] = value[:METADATA_VALUE_CHARACTERS]
         else:
             metadata[key] = value
+
+
+def text(key: str, value: str, altered: Notice) -> str | None:
+    """Cut a text that the middleware writes; one that is no Unicode is left out."""
+    if not _is_unicode(value):
+        altered.occur(f"{key!r}: left out, no Unicode text")
+        return None
+    return value[:METADATA_VALUE_CHARACTERS]
 
 
 def number(value: object) -> float | None:
@@ -71,6 +126,14 @@ def number(value: object) -> float | None:
     except Exception:
         return None
     return found if isinstance(found, (int, float)) and _is_number(found) else None
+
+
+def shown(value: object) -> str:
+    """Show any value, also one that cannot show itself."""
+    try:
+        return repr(value)
+    except Exception:
+        return f"a {type(value).__name__}"
 
 
 def _is_number(value: float) -> bool:
@@ -92,8 +155,17 @@ def _misfit(key: object, value: object) -> str | None:
         return "left out, a number is finite and has 64 bits"
     if isinstance(value, str) and not _is_unicode(value):
         return "left out, no Unicode text"
-    # Which other types there are is the client's to know.
+    if not isinstance(value, (str, int, float)):
+        return f"left out, a {type(value).__name__} is no value of metadata"
     return None
+
+
+def _plain(value: object) -> object:
+    """Convert a value to what is billed; one that cannot be stays as it is."""
+    try:
+        return plain(value)
+    except Exception:
+        return value
 
 
 def _is_unicode(text: str) -> bool:

@@ -5,13 +5,16 @@ on everything, and looks at what the methods that ask a model return. This modul
 and no shape of usage: `read` makes a reading of an answer, `bill` bills one.
 """
 
+import contextlib
 import copy
 import functools
 import inspect
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from dodo_ingestion._alarm import LOGGER
+from dodo_ingestion._notice import warn
 
 _ASKING = frozenset(
     {
@@ -31,12 +34,28 @@ _ASKING = frozenset(
         "submit_tool_outputs_and_poll",
     }
 )
+_ANSWERING = frozenset(
+    {
+        "compact",
+        "edit",
+        "embed_content",
+        "generate",
+        "generate_content",
+        "parse",
+        "send_message",
+    }
+)
+"""Those of them that return nothing but a model's answer."""
+_UNSEEN = ("caches", "with_raw_response", "with_streaming_response")
 _COPYING = frozenset({"copy", "with_options"})
 _SNAPSHOTS = ("current_message_snapshot", "current_completion_snapshot", "current_run")
 
 
 class Reading(Protocol):
     """What has been seen of an answer."""
+
+    complete: bool
+    """Whether nothing more comes of it."""
 
     def add(self, piece: object) -> None:
         """Take what a piece of it tells."""
@@ -69,22 +88,43 @@ class _Meter:
         """Whether it is an object of the client's own packages, and so leads to its methods."""
         return type(value).__module__.partition(".")[0] in self._roots
 
-    def asking(self, method: Callable[..., Any]) -> Callable[..., Any]:
+    def asking(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        answers = name in _ANSWERING
+
         @functools.wraps(method)
         def call(*args: Any, **kwargs: Any) -> Any:
-            return self._answered(method(*args, **kwargs), kwargs.get("model"))
+            model = kwargs.get("model")
+            with self._failing(model):
+                answer = method(*args, **kwargs)
+            return self._answered(answer, model, answers)
 
         @functools.wraps(method)
         async def call_async(*args: Any, **kwargs: Any) -> Any:
-            return self._answered(await method(*args, **kwargs), kwargs.get("model"))
+            model = kwargs.get("model")
+            with self._failing(model):
+                answer = await method(*args, **kwargs)
+            return self._answered(answer, model, answers)
 
         return call_async if inspect.iscoroutinefunction(method) else call
 
-    def _answered(self, answer: Any, model: object) -> Any:
+    @contextlib.contextmanager
+    def _failing(self, model: object) -> Iterator[None]:
+        """Bill the answer that an error has: OpenAI's, of one that was cut."""
+        try:
+            yield
+        except Exception as error:
+            completion = getattr(error, "completion", None)
+            if completion is not None:
+                reading = self.read(model)
+                self.safely(reading.add, completion)
+                self.bill(reading)
+            raise
+
+    def _answered(self, answer: Any, model: object, answers: bool) -> Any:
         if inspect.isawaitable(answer):
 
             async def awaited() -> Any:
-                return self._answered(await answer, model)
+                return self._answered(await answer, model, answers)
 
             return awaited()
         kind = type(answer)
@@ -101,6 +141,8 @@ class _Meter:
             return answer
         if self.is_part(answer) and any(hasattr(kind, name) for name in _ASKING):
             return _Client(answer, self)
+        if answers:
+            warn("an answer of a language model has no token usage and is not billed")
         return answer
 
     def bill(self, reading: Reading) -> bool:
@@ -108,7 +150,7 @@ class _Meter:
         try:
             return self._bill(reading)
         except Exception as error:  # noqa: BLE001, RUF100 - the caller's own answer goes before the bill
-            LOGGER.warning("an answer of a language model is not billed: %s", error)
+            warn("an answer of a language model is not billed: %s", error)
             return True
 
     def safely(self, look: Callable[[Any], object], at: object) -> bool:
@@ -116,9 +158,18 @@ class _Meter:
         try:
             look(at)
         except Exception as error:  # noqa: BLE001, RUF100 - as above
-            LOGGER.warning("an answer of a language model cannot be read: %s", error)
+            warn("an answer of a language model cannot be read: %s", error)
             return False
         return True
+
+
+_OPEN: "set[_Watch]" = set()
+
+
+def end_open_streams() -> None:
+    """Bill what has been seen of the streams that are still open: the program ends."""
+    for watch in list(_OPEN):
+        watch.leave()
 
 
 class _Watch:
@@ -128,21 +179,39 @@ class _Watch:
         self._meter = meter
         self._stream = stream
         self._reading = meter.read(model)
-        self._over = False
+        self._process = os.getpid()
+        _OPEN.add(self)
 
     def see(self, piece: object) -> None:
         self._meter.safely(self._reading.add, piece)
+        if self._reading.complete:
+            self.end()
 
-    def end(self) -> None:
-        """Bill the stream, once."""
-        if self._over:
+    def leave(self) -> None:
+        """Bill a stream that nobody reads on. A child that was forked leaves it to its parent."""
+        if self._process == os.getpid():
+            self.end()
+        else:
+            _OPEN.discard(self)
+
+    def end(self, *, read: bool = False) -> None:
+        """Bill the stream, once. `read`: to its end."""
+        try:
+            _OPEN.remove(self)
+        except KeyError:
             return
-        self._over = True
         self._meter.safely(self._see_snapshot, self._stream)
-        if not self._meter.bill(self._reading):
-            LOGGER.warning(
+        if self._meter.bill(self._reading):
+            return
+        if read:
+            warn(
                 "a stream of a language model has ended without token usage and is not billed; "
                 "of OpenAI's chat ask for it with stream_options={'include_usage': True}"
+            )
+        else:
+            warn(
+                "a stream of a language model was left before it told its token usage and is not "
+                "billed; read it to its end"
             )
 
     def _see_snapshot(self, stream: object) -> None:
@@ -189,10 +258,10 @@ class _Client(_Proxy):
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._target, name)
-        if name.startswith("_") or name in ("with_raw_response", "with_streaming_response"):
+        if name.startswith("_") or name in _UNSEEN:
             return value
         if name in _ASKING and callable(value):
-            return self._meter.asking(value)
+            return self._meter.asking(name, value)
         if name in _COPYING and callable(value):
             return lambda *args, **kwargs: _Client(value(*args, **kwargs), self._meter)
         return _Client(value, self._meter) if self._meter.is_part(value) else value
@@ -224,8 +293,9 @@ class _Watched(_Proxy):
         super().__init__(target)
         object.__setattr__(self, "_watch", watch)
 
-    def __del__(self) -> None:
-        self._watch.end()
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not is_finalizing():  # there is nothing left then to bill with
+            self._watch.leave()
 
 
 class _Stream(_Watched):
@@ -242,7 +312,7 @@ class _Stream(_Watched):
         def final(*args: Any, **kwargs: Any) -> Any:
             result = value(*args, **kwargs)
             self._watch.see(result)
-            self._watch.end()
+            self._watch.end(read=name.startswith("get_final_"))
             return result
 
         return final
@@ -258,8 +328,8 @@ class _Stream(_Watched):
     def __next__(self) -> Any:
         try:
             piece = next(self._target)
-        except BaseException:
-            self._watch.end()
+        except BaseException as error:
+            self._watch.end(read=isinstance(error, StopIteration))
             raise
         self._watch.see(piece)
         return piece
@@ -289,7 +359,7 @@ class _AsyncStream(_Watched):
         async def final(*args: Any, **kwargs: Any) -> Any:
             result = await value(*args, **kwargs)
             self._watch.see(result)
-            self._watch.end()
+            self._watch.end(read=name.startswith("get_final_"))
             return result
 
         return final
@@ -305,8 +375,8 @@ class _AsyncStream(_Watched):
     async def __anext__(self) -> Any:
         try:
             piece = await self._target.__anext__()
-        except BaseException:
-            self._watch.end()
+        except BaseException as error:
+            self._watch.end(read=isinstance(error, StopAsyncIteration))
             raise
         self._watch.see(piece)
         return piece

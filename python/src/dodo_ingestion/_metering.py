@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any, Final
 from dodo_ingestion import _fitting, _options
 from dodo_ingestion._await import CancelledByOthersError, running_trio, until, within
 from dodo_ingestion._client import Client
-from dodo_ingestion._native import METADATA_PAIRS, METADATA_VALUE_CHARACTERS, accept_api_call
+from dodo_ingestion._native import METADATA_PAIRS, accept_api_call
 from dodo_ingestion._notice import Notice
-from dodo_ingestion.errors import ConfigurationError, ValidationError
+from dodo_ingestion._routes import climbs
+from dodo_ingestion.errors import ClosedError, ConfigurationError, ValidationError
 
 if TYPE_CHECKING:
     from dodo_ingestion._exchange import Exchange
@@ -222,7 +223,9 @@ class Metering:
 
     def _excludes(self, what: str) -> bool:
         options = self.options
-        return what in options.excluded or what.startswith(options.excluded_prefixes)
+        if what in options.excluded:
+            return True
+        return what.startswith(options.excluded_prefixes) and not climbs(what)
 
     def _is_written(self, exchange: Exchange) -> bool:
         return self.name_of(exchange, self.endpoint_of(exchange))[1] is not None
@@ -274,10 +277,10 @@ class Metering:
     ) -> None:
         ingestion = self.client.get()
         began, head, first_byte = exchange.began, exchange.head, exchange.first_byte
-        texts: dict[str, str | None] = {
-            "endpoint": None if endpoint is None else endpoint[:METADATA_VALUE_CHARACTERS],
-            "method": exchange.method[:METADATA_VALUE_CHARACTERS],
-        }
+        texts = (
+            None if endpoint is None else _fitting.text("endpoint", endpoint, self._altered),
+            _fitting.text("method", exchange.method, self._altered),
+        )
         numbers = (
             exchange.status,
             now - began,
@@ -285,23 +288,15 @@ class Metering:
             None if head is None else exchange.bytes,
             exchange.aborted or None,
         )
-        metadata = self._metadata(exchange, (*texts.values(), *numbers))
-        while True:
-            try:
-                endpoint, method = texts.values()
-                return accept_api_call(
-                    ingestion, customer, name, endpoint, method, *numbers, metadata
-                )
-            except ValidationError as error:
-                # What only the metadata has wrong costs the metadata.
-                key = (error.field or "").removeprefix("metadata.")
-                if key in metadata:
-                    del metadata[key]
-                elif texts.get(key) is not None:
-                    texts[key] = None
-                else:
-                    raise
-                self._altered.occur(f"left out, {error}")
+        fields = (*texts, *numbers)
+        metadata = self._metadata(exchange, fields)
+        try:
+            accept_api_call(ingestion, customer, name, *fields, metadata)
+        except ClosedError:
+            another = self.client.instead_of(ingestion)
+            if another is ingestion:
+                raise
+            accept_api_call(another, customer, name, *fields, metadata)
 
     def _metadata(self, exchange: Exchange, fields: tuple[object, ...]) -> dict[str, Any]:
         """Return what there is beside the fields of each call."""
@@ -326,7 +321,7 @@ class Metering:
     def _units(self, units: object) -> float | None:
         found = _fitting.number(units)
         if found is None and units is not None:
-            self._altered.occur(f"'units': left out, {units!r} is no number")
+            self._altered.occur(f"'units': left out, {_fitting.shown(units)} is no number")
         return found
 
     # The rest

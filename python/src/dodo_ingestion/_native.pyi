@@ -24,6 +24,7 @@ __all__ = [
     "close_at_exit",
     "create_batch",
     "make_error",
+    "refuse",
     "told",
     "track_api_call",
 ]
@@ -127,8 +128,7 @@ class Batch:
     ) -> None:
         """Accept one call. It is due with its batch.
 
-        Arguments and exceptions are those of `track_api_call`. A call that is not valid is also told as
-        an alarm, `invalid`."""
+        Arguments and exceptions are those of `track_api_call`."""
 
     def flush(self, timeout: Duration | None = None) -> None:
         """Make everything that this process has accepted on this account due, and block until it is settled.
@@ -267,6 +267,9 @@ def make_error(
     kind: str, message: str, field: str | None, status: int | None, may_be_billed: bool
 ) -> IngestionError:
     """Make the exception for an error of the core."""
+
+def refuse(ingestion: Ingestion, reason: str) -> None:
+    """Count and tell a call that could not be made an event of."""
 
 def told() -> None:
     """Take note that a thread of Python's has told an alarm."""

@@ -3,8 +3,15 @@
 import logging
 import time
 
-_LOGGER = logging.getLogger("dodo_ingestion")
 _REPEAT = 60.0
+
+
+def warn(message: str, *details: object, error: BaseException | None = None) -> None:
+    """Log a warning.
+
+    The logger is looked up here: `logging.config` disables those that there are when it is called.
+    """
+    logging.getLogger("dodo_ingestion").warning(message, *details, exc_info=error)
 
 
 class Notice:
@@ -30,4 +37,4 @@ class Notice:
         since = self._occurred - self._told
         self._told_at, self._told = now, self._occurred
         times = f" ({since} times since it was last told)" if since > 1 else ""
-        _LOGGER.warning("%s: %s%s", self._message, detail, times, exc_info=error)
+        warn("%s: %s%s", self._message, detail, times, error=error)

@@ -289,6 +289,8 @@ def watch(app: object) -> None:
     """Have a framework say of its route what the middleware cannot see by itself."""
     if "quart" in sys.modules:
         _watch_quart()
+    if "flask" in sys.modules:
+        _watch_flask()
     for module, name in (("starlette.routing", "Router"), ("litestar.app", "Litestar")):
         if module in sys.modules:
             _watch_scopes(getattr(sys.modules[module], name))
@@ -366,6 +368,21 @@ def _watch_quart() -> None:
         signal.connect(_quart_hook)
 
 
+def _flask_hook(_sender: object, **_arguments: object) -> None:
+    """Look now: a view's exception that goes on to the server leaves no request in the environ."""
+    from flask import request
+
+    find_route = getattr(exchange_of(request), "find_route", None)
+    if find_route is not None:
+        find_route()
+
+
+def _watch_flask() -> None:
+    from flask.signals import got_request_exception
+
+    got_request_exception.connect(_flask_hook)
+
+
 class _FalconHook:
     def process_resource(self, req: Any, *_rest: object) -> None:
         _note(exchange_of(req), req.uri_template)
@@ -387,3 +404,11 @@ def _watch_pyramid(registry: Any) -> None:
             _note(exchange_of(event.request), f"/{route.pattern.lstrip('/')}")
 
     registry.registerHandler(hook, (IBeforeTraversal,))
+
+
+def climbs(path: str) -> bool:
+    """Whether a path leaves its directory once somebody behind this server resolves it."""
+    path = path.lower().replace("%2e", ".")
+    path = path.replace("%2f", "/").replace("%5c", "/").replace("\\", "/")
+    # Some servers take what follows a semicolon for a parameter of the segment.
+    return any(part == ".." or part.startswith("..;") for part in path.split("/"))

@@ -9,7 +9,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, ParamSpec, SupportsIndex
 
-from dodo_ingestion._native import Ingestion, Receipt, track_api_call
+from dodo_ingestion._native import Ingestion, Receipt, refuse, track_api_call
 from dodo_ingestion.errors import ValidationError, unknown_argument
 from dodo_ingestion.types import Metadata
 
@@ -56,7 +56,7 @@ def track_object_storage(
     return track_api_call(
         ingestion,
         customer_id=customer_id,
-        metadata={"bytes": _whole("bytes", bytes), **(metadata or {})},
+        metadata={"bytes": _whole(ingestion, "bytes", bytes), **(metadata or {})},
         event_id=event_id,
         event_name=event_name,
         timestamp=timestamp,
@@ -81,7 +81,7 @@ def track_stream_bytes(
     return track_api_call(
         ingestion,
         customer_id=customer_id,
-        metadata={"bytes": _whole("bytes", bytes), **(metadata or {})},
+        metadata={"bytes": _whole(ingestion, "bytes", bytes), **(metadata or {})},
         event_id=event_id,
         event_name=event_name,
         timestamp=timestamp,
@@ -118,9 +118,9 @@ def track_time_range(
 
     """
     durations = {
-        "durationMs": _length("duration_ms", duration_ms),
-        "durationSeconds": _length("duration_seconds", duration_seconds),
-        "durationMinutes": _length("duration_minutes", duration_minutes),
+        "durationMs": _length(ingestion, "duration_ms", duration_ms),
+        "durationSeconds": _length(ingestion, "duration_seconds", duration_seconds),
+        "durationMinutes": _length(ingestion, "duration_minutes", duration_minutes),
     }
     return track_api_call(
         ingestion,
@@ -132,7 +132,7 @@ def track_time_range(
     )
 
 
-def _whole(name: str, value: Any) -> int | None:  # noqa: ANN401
+def _whole(ingestion: Ingestion, name: str, value: Any) -> int | None:  # noqa: ANN401
     if value is None:
         return None
     try:
@@ -140,11 +140,11 @@ def _whole(name: str, value: Any) -> int | None:  # noqa: ANN401
     except TypeError:
         number = -1
     if number < 0 or isinstance(value, bool):
-        raise ValidationError(f"{name}: {value!r} is not a whole number, at least 0", field=name)
+        raise refused(ingestion, name, f"{value!r} is not a whole number, at least 0")
     return number
 
 
-def _length(name: str, value: Any) -> float | None:  # noqa: ANN401
+def _length(ingestion: Ingestion, name: str, value: Any) -> float | None:  # noqa: ANN401
     if value is None:
         return None
     try:
@@ -152,5 +152,12 @@ def _length(name: str, value: Any) -> float | None:  # noqa: ANN401
     except (TypeError, ValueError, OverflowError):
         number = -1.0
     if not (math.isfinite(number) and number >= 0):
-        raise ValidationError(f"{name}: {value!r} is not a finite number, at least 0", field=name)
+        raise refused(ingestion, name, f"{value!r} is not a finite number, at least 0")
     return number
+
+
+def refused(ingestion: Ingestion, name: str, why: str) -> ValidationError:
+    """Count and tell a call of which no event can be made."""
+    error = ValidationError(f"{name}: {why}", field=name)
+    refuse(ingestion, error.message)
+    return error

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 from aiohttp.payload import Payload
 
-from dodo_ingestion._exchange import KEYS, Exchange, current, reset
+from dodo_ingestion._exchange import KEYS, SAID, SAID_KEYS, Exchange, current, reset
 from dodo_ingestion._metering import Metering, MissingCustomer, sole
 from dodo_ingestion.metering import (
     set_customer,
@@ -50,8 +50,10 @@ _NORMAL_CLOSURES = (None, 1000, 1001, 1005)
 _KEY: Any = (
     web.RequestKey("dodo_ingestion.exchange", Exchange) if hasattr(web, "RequestKey") else KEYS[0]
 )
+_SAID: Any = web.RequestKey(SAID, list) if hasattr(web, "RequestKey") else SAID
 if _KEY not in KEYS:
     KEYS.append(_KEY)
+    SAID_KEYS.insert(0, (web.BaseRequest, _SAID))
 
 
 def setup(
@@ -77,6 +79,7 @@ def _middleware(metering: Metering) -> Any:
             return await handler(request)
         call = _Call(metering, request)
         request[_KEY] = call
+        call.hear(request.pop(_SAID, ()))
         token = current.set(call)
         try:
             response = await handler(request)
@@ -181,7 +184,11 @@ class _Call(Exchange):
                 whole = self.has_sent(response.content_length)
             if whole and not self.finished:
                 await self.finish_async()
-            await write(data, **named)
+            try:
+                await write(data, **named)
+            except ConnectionError:  # a handler may take it for the end of its work
+                self.aborted = True
+                raise
 
         return counted
 

@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dodo_ingestion import _routes
-from dodo_ingestion._exchange import KEY, Exchange, current, reset
+from dodo_ingestion._exchange import KEY, SAID, Exchange, current, reset
 from dodo_ingestion._metering import Metering, MissingCustomer, sole
 from dodo_ingestion.metering import (
     set_customer,
@@ -88,6 +88,7 @@ class MeterMiddleware:
         else:
             return await self.app(scope, receive, send)
         scope[KEY] = call
+        call.hear(scope.pop(SAID, ()))
         self._metering.unfinished.add(call)
         token = current.set(call)
         try:

@@ -32,7 +32,7 @@ from django.conf import settings
 from django.http import StreamingHttpResponse
 from django.utils.module_loading import import_string
 
-from dodo_ingestion._exchange import KEY, Exchange, current, reset
+from dodo_ingestion._exchange import KEY, SAID, Exchange, current, reset
 from dodo_ingestion._metering import Metering, MissingCustomer
 from dodo_ingestion._native import Ingestion
 from dodo_ingestion._options import Checked, is_async
@@ -138,6 +138,8 @@ class _Call(Exchange):
         super().__init__(metering, request, request.method, request.path_info)
         self.asks = asks
         request.META[KEY] = self
+        # Under ASGI a word waits in the scope, as it does for a meter around Django.
+        self.hear(getattr(request, "scope", request.META).pop(SAID, ()))
 
     async def conclude(self, rest: Callable[[], None]) -> None:
         """Find the customer and do the rest, where callables may use the database."""

@@ -115,6 +115,9 @@ class _Call(Exchange):
         super().__init__(metering, details, "POST", details.method)
         self.code: int | None = None
         self.returned = False
+        # Messages of a handler in a thread, which an asyncio server serializes in another.
+        self.yielded = 0
+        self.measured = 0
         self.serialized: Callable[[Any], bytes] | None = None
         self.context: Any = None
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -160,7 +163,6 @@ class _Call(Exchange):
         ended: int = number or (_UNKNOWN if raised else 0)
         self.code = ended
         self.status = _HTTP_STATUS.get(ended, 500)
-        self.returned = True
 
     def serialize(self, message: Any) -> bytes:
         try:
@@ -175,10 +177,19 @@ class _Call(Exchange):
         if self.head is None:
             self.begin(200)
         self.sending(size)
+        self.measured += 1
         if self.returned:
-            # The only message, and the last.
-            self.over()
+            # The only message, or one that the handler was ahead of.
+            self.drained()
         return data
+
+    def drained(self) -> None:
+        """Make the event of a call whose handler has ended, if its last message is measured.
+
+        Else that message makes it, or the call's own end.
+        """
+        if self.measured >= self.yielded:
+            self.over()
 
     def over(self) -> None:
         """Make the event of the call, which has ended by its handler or before."""
@@ -192,6 +203,7 @@ class _Call(Exchange):
             return
         self.leave(raised=raised)
         self.find_customer()
+        self.returned = True
 
     def find_customer(self) -> None:
         """Find the customer out of a thread of an asyncio server."""
@@ -337,14 +349,16 @@ def _sync_stream(call: _Call, behavior: Any) -> Any:
         try:
             for response in behavior(request, context):
                 call.check_customer()
+                if call.loop is not None:
+                    call.yielded += 1
                 yield response
             call.left(raised=False)
-            call.over()
+            call.drained()
         except GeneratorExit:
             raise
         except BaseException:
             call.left(raised=True)
-            call.over()
+            call.drained()
             raise
         finally:
             _served(call)
@@ -371,6 +385,7 @@ def _async_unary(call: _Call, behavior: Any) -> Any:
             call.leave(raised=False)
             await call.metering.find_customer(call)
             await call.check_customer_async()
+            call.returned = True
         except Exception:
             call.leave(raised=True)
             await call.metering.find_customer(call)

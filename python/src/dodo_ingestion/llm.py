@@ -15,7 +15,8 @@ The metadata pairs, named as in the JavaScript package:
     outputTokens              what it wrote, thinking included
     totalTokens               the provider's total, else the sum of the two
     model                     as in the answer, else as in the request
-    provider                  the package of a wrapped client; else by the shape
+    provider                  as LangChain's answer tells; else the package of a wrapped client;
+                              else by the shape, if that is OpenAI's, Anthropic's or Gemini's
     cachedInputTokens         read from the provider's cache, if any were
     cacheCreationInputTokens  written to it, if any were
     reasoningTokens           those of `outputTokens` that were thinking, if the provider tells
@@ -27,8 +28,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar, cast
 
+from dodo_ingestion import _fitting
 from dodo_ingestion._llm_wrap import packages, wrapped
 from dodo_ingestion._native import Ingestion, Receipt, track_api_call
+from dodo_ingestion._notice import warn
+from dodo_ingestion._siblings import refused
 from dodo_ingestion.errors import ValidationError
 from dodo_ingestion.types import Metadata, MetadataValue
 
@@ -66,6 +70,8 @@ _INTERACTIONS = {
     "total_tool_use_tokens": "tool_use_prompt_token_count",
     "total_cached_tokens": "cached_content_token_count",
 }
+# As OpenAI spells them, and those that speak like it.
+_OPENAI = ("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens")
 _READ = ("prompt_tokens", "input_tokens", "prompt_eval_count")
 _WRITTEN = ("completion_tokens", "output_tokens", "eval_count")
 # A count within another object of the usage, and the count that it is.
@@ -77,6 +83,16 @@ _DETAILS = (
     ("input_token_details", "cache_read", "cached_tokens"),
     ("input_token_details", "cache_creation", "cache_write_input_tokens"),
     ("output_token_details", "reasoning", "reasoning_tokens"),
+)
+
+
+# The events after which a stream tells nothing more.
+_LAST = (
+    "interaction.completed",
+    "message_stop",
+    "response.completed",
+    "response.failed",
+    "response.incomplete",
 )
 
 
@@ -124,6 +140,8 @@ class Reading:
         self._model = model if isinstance(model, str) else None
         self._provider = provider
         self._anthropic = False
+        self._openai = False
+        self.complete = False
 
     def add(self, piece: object) -> None:
         """Take what a response or an event of a stream tells.
@@ -132,19 +150,21 @@ class Reading:
         responses, of which a stream has more than one if it calls functions by itself.
         """
         # An event of a stream has its response within.
-        for name in ("message", "response", "chunk", "data", "interaction"):
+        for name in ("message", "response", "chunk", "data", "interaction", "x_groq"):
             within = _get(piece, name)
             if within is not None and not isinstance(within, str):
                 self._add(within)
         # Bedrock's last one has it in what else may be a user's.
         self._count(_get(_get(piece, "metadata"), "usage"))
         self._add(piece)
+        self.complete |= (_get(piece, "type") or _get(piece, "event_type")) in _LAST
 
     def _add(self, response: object) -> None:
         for name in ("model", "model_version", "modelVersion"):
             model = _get(response, name)
             if isinstance(model, str) and model:
                 self._model = model
+        self._tell(_get(response, "response_metadata"))
         for name in ("response_id", "responseId"):
             response_id = _get(response, name)
             if isinstance(response_id, str):
@@ -155,8 +175,19 @@ class Reading:
                 break
         else:
             usage = response  # somebody hands over the usage alone
+        # LangChain's is spelt like OpenAI's, whatever the model.
+        if name != "usage_metadata":
+            self._openai |= any(_get(usage, each) is not None for each in _OPENAI)
         self._anthropic |= _get(response, "type") in ("message", "message_start", "message_delta")
         self._count(usage, summed=_is_increment(response, usage))
+
+    def _tell(self, metadata: object) -> None:
+        """Take what LangChain tells beside its usage."""
+        model, provider = (_get(metadata, f"model_{name}") for name in ("name", "provider"))
+        if isinstance(model, str) and model:
+            self._model = model
+        if isinstance(provider, str) and provider:
+            self._provider = provider
 
     def _count(self, usage: object, *, summed: bool = False) -> None:
         if usage is None:
@@ -189,6 +220,7 @@ class Reading:
         """Give what has been told so far; `None` if nothing was."""
         counts = self._earlier.copy()
         counts.update(self._counts)
+        provider: str | None
         if "prompt_token_count" in counts or "total_token_count" in counts:
             provider = "google"
             read = counts.get("prompt_token_count", 0)
@@ -199,7 +231,8 @@ class Reading:
             cached = counts.get("cached_content_token_count", 0)
         elif any(name in counts for name in (*_READ, *_WRITTEN)):
             anthropic = self._anthropic or "cache_creation_input_tokens" in counts
-            provider = "anthropic" if anthropic else "openai"
+            speaker = "openai" if self._openai else None
+            provider = "anthropic" if anthropic else speaker
             read = _first(counts, _READ)
             written = _first(counts, _WRITTEN)
             thought = counts.get("reasoning_tokens", 0)
@@ -290,8 +323,8 @@ class LLMTracker:
         """
         usage = response if isinstance(response, Usage) else Usage.of(response)
         if usage is None:
-            message = f"response: a {type(response).__name__} without token usage"
-            raise ValidationError(message, field="response")
+            why = f"a {type(response).__name__} without token usage"
+            raise refused(self._ingestion, "response", why)
         return track_api_call(
             self._ingestion,
             customer_id=customer_id,
@@ -310,13 +343,18 @@ class LLMTracker:
         `generate`, `generate_content`, `generate_content_stream`, `embed_content`, `send_message`,
         `send_message_stream`, `create_and_poll`, `create_and_run_poll`,
         `submit_tool_outputs_and_poll`, `edit` and `compact` return, at any depth, awaited or not.
-        A stream is handed on piece by piece, and billed at its end by what the provider has told
-        until then. OpenAI's chat tells it only with `stream_options={"include_usage": True}`; a
-        stream without usage is logged and not billed. Not billed is what goes by
+        A stream is handed on piece by piece, and billed at its end, where it is left or when the
+        program ends, by what the provider has told until then. OpenAI's chat tells it only with
+        `stream_options={"include_usage": True}`, in its last piece; a stream without usage is
+        logged and not billed, and so is an answer of which it is expected, such as those of
+        Gemini's `embed_content`, which tells none. Close a stream that you leave before you close
+        the `Ingestion`. Not billed is what goes by
         `with_raw_response`, `with_streaming_response` and Anthropic's `tool_runner`, and what
         `responses.retrieve` and `interactions.get` tell of a response in the background: `track`
-        takes it. Nor are sessions over a WebSocket. Where Gemini's library calls functions by
-        itself, an answer that is no stream tells the usage of the last round alone.
+        takes it. Nor is an answer that `parse` itself refuses, but for those of OpenAI's chat that
+        were cut: their error has them. Nor are sessions over a WebSocket. Where Gemini's library
+        calls functions by itself, an answer that is no stream tells the usage of the last round
+        alone.
 
         Nothing that goes wrong with the bill reaches the caller: it is a warning of the logger
         `dodo_ingestion`.
@@ -324,16 +362,37 @@ class LLMTracker:
         Args:
             client: An `OpenAI`, `Anthropic`, `genai.Client`, their async kin, or one of their form.
             customer_id: The customer who is billed.
-            metadata: Further pairs of every call.
+            metadata: Further pairs of every call. One that breaks a limit is left out, and logged.
+
+        Raises:
+            ValidationError: `client` is none: a module, a class or a method; or the customer or
+                the metadata break a limit that no call could keep.
 
         """
-        provider = next(reversed(packages(client)), None)
+        roots = packages(client)
+        if not roots:
+            why = f"client: a {type(client).__name__}, whose answers cannot be seen"
+            raise ValidationError(f"{why}; wrap a client, as in wrap(OpenAI(), …)", field="client")
+        _fitting.check(customer_id, metadata, dict.fromkeys(Usage(0, 0, 0).metadata(), 0))
+        provider = roots[-1]
 
         def bill(reading: Reading) -> bool:
             usage = reading.usage()
-            if usage is not None:
-                self.track(usage, customer_id=customer_id, metadata=metadata)
-            return usage is not None
+            if usage is None:
+                return False
+            further = dict(metadata or {})
+            while True:
+                try:
+                    self.track(usage, customer_id=customer_id, metadata=further)
+                except ValidationError as error:
+                    # What only the metadata has wrong costs the metadata.
+                    _, _, key = (error.field or "").partition("metadata.")
+                    if not key or further.get(key, 0) is None:
+                        raise
+                    further[key] = None
+                    warn("metadata was changed: left out, %s", error)
+                else:
+                    return True
 
         def read(model: object) -> Reading:
             return Reading(model, provider)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dodo_ingestion import _routes
-from dodo_ingestion._exchange import KEY, Exchange, current
+from dodo_ingestion._exchange import KEY, SAID, Exchange, current
 from dodo_ingestion._metering import Metering, MissingCustomer, sole
 from dodo_ingestion.metering import (
     set_customer,
@@ -70,6 +70,7 @@ class MeterMiddleware:
             return self.app(environ, start_response)
         call = _Call(self._metering, self._templates, environ, start_response)
         environ[KEY] = call
+        call.hear(environ.pop(SAID, ()))
         current.set(call)
         call.watch_file_wrapper()
         try:

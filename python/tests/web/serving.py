@@ -30,7 +30,10 @@ WAITING = threading.Event()
 METERED = threading.Event()
 """Set when a call has its event, for whatever must not be waited for."""
 
-CASES: list[dict[str, Any]] = json.loads((VECTORS / "metering.json").read_text("utf-8"))["cases"]
+_METERING = json.loads((VECTORS / "metering.json").read_text("utf-8"))
+CASES: list[dict[str, Any]] = _METERING["cases"]
+CLIMBING: list[str] = _METERING["climbing"]
+STAYING: list[str] = _METERING["staying"]
 
 
 CASE_NAMES = [case["name"] for case in CASES]

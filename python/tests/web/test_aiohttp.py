@@ -1,6 +1,7 @@
 """aiohttp's middleware, with handlers that do exactly what a test asks for."""
 
 import asyncio
+import contextlib
 import io
 from array import array
 from collections.abc import AsyncIterator, Callable
@@ -151,6 +152,28 @@ def test_a_client_that_leaves_amid_a_body(
         metadata = site.event(name)["metadata"]
     assert metadata["aborted"] is True
     assert 0 < metadata["response_bytes"] < size
+
+
+def test_a_handler_that_ends_when_its_client_has_left(connect: Connect, meter: Meter) -> None:
+    ingestion = connect(account="aiohttp-heeds")
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await response.write(b"more " * 1000)
+                await asyncio.sleep(0)
+        return response
+
+    app = web.Application()
+    app.router.add_get("/heeds", handler)
+    aiohttp.setup(app, ingestion=ingestion, customer="x-customer-id")
+    with aiohttp_server(app) as port:
+        site = Site("aiohttp-heeds", port, ingestion, meter)
+        site.leave("/heeds", "cus_aiohttp_heeds", after=b"more ")
+        metadata = site.event("cus_aiohttp_heeds")["metadata"]
+    assert (metadata["aborted"], metadata["status_code"]) == (True, 200)
 
 
 def test_a_body_that_the_end_of_the_server_cuts(connect: Connect, meter: Meter) -> None:

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
+import flask
 import numpy as np
 import pytest
 from asgi_served import Asgi
@@ -15,6 +16,7 @@ from conftest import Connect, Meter
 from dodo_ingestion._exchange import Exchange
 from dodo_ingestion._metering import Metering
 from dodo_ingestion.asgi import set_units
+from dodo_ingestion.wsgi import MeterMiddleware
 
 
 def test_a_callable_is_asked_once_for_a_call(connect: Connect, meter: Meter) -> None:
@@ -188,3 +190,24 @@ def test_a_body_of_a_declared_length_is_metered_when_it_is_whole(
     assert accepted == [0, int(early)]
     assert event["metadata"]["response_bytes"] == 8
     assert "aborted" not in event["metadata"]
+
+
+def test_a_view_of_flask_s_that_raises_through_has_its_endpoint(
+    connect: Connect, meter: Meter
+) -> None:
+    ingestion = connect(account="raises-through")
+    app = flask.Flask(__name__)
+    app.testing = True
+    customer = "cus_raises_through"
+    metered: Any = MeterMiddleware(app.wsgi_app, ingestion=ingestion, customer=lambda _: customer)
+    app.wsgi_app = metered  # type: ignore[method-assign]
+
+    @app.get("/users/<int:number>")
+    def boom(number: int) -> str:
+        raise RuntimeError(f"broken on purpose: {number}")
+
+    with pytest.raises(RuntimeError, match="on purpose"):
+        app.test_client().get("/users/7")
+    (event,) = billed(meter, ingestion, customer)
+    assert event["event_name"] == "api_error"
+    assert event["metadata"]["endpoint"] == "/users/<int:number>"

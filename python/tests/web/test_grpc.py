@@ -47,9 +47,10 @@ def stream(request: bytes, context: Any) -> Iterator[bytes]:  # noqa: ANN401
         context.abort(grpc.StatusCode.PERMISSION_DENIED, "no")
     number = 0
     while request == b"endless" or number < 3:
-        yield request if request == b"unserializable" else b"part "
+        yield request if request in (b"unserializable", b"at once") else b"part "
         number += 1
-        time.sleep(0.02)
+        if request != b"at once":
+            time.sleep(0.02)
 
 
 def collect(requests: Iterator[bytes], _context: Any) -> bytes:  # noqa: ANN401
@@ -95,6 +96,8 @@ ASYNC = (async_unary, async_stream, async_collect, async_echo)
 def serialized(message: bytes) -> bytes:
     if message == b"unserializable":
         raise ValueError("no such message")
+    if message == b"at once":
+        time.sleep(0.05)
     return message
 
 
@@ -320,6 +323,18 @@ def test_a_client_that_leaves_before_an_answer(client: Client) -> None:
     assert event["event_name"] == "api_error"
     assert event["metadata"]["aborted"] is True
     assert "status_code" not in event["metadata"]
+
+
+@pytest.mark.parametrize("name", ["grpc", "grpc-aio-sync", "grpc-aio-sync-asked"])
+def test_a_handler_that_is_ahead_of_its_messages(name: str, meter: Meter) -> None:
+    account = f"ahead-{name}"
+    with opened(name, account, meter) as client:
+        for number in range(3):
+            received = list(client.call("unary_stream", b"at once", f"{number}"))
+            assert received == [b"at once"] * 3
+            metadata = client.event(f"cus_{account}_{number}")["metadata"]
+            assert metadata["response_bytes"] == 21
+            assert (metadata["grpc_status"], metadata.get("aborted")) == (0, None)
 
 
 @pytest.mark.parametrize("name", SERVERS)

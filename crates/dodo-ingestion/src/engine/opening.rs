@@ -50,7 +50,8 @@ pub(super) fn tell_of_settings(shared: &Shared, namespace: &Namespace, now: Mono
                 let message = format!(
                     "another key or other settings than the last process of this account used: \
                      {differences}. That is right after a change of them; else give all processes \
-                     of the account the same"
+                     of the account the same (in {})",
+                    namespace.dir().display()
                 );
                 shared.alarms.raise(AlarmKind::SettingsDiffer, &message, now);
             }

@@ -198,7 +198,7 @@ impl Task {
         } else if now.mono - self.last_beat.1 >= STALLED_MS {
             let message = "another process holds this account's sender lock and shows no sign of \
                            life; calls are kept. Is it stopped, or is its disk?";
-            self.shared.alarms.raise(AlarmKind::SenderStalled, message, now.mono);
+            self.alarm(AlarmKind::SenderStalled, message, now);
         }
     }
 
@@ -208,7 +208,7 @@ impl Task {
             Ok(LookedAfter::SegmentReplaced) => {
                 let message = "the file that calls were written to was damaged or removed; another \
                                was begun";
-                self.shared.alarms.raise(AlarmKind::Storage, message, now.mono);
+                self.alarm(AlarmKind::Storage, message, now);
             }
             Ok(LookedAfter::Gone) => self.replace_removed_spool(now),
             Ok(LookedAfter::Closed) => self.leave_closed_spool(now),
@@ -228,7 +228,6 @@ impl Task {
     }
 
     fn replace_removed_spool(&mut self, now: Now) {
-        let settled = self.shared.settlement.settled();
         let what = "the spool was removed, and another cannot be made";
         let Some(end) = self.move_to_a_new_spool(what, now) else { return };
         let calls = self.shared.settlement.waiting_calls(end);
@@ -236,11 +235,8 @@ impl Task {
             "the spool was removed while it was in use, and with it {calls} calls that were not \
              billed; another was made"
         );
-        self.shared.alarms.raise(AlarmKind::Storage, &message, now.mono);
-        if end > settled {
-            self.shared.settlement.reject(Rejection::lost(&(settled..end)));
-            self.shared.settlement.advance(end);
-        }
+        self.alarm(AlarmKind::Storage, &message, now);
+        self.shared.settlement.lose(end);
     }
 
     /// Its calls are delivered by whoever is the sender, as those of the dead are.
@@ -255,7 +251,7 @@ impl Task {
             "the host closed the files of the spool, as a program does that becomes a daemon; \
              another was made. {calls} calls stay in the old one, and the next sender delivers them"
         );
-        self.shared.alarms.raise(AlarmKind::Storage, &message, now.mono);
+        self.alarm(AlarmKind::Storage, &message, now);
         self.shared.settlement.leave(end);
     }
 
@@ -280,6 +276,11 @@ impl Task {
         let notices = self.namespace.disk().prepare(&Namespace::dirs(dir), allowed)?;
         opening::tell_of_place(&shared.alarms, &notices, dir, now.mono);
         self.namespace.create_spool(SpoolName(shared.ids.next(now.wall)))
+    }
+
+    fn alarm(&self, kind: AlarmKind, message: &str, now: Now) {
+        let message = format!("{message} (in {})", self.namespace.dir().display());
+        self.shared.alarms.raise(kind, &message, now.mono);
     }
 
     fn alarm_storage(&self, what: &str, error: &io::Error, now: Now) {

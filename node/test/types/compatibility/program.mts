@@ -102,3 +102,54 @@ export const made: DodoIngestionError[] = [
   new ConfigurationError('words'),
   new ProviderError('words', 'details'),
 ];
+
+// Values of types that say less, or more, than an event's do.
+interface Pairs {
+  endpoint: string;
+  status: number;
+}
+export const handed = (
+  pairs: Pairs,
+  unknown: Record<string, unknown>,
+  payload: object,
+  query: Record<string, string | string[] | undefined>,
+): Promise<void>[] => [
+  trackAPICall(ingestion, { customerId: 'cus_1', metadata: pairs }),
+  trackObjectStorage(ingestion, { customerId: 'cus_1', metadata: unknown }),
+  ingestion.track({ customerId: 'cus_1', metadata: payload }),
+  tracker.track(response, 'cus_1', query),
+];
+for (const each of [pairs(call), pairs({ customerId: 'cus_1', metadata })]) {
+  add({ ...each, metadata: { ...each.metadata, region: 'eu' } });
+}
+function pairs(options: TrackAPICallOptions): TrackAPICallOptions {
+  options.metadata = { ...options.metadata, region: 'eu' };
+  options.metadata.plan = 'pro';
+  return options;
+}
+for (const each of [event]) {
+  each.metadata ??= {};
+  each.metadata.region = 'eu';
+}
+
+// What is always there.
+export const texts = (usage: TokenUsage): string[] => [
+  usage.model.toUpperCase(),
+  config.apiKey.slice(0, 4),
+  config.eventName.trim(),
+  tracking.apiKey.trim(),
+  dodoConfig.apiKey.trim(),
+];
+export function told(error: DodoIngestionError): DodoIngestionError {
+  error.details = { told: true };
+  error.code = 'TOLD';
+  error.statusCode = 418;
+  return error;
+}
+
+// Stand-ins of a program's own tests.
+export const failure: DodoIngestionError = { name: 'Error', message: 'words', code: 'CODE' };
+export const standIns: [ReturnType<typeof createBatch>, ReturnType<typeof createLLMTracker>] = [
+  { add: () => {}, flush: async () => {}, cleanup: async () => {} },
+  { wrap: ({ client }) => client, track: async () => {}, healthCheck: async () => true },
+];

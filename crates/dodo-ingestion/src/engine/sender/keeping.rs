@@ -23,7 +23,7 @@ impl Sender {
                 damage.bytes.len(),
                 damage.records
             );
-            self.alarm(AlarmKind::Quarantined, &message, now);
+            self.alarm_files(AlarmKind::Quarantined, &message, now);
         }
         let at = damage.place();
         if let Err(error) = self.quarantine(spool, at, Some(damage.bytes)) {

@@ -47,13 +47,22 @@ internal fun call(
 ): Call =
     Call(
         text("validation", "customer_id", customerId),
-        metadata.mapNotNull { (key, value) -> value?.let { pair(key, it) } },
+        pairs(metadata),
         eventId?.let { text("validation", "event_id", it) },
         eventName?.let { text("validation", "event_name", it) },
         timestamp,
     )
 
-private fun pair(key: String, value: Any): NativePair {
+/** A map may be changed while it is read, and one of Java's may have a null for a key. */
+private fun pairs(metadata: Map<out String?, Any?>): List<NativePair> =
+    try {
+        metadata.mapNotNull { (key, value) -> value?.let { pair(key, it) } }
+    } catch (failure: RuntimeException) {
+        throw unconvertible("validation", "metadata", "reading it throws ${failure.javaClass.name}").apply { addSuppressed(failure) }
+    }
+
+private fun pair(key: String?, value: Any): NativePair {
+    if (key == null) throw unconvertible("validation", "metadata", "a key is null")
     if (!isUnicode(key)) throw unconvertible("validation", "metadata", "a key holds a lone surrogate")
     return NativePair(key, pairValue(value))
 }
@@ -78,8 +87,11 @@ private fun pairValue(value: Any): PairValue =
         else -> PairValue.Unsupported(typeName(value))
     }
 
-/** The number that a [Float] is shown as: 0.1f is 0.1, and not 0.10000000149011612, which is its exact value. */
-private fun shown(value: Float): Double = value.toString().toDouble()
+/**
+ * The number that a fraction is shown as: 0.1f is 0.1, and not 0.10000000149011612, which is its exact value. A large whole
+ * number is shown with fewer digits than it has.
+ */
+private fun shown(value: Float): Double = if (value % 1 == 0f) value.toDouble() else value.toString().toDouble()
 
 private fun text(kind: String, field: String, value: String): String =
     if (isUnicode(value)) value else throw unconvertible(kind, field, "holds a lone surrogate")

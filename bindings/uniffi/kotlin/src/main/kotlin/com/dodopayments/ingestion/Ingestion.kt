@@ -1,14 +1,15 @@
 package com.dodopayments.ingestion
 
 import com.dodopayments.ingestion.native.AlarmListener
-import com.dodopayments.ingestion.native.Failure
 import com.dodopayments.ingestion.native.NativeBatch
 import com.dodopayments.ingestion.native.NativeIngestion
 import com.dodopayments.ingestion.native.NativeReceipt
+import kotlinx.coroutines.runBlocking
 import java.time.Instant
 import java.util.Collections
 import java.util.WeakHashMap
 import kotlin.time.Duration
+import kotlin.time.toKotlinDuration
 
 /**
  * The options of a client. Those without a parameter of their own go into [options], by the names of the documentation:
@@ -22,7 +23,7 @@ public class IngestionConfig(
     options: Map<String, Any?> = emptyMap(),
     /**
      * Hears what an operator should hear of, by kind and message; the log of the platform, if absent. Called on the engine's
-     * thread or on that of a track verb. It must not block.
+     * thread or on that of a track verb. It must not block. What it throws is logged.
      */
     internal val onAlarm: (kind: String, message: String) -> Unit = ::log,
 ) {
@@ -41,31 +42,40 @@ private object AtExit {
     private val open = Collections.synchronizedSet(Collections.newSetFromMap(WeakHashMap<NativeIngestion, Boolean>()))
 
     init {
-        Runtime.getRuntime().addShutdownHook(Thread { close() })
+        try {
+            Runtime.getRuntime().addShutdownHook(Thread { flush() })
+        } catch (_: IllegalStateException) {
+            // The end has begun. What is tracked now is for the next process, or for a close.
+        }
     }
 
     fun add(native: NativeIngestion) = open.add(native)
 
     fun remove(native: NativeIngestion) = open.remove(native)
 
-    /** All at once: a server that is dead takes no time of the others. */
-    private fun close() {
-        val closing = synchronized(open) { open.toList() }.map { native -> Thread({ close(native) }, "dodo-ingestion-exit") }
-        for (thread in closing) {
+    /**
+     * All at once: a server that is dead takes no time of the others. None is closed: other hooks run beside this one, such
+     * as that of a server which answers its last requests.
+     */
+    private fun flush() {
+        val flushing = synchronized(open) { open.toList() }.map { native -> Thread({ flush(native) }, "dodo-ingestion-exit") }
+        for (thread in flushing) {
             try {
                 thread.start()
             } catch (_: OutOfMemoryError) {
                 thread.run() // on this one: the system has no more
             }
         }
-        closing.forEach(Thread::join)
+        flushing.forEach(Thread::join)
     }
 
-    private fun close(native: NativeIngestion) {
+    private fun flush(native: NativeIngestion) {
         try {
-            native.finishAtExit()
-        } catch (failure: Failure.Core) {
-            tell(failure.reason)
+            calling { native.flushAtExit() }
+        } catch (_: IngestionException.Closed) {
+            // By another hook.
+        } catch (failure: IngestionException) {
+            tell(failure.message)
         } catch (failure: Throwable) {
             tell(failure.toString())
         }
@@ -84,7 +94,12 @@ public class Ingestion(
             NativeIngestion.open(
                 config.settings,
                 object : AlarmListener {
-                    override fun told(kind: String, message: String) = config.onAlarm(kind, message)
+                    override fun told(kind: String, message: String) =
+                        try {
+                            config.onAlarm(kind, message)
+                        } catch (failure: Throwable) {
+                            logger.log(System.Logger.Level.WARNING, "onAlarm failed when told $kind: $message", failure)
+                        }
                 },
             )
         }
@@ -101,7 +116,7 @@ public class Ingestion(
         eventName: String? = null,
         timestamp: Instant? = null,
     ): Receipt {
-        val call = call(customerId, metadata, eventId, eventName, timestamp)
+        val call = converted(native) { call(customerId, metadata, eventId, eventName, timestamp) }
         return Receipt(calling { native.track(call) })
     }
 
@@ -119,7 +134,7 @@ public class Ingestion(
     public suspend fun flush(timeout: Duration? = null): Unit = waiting { native.flush(limit(timeout)) }
 
     /** The blocking form of [flush]. */
-    public fun blockingFlush(timeout: Duration? = null): Unit = calling { native.blockingFlush(limit(timeout)) }
+    public fun blockingFlush(timeout: Duration? = null): Unit = runBlocking { flush(timeout) }
 
     /** Flushes and lets go. What is left stays spooled. If it is cancelled before that, the client stays open. */
     public suspend fun close(timeout: Duration?) {
@@ -127,11 +142,17 @@ public class Ingestion(
         AtExit.remove(native) // not before: a call that is cancelled or refused has closed nothing
     }
 
-    /** The blocking form of [close], for `use`. */
-    override fun close() {
-        calling { native.blockingFinish(null) }
-        AtExit.remove(native)
-    }
+    /** The blocking form of [close]. If it is interrupted, the client stays open. */
+    public fun blockingClose(timeout: Duration? = null): Unit = runBlocking { close(timeout) }
+
+    /** [blockingClose] with its default. */
+    override fun close(): Unit = blockingClose()
+
+    /** Closes the client after [block]; if that failed, within `exit_timeout`. */
+    public inline fun <T> use(block: (Ingestion) -> T): T = using({ block(this) }) { failed -> leave(failed) }
+
+    @PublishedApi
+    internal fun leave(failed: Boolean): Unit = blockingClose(native.limitAfter(failed))
 
     /** Counts of what has happened so far, by name. */
     public fun stats(): Map<String, Long> = native.stats().mapValues { (_, count) -> count.toLong() }
@@ -157,7 +178,7 @@ public fun createBatch(
 /** Calls that are due together: when there are `maxSize`, or the oldest is `flushInterval` old. */
 public class Batch internal constructor(
     private val native: NativeBatch,
-    /** Held, so that the end of the program still knows the client. */
+    /** Also held so that the end of the program still knows the client. */
     private val ingestion: NativeIngestion,
 ) : AutoCloseable {
     /** Accepts one API call for billing. Does not wait for the network. */
@@ -168,13 +189,7 @@ public class Batch internal constructor(
         eventName: String? = null,
         timestamp: Instant? = null,
     ) {
-        val call =
-            try {
-                call(customerId, metadata, eventId, eventName, timestamp)
-            } catch (invalid: IngestionException) {
-                native.refuse(invalid.message)
-                throw invalid
-            }
+        val call = converted(ingestion) { call(customerId, metadata, eventId, eventName, timestamp) }
         calling { native.add(call) }
     }
 
@@ -182,13 +197,22 @@ public class Batch internal constructor(
     public suspend fun flush(timeout: Duration? = null): Unit = waiting { native.flush(limit(timeout)) }
 
     /** The blocking form of [flush]. */
-    public fun blockingFlush(timeout: Duration? = null): Unit = calling { native.blockingFlush(limit(timeout)) }
+    public fun blockingFlush(timeout: Duration? = null): Unit = runBlocking { flush(timeout) }
 
     /** Flushes and ends the batch. What is left stays spooled. */
     public suspend fun cleanup(timeout: Duration? = null): Unit = waiting { native.cleanup(limit(timeout)) }
 
-    /** The blocking form of [cleanup], for `use`. */
-    override fun close(): Unit = calling { native.blockingCleanup(null) }
+    /** The blocking form of [cleanup]. */
+    public fun blockingCleanup(timeout: Duration? = null): Unit = runBlocking { cleanup(timeout) }
+
+    /** [blockingCleanup] with its default. */
+    override fun close(): Unit = blockingCleanup()
+
+    /** Cleans the batch up after [block]; if that failed, within the client's `exit_timeout`. */
+    public inline fun <T> use(block: (Batch) -> T): T = using({ block(this) }) { failed -> leave(failed) }
+
+    @PublishedApi
+    internal fun leave(failed: Boolean): Unit = blockingCleanup(ingestion.limitAfter(failed))
 }
 
 /** The proof that a call was accepted. */
@@ -202,7 +226,32 @@ public class Receipt internal constructor(
     public suspend fun delivered(timeout: Duration? = null): Unit = waiting { native.delivered(limit(timeout)) }
 
     /** The blocking form of [delivered]. */
-    public fun blockingDelivered(timeout: Duration? = null): Unit = calling { native.blockingDelivered(limit(timeout)) }
+    public fun blockingDelivered(timeout: Duration? = null): Unit = runBlocking { delivered(timeout) }
 }
+
+/** Counts and tells a call that cannot be converted. */
+private inline fun <T> converted(client: NativeIngestion, convert: () -> T): T =
+    try {
+        convert()
+    } catch (invalid: IngestionException) {
+        client.refuse(invalid.message)
+        throw invalid
+    }
+
+/** As [kotlin.use], but [close] learns whether [block] failed. */
+@PublishedApi
+internal inline fun <T> using(block: () -> T, crossinline close: (failed: Boolean) -> Unit): T {
+    var failed = false
+    return AutoCloseable { close(failed) }.use {
+        try {
+            block()
+        } catch (failure: Throwable) {
+            failed = true
+            throw failure
+        }
+    }
+}
+
+private fun NativeIngestion.limitAfter(failed: Boolean): Duration? = if (failed) exitTimeout().toKotlinDuration() else null
 
 private fun limit(timeout: Duration?): java.time.Duration? = timeout?.let { length("timeout", it) }

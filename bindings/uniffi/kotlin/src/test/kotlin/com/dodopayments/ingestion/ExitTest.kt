@@ -14,6 +14,7 @@ import org.junit.jupiter.api.DynamicTest.dynamicTest
 import org.junit.jupiter.api.Test
 import org.junit.jupiter.api.TestFactory
 import org.junit.jupiter.api.extension.ExtendWith
+import org.junit.jupiter.api.io.TempDir
 import java.io.File
 import java.net.InetAddress
 import java.net.ServerSocket
@@ -32,12 +33,21 @@ import kotlin.time.TimeSource
 class ExitTest {
     @TestFactory
     fun `the end of a program bills what an open client accepted`(): List<DynamicTest> =
-        listOf("open", "batch", "cancelled", "refused").map { how ->
+        listOf("open", "batch", "cancelled", "refused", "meanwhile", "late").map { how ->
             dynamicTest(how) {
                 toTheEnd(how, Meter.url)
                 assertEquals(2, Meter.events("kt_exit_$how").size)
             }
         }
+
+    @Test
+    fun `what another hook tracks is accepted, and billed by this process or the next`(@TempDir spool: Path) {
+        assertEquals("", toTheEnd("draining", Meter.url, spool.toString()))
+        client("draining", Meter.url, spool = spool.toString()).use {
+            while (Meter.events("kt_exit_draining").size < 1 + DRAINED) Thread.sleep(100)
+        }
+        assertEquals(1 + DRAINED, Meter.events("kt_exit_draining").size)
+    }
 
     @Test
     fun `a dead server takes no time of the other clients at the end`() {
@@ -55,7 +65,7 @@ class ExitTest {
     fun `a client whose close fails is closed, and nothing is waited for at the end`() {
         ServerSocket(0, 64, InetAddress.getLoopbackAddress()).use { blackHole ->
             val started = TimeSource.Monotonic.markNow()
-            toTheEnd("failed", "http://127.0.0.1:${blackHole.localPort}")
+            assertEquals("", toTheEnd("failed", "http://127.0.0.1:${blackHole.localPort}"))
             assertTrue(started.elapsedNow() < 30.seconds, "it took ${started.elapsedNow()}") // exit_timeout is 60 s
         }
     }
@@ -112,6 +122,7 @@ class ExitTest {
 private const val DEAD = 10
 private const val BROKEN = 5
 private const val COLLECTIONS = 5
+private const val DRAINED = 20
 
 /** Is not collected before the end. */
 private val open = mutableListOf<AutoCloseable>()
@@ -145,6 +156,31 @@ fun main(arguments: Array<String>) {
             assertThrows(IngestionException.Configuration::class.java) { runBlocking { ingestion.close((-1).seconds) } }
             ingestion.trackApiCall("kt_exit_refused")
         }
+        "meanwhile" -> {
+            val gate = Gate(URI(url)) // shut until the flush is under way
+            val ingestion = connect(how, gate.url)
+            atExit {
+                gate.awaitKnock()
+                ingestion.trackApiCall("kt_exit_meanwhile")
+                gate.open()
+            }
+        }
+        "late" ->
+            atExit {
+                val ingestion = connect(how, url)
+                ingestion.trackApiCall("kt_exit_late")
+                ingestion.close()
+            }
+        "draining" -> {
+            val ingestion = connect(how, url, spool = arguments[2])
+            atExit {
+                while (ingestion.stats().getValue("billed") == 0L) Thread.sleep(10)
+                repeat(DRAINED) {
+                    Thread.sleep(50) // the work
+                    ingestion.trackApiCall("kt_exit_draining")
+                }
+            }
+        }
         "failed" -> {
             val ingestion = connect(how, url)
             assertThrows(IngestionException.Timeout::class.java) { runBlocking { ingestion.close(100.milliseconds) } }
@@ -174,6 +210,9 @@ fun main(arguments: Array<String>) {
     }
 }
 
+/** In a hook of the program's own, which runs beside the library's. */
+private fun atExit(hook: () -> Unit) = Runtime.getRuntime().addShutdownHook(Thread(hook))
+
 /** One of each kind, with a call to wait for. */
 private fun waits(
     how: String,
@@ -194,8 +233,9 @@ private fun connect(
     how: String,
     url: String,
     account: String = "a",
+    spool: String? = null,
 ): Ingestion {
-    val ingestion = client(how, url, account)
+    val ingestion = client(how, url, account, spool)
     open += ingestion
     ingestion.trackApiCall("kt_exit_$how")
     return ingestion
@@ -205,11 +245,13 @@ private fun client(
     how: String,
     url: String,
     account: String = "a",
+    spool: String? = null,
 ): Ingestion {
     val options =
         mapOf(
-            "durability" to "memory",
-            "linger" to if (how.startsWith("unconfined")) 100.milliseconds else 300.seconds,
+            "durability" to if (spool == null) "memory" else "process",
+            "spool_dir" to spool,
+            "linger" to if (spool != null || how.startsWith("unconfined")) 100.milliseconds else 300.seconds,
             "exit_timeout" to if (how == "outage") 6.seconds else 60.seconds,
             "account" to "exit-$how-$account",
         )

@@ -6,11 +6,20 @@ import kotlinx.coroutines.runBlocking
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertThrows
 import org.junit.jupiter.api.Assertions.assertTrue
+import org.junit.jupiter.api.DynamicTest
+import org.junit.jupiter.api.DynamicTest.dynamicTest
 import org.junit.jupiter.api.Test
+import org.junit.jupiter.api.TestFactory
 import org.junit.jupiter.api.extension.ExtendWith
 import java.net.InetAddress
 import java.net.ServerSocket
 import java.util.concurrent.CopyOnWriteArrayList
+import java.util.concurrent.FutureTask
+import java.util.logging.Handler
+import java.util.logging.Level
+import java.util.logging.LogRecord
+import java.util.logging.Logger
+import kotlin.concurrent.thread
 import kotlin.time.Duration.Companion.milliseconds
 import kotlin.time.Duration.Companion.seconds
 
@@ -82,23 +91,86 @@ class MeterTest {
     }
 
     @Test
-    fun `a Float is billed as it is shown`() {
-        val shown =
+    fun `a Float is billed as it is shown, and whole as it is`() {
+        val billed =
             listOf(
-                0.1f to "0.1",
-                -0.1f to "-0.1",
-                0.5f to "0.5",
-                1.1f to "1.1",
-                1e-7f to "1.0E-7",
-                16_777_216f to "1.6777216E7",
-                Float.MAX_VALUE to "3.4028235E38",
+                0.1f to 0.1,
+                -0.1f to -0.1,
+                0.5f to 0.5,
+                1.1f to 1.1,
+                1e-7f to 1.0E-7,
+                16_777_216f to 16_777_216.0,
+                4_294_967_296f to 4_294_967_296.0,
+                Float.MAX_VALUE to Float.MAX_VALUE.toDouble(),
             )
         Meter.connected { ingestion ->
-            for ((value, text) in shown) ingestion.trackApiCall("kt_float", mapOf("n" to value), eventId = "kt-float-$text")
+            for ((value, _) in billed) ingestion.trackApiCall("kt_float", mapOf("n" to value), eventId = "kt-float-$value")
             ingestion.blockingFlush(120.seconds)
         }
-        for ((_, text) in shown) {
-            assertEquals(text.toDouble(), Meter.event("kt-float-$text")["metadata"].asJsonObject["n"].asDouble)
+        for ((value, expected) in billed) {
+            assertEquals(expected, Meter.event("kt-float-$value")["metadata"].asJsonObject["n"].asDouble)
+        }
+    }
+
+    @Test
+    fun `a blocking wait can be interrupted`() {
+        ServerSocket(0, 64, InetAddress.getLoopbackAddress()).use { blackHole ->
+            val url = "http://127.0.0.1:${blackHole.localPort}"
+            Meter.connected("base_url" to url, "account" to "interrupted") { ingestion ->
+                val receipt = ingestion.trackApiCall("kt_1")
+                val batch = ingestion.createBatch()
+                val waits =
+                    listOf<() -> Unit>(
+                        { receipt.blockingDelivered(60.seconds) },
+                        { batch.blockingFlush(60.seconds) },
+                        { batch.blockingCleanup(60.seconds) },
+                        { ingestion.blockingFlush(60.seconds) },
+                        { ingestion.blockingClose(60.seconds) },
+                    )
+                for (wait in waits) {
+                    val interrupted = FutureTask { assertThrows(InterruptedException::class.java) { wait() } }
+                    val thread = thread { interrupted.run() }
+                    Thread.sleep(100)
+                    thread.interrupt()
+                    interrupted.get()
+                }
+                ingestion.trackApiCall("kt_1") // it is still open
+            }
+        }
+    }
+
+    @Test
+    fun `a block that fails is left within exit_timeout`() {
+        ServerSocket(0, 64, InetAddress.getLoopbackAddress()).use { blackHole ->
+            val url = "http://127.0.0.1:${blackHole.localPort}"
+            val ingestion = Meter.connect("base_url" to url, "account" to "left", "exit_timeout" to 100.milliseconds)
+            val thrown =
+                assertThrows(IllegalStateException::class.java) {
+                    ingestion.use {
+                        createBatch(it).use { batch ->
+                            batch.add("kt_1")
+                            error("the program's own")
+                        }
+                    }
+                }
+            assertEquals("the program's own", thrown.message)
+            val told = thrown.suppressed.map { it.message.orEmpty().substringBefore(" 1 calls") }
+            assertEquals(listOf("after 100ms", "after 100ms"), told)
+        }
+    }
+
+    @Test
+    fun `a block that succeeds is waited for, however it is left`() {
+        val ingestion = Meter.connect("account" to "succeeded", "exit_timeout" to 0.seconds)
+        assertEquals("kt_succeeded", leaving(ingestion))
+        assertEquals(1, Meter.events("kt_succeeded").size)
+        assertThrows(IngestionException.Closed::class.java) { ingestion.trackApiCall("kt_1") }
+    }
+
+    private fun leaving(ingestion: Ingestion): String {
+        ingestion.use {
+            it.trackApiCall("kt_succeeded")
+            return "kt_succeeded"
         }
     }
 
@@ -115,17 +187,65 @@ class MeterTest {
         assertTrue("customer_id" in alarms.toMap().getValue("invalid"))
     }
 
-    @Test
-    fun `a call of a batch that cannot be converted is counted and told`() {
-        val alarms =
-            alarmsOf("half") { ingestion ->
-                try {
-                    createBatch(ingestion).add("cus_1", eventId = "\ud800")
-                } finally {
-                    assertEquals(1, ingestion.stats().getValue("invalid"))
-                }
+    @TestFactory
+    fun `a call that cannot be converted is counted and told`(): List<DynamicTest> {
+        val nullKey = mapOf<String?, Any?>(null to 1)
+        return listOf<Triple<String, String, (Ingestion) -> Unit>>(
+            Triple("call", "event_id: holds a lone surrogate") { it.trackApiCall("cus_1", eventId = "\ud800") },
+            Triple("batch", "event_id: holds a lone surrogate") { createBatch(it).add("cus_1", eventId = "\ud800") },
+            Triple("null-key", "metadata: a key is null") { it.trackApiCall("cus_1", asOfJava(nullKey)) },
+            Triple("changed", "metadata: reading it throws ${ConcurrentModificationException::class.java.name}") {
+                it.trackApiCall("cus_1", Changed)
+            },
+        ).map { (account, told, call) ->
+            dynamicTest(account) {
+                val alarms =
+                    alarmsOf("unconvertible-$account") { ingestion ->
+                        try {
+                            call(ingestion)
+                        } finally {
+                            assertEquals(1, ingestion.stats().getValue("invalid"))
+                        }
+                    }
+                assertEquals(told, alarms.toMap().getValue("invalid"))
             }
-        assertEquals("event_id: holds a lone surrogate", alarms.toMap().getValue("invalid"))
+        }
+    }
+
+    @Suppress("UNCHECKED_CAST")
+    private fun asOfJava(map: Map<String?, Any?>) = map as Map<String, Any?>
+
+    /** A map that another thread changes while it is read. */
+    private object Changed : AbstractMap<String, Any?>() {
+        override val entries: Set<Map.Entry<String, Any?>> get() = throw ConcurrentModificationException()
+    }
+
+    @Test
+    fun `an alarm at which its listener fails is logged`() {
+        val logged = CopyOnWriteArrayList<LogRecord>()
+        val handler =
+            object : Handler() {
+                override fun publish(record: LogRecord) {
+                    logged += record
+                }
+
+                override fun flush() = Unit
+
+                override fun close() = Unit
+            }
+        val logger = Logger.getLogger("com.dodopayments.ingestion")
+        logger.addHandler(handler)
+        logger.useParentHandlers = false
+        try {
+            val options = mapOf("durability" to "memory", "account" to "failing")
+            val config = IngestionConfig("k", "test_mode", Meter.url, "api_call", options) { _, _ -> error("the listener's own") }
+            Ingestion(config).use { assertThrows(IngestionException.Validation::class.java) { it.trackApiCall("") } }
+        } finally {
+            logger.removeHandler(handler)
+            logger.useParentHandlers = true
+        }
+        val failures = logged.filter { it.level == Level.WARNING && it.thrown?.message == "the listener's own" }
+        assertTrue(failures.any { "told invalid: customer_id" in it.message }, "${logged.map { it.message }}")
     }
 
     /** What is told of a call that is not valid. */
