@@ -2,7 +2,6 @@
 //! `answered`.
 
 mod answered;
-mod denied;
 mod failing;
 mod failing_groups;
 mod filling;
@@ -14,7 +13,6 @@ mod turns;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
-use denied::Access;
 use failing::{FailingSet, Parking};
 use failing_groups::FailingGroup;
 use lookups::Lookup;
@@ -141,7 +139,6 @@ pub(crate) struct Delivery {
     skew: Skew,
     size: RequestSize,
     failures: u32,
-    access: Access,
     /// The last thing that went wrong with all requests, until one is answered as it should.
     trouble: Option<Trouble>,
     not_before: MonoMs,
@@ -162,10 +159,8 @@ impl Request {
 }
 
 impl Delivery {
-    /// `starts`: when an earlier sender's recent requests started. `denied`: its key, or the address, was
-    /// refused last.
-    pub(crate) fn new(settings: Settings, starts: &[WallMs], denied: bool, now: Now) -> Self {
-        let mut random = fastrand::Rng::with_seed(settings.seed);
+    /// `starts`: when an earlier sender's recent requests started.
+    pub(crate) fn new(settings: Settings, starts: &[WallMs], now: Now) -> Self {
         let mut budget = Budget::new(settings.requests_per_minute, settings.requests_per_second);
         budget.inherit(starts, now);
         Self {
@@ -178,7 +173,7 @@ impl Delivery {
             apart_not_before: 0,
             apart_turn: 0,
             to_read: VecDeque::new(),
-            probed: random.u32(..),
+            probed: 0,
             failing: VecDeque::new(),
             batches_fail_since: None,
             parked: Vec::new(),
@@ -195,12 +190,11 @@ impl Delivery {
             skew: Skew::default(),
             size: RequestSize::default(),
             failures: 0,
-            access: if denied { Access::Denied } else { Access::Unknown },
             trouble: None,
             not_before: 0,
             key: 0,
             next_token: 0,
-            random,
+            random: fastrand::Rng::with_seed(settings.seed),
             counts: Counts::default(),
             wake_at: None,
         }
@@ -239,8 +233,6 @@ impl Delivery {
             }
             Input::KeyChanged => {
                 self.key += 1;
-                self.access = Access::Unknown;
-                self.try_parked_since(0, now);
                 if let Some(Trouble::KeyRefused { .. } | Trouble::WrongAddress) = self.trouble() {
                     self.trouble = None;
                     self.not_before = 0;
@@ -363,18 +355,10 @@ impl Delivery {
     fn next_request(&mut self, now: Now, actions: &mut Vec<Action>) -> Option<Request> {
         let (purpose, mut records) = if self.refusals.is_systemic() {
             self.take_probe(now)?
-        } else if let Some(taken) = self.take_doubted() {
-            taken
         } else {
             let turn = self.next_turn(now)?;
             self.turns.note(turn);
             match turn {
-                Turn::Deliver if self.access == Access::Denied => {
-                    (Purpose::Deliver, self.take_alone())
-                }
-                Turn::Apart if self.access == Access::Denied => {
-                    (Purpose::Apart, self.take_alone_apart(now))
-                }
                 Turn::Deliver => (Purpose::Deliver, self.fill()),
                 Turn::TellApart => {
                     (Purpose::TellApart, self.suspects.pop_front().unwrap_or_default())

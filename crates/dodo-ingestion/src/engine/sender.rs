@@ -121,7 +121,7 @@ impl Sender {
         let slots = config.requests_per_minute as usize;
         let (starts, next_start) = namespace.starts(slots, now.wall).unwrap_or_default();
         Ok(Self {
-            delivery: Delivery::new(settings, &starts, yielded, now),
+            delivery: Delivery::new(settings, &starts, now),
             starts: next_start,
             connect,
             transport,

@@ -77,9 +77,6 @@ impl Delivery {
         match judged.verdict {
             Verdict::Acknowledged => {
                 self.acknowledged += 1;
-                if request.key == self.key {
-                    self.access_is_given();
-                }
                 if self.failures >= FAILURES_TO_TELL {
                     self.unpark(now);
                 }
@@ -124,7 +121,10 @@ impl Delivery {
             Verdict::Refused { .. } | Verdict::TooLarge { .. } if !is_whole => {
                 self.put_back(request, now);
             }
-            Verdict::Hold { why, words } => self.denied(request, answer, why, &words, now, actions),
+            Verdict::Hold { why, words } => {
+                self.hold(why, &words, now, actions);
+                self.put_back(request, now);
+            }
             Verdict::Refused { .. } if is_old && !request.asked_again => {
                 request.asked_again = true;
                 request.token = self.token();
@@ -146,7 +146,7 @@ impl Delivery {
     }
 
     /// A request was not taken, and is to be made again.
-    pub(super) fn failed(
+    fn failed(
         &mut self,
         mut request: Request,
         failing: Failing,

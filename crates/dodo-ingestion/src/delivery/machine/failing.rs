@@ -28,17 +28,15 @@ const PARKED_MAX_MS: MonoMs = 60 * 60_000;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FailingSet {
     /// How many requests had been acknowledged when the set was made.
-    pub(super) acknowledged: u64,
+    acknowledged: u64,
     /// How often it has failed on them.
-    pub(super) failures: u32,
+    failures: u32,
     /// The last failure was an answer.
-    pub(super) answered: bool,
+    answered: bool,
     /// A control was sent since.
-    pub(super) controlled: bool,
-    /// So many controls were denied.
-    pub(super) denied: u32,
+    controlled: bool,
     /// They travelled apart: the search in them delays no others.
-    pub(super) apart: bool,
+    apart: bool,
 }
 
 /// What shows that it is right to fail on records.
@@ -176,16 +174,9 @@ impl Delivery {
         self.failing.push_back((set, records));
     }
 
-    pub(super) fn new_set(&self, apart: bool) -> FailingSet {
+    fn new_set(&self, apart: bool) -> FailingSet {
         let acknowledged = self.acknowledged;
-        FailingSet {
-            acknowledged,
-            failures: 0,
-            answered: false,
-            controlled: false,
-            denied: 0,
-            apart,
-        }
+        FailingSet { acknowledged, failures: 0, answered: false, controlled: false, apart }
     }
 
     pub(super) fn passed_since(&self, acknowledged: u64) -> bool {
@@ -251,11 +242,7 @@ impl Delivery {
     /// The server works again: what it failed on while it failed on everything is tried at once.
     pub(super) fn unpark(&mut self, now: Now) {
         // The request that it took is counted already.
-        self.try_parked_since(self.acknowledged.saturating_sub(1), now);
-    }
-
-    /// What was parked, or tried in vain, since so many requests had been acknowledged is tried at once.
-    pub(super) fn try_parked_since(&mut self, since: u64, now: Now) {
+        let since = self.acknowledged.saturating_sub(1);
         for (parking, _) in &mut self.parked {
             if parking.acknowledged >= since {
                 *parking = Parking { not_before: now.mono, wait: PARKED_MIN_MS, ..*parking };

@@ -2,7 +2,6 @@
 
 mod aside;
 mod bad_customers;
-mod denied;
 mod failing_customers;
 mod gone;
 mod lookups;
@@ -41,7 +40,7 @@ impl World {
         let settings = Settings { requests_per_minute: 95, requests_per_second: 9, late, seed: 7 };
         let now = Now { wall: WALL, mono: 1_000_000 };
         let mut world = Self {
-            delivery: Delivery::new(settings, &[], false, now),
+            delivery: Delivery::new(settings, &[], now),
             now,
             appended: 0,
             unread: BTreeMap::new(),
