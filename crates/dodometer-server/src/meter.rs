@@ -303,7 +303,7 @@ impl Meter {
         if let (Some(price), Some(other)) = (meter.billed_price(), ledger.currency(Some(id)))
             && price.currency != other
         {
-            return Err(Refusal::body(format!(
+            return Err(Refusal::conflict(format!(
                 "one bill has one currency: this meter's price is in {}, and another's in {other}; \
                  archive that meter, or remove a price with DELETE /_dev/meters/{{id}}/price",
                 price.currency

@@ -61,6 +61,11 @@ impl Refusal {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_REQUESTS", message)
     }
 
+    /// 409: right by itself, and not beside what there is.
+    pub(crate) fn conflict(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "CONFLICT", message)
+    }
+
     /// 422: malformed JSON, or JSON of another shape.
     pub(crate) fn body(message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "INVALID_REQUEST_BODY", message)

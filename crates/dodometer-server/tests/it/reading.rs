@@ -305,9 +305,7 @@ async fn usage_is_priced_after_the_free_threshold() {
         .await
         .refuses(422, "INVALID_REQUEST_BODY");
     let second = client.meter("api_call", "count", None).await;
-    set_price(client, &second, &json!({ "price_per_unit": "1" }))
-        .await
-        .refuses(422, "INVALID_REQUEST_BODY");
+    set_price(client, &second, &json!({ "price_per_unit": "1" })).await.refuses(409, "CONFLICT");
 }
 
 #[tokio::test]
@@ -324,7 +322,7 @@ async fn the_currency_is_that_of_the_meters_that_are_billed_and_can_be_changed()
         assert_eq!(set_price(client, meter, &price("USD")).await.status, 200);
     }
     let refused = set_price(client, &first, &price("EUR")).await;
-    refused.refuses(422, "INVALID_REQUEST_BODY");
+    refused.refuses(409, "CONFLICT");
     assert!(refused.body.contains("DELETE /_dev/meters/{id}/price"), "{refused:?}");
     for _ in 0..2 {
         assert_eq!(remove_price(&second).await.status, 204);
@@ -339,7 +337,7 @@ async fn the_currency_is_that_of_the_meters_that_are_billed_and_can_be_changed()
     assert_eq!(set_price(client, &first, &price("GBP")).await.status, 200);
     let unarchive = format!("/meters/{second}/unarchive");
     let refused = client.send("POST", &unarchive, "").await;
-    refused.refuses(422, "INVALID_REQUEST_BODY");
+    refused.refuses(409, "CONFLICT");
     assert_eq!((currency().await, running.meter.bill().totals.amount), (json!("GBP"), 1));
     assert_eq!(set_price(client, &second, &price("GBP")).await.status, 200);
     assert_eq!(client.send("POST", &unarchive, "").await.status, 200);
