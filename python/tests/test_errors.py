@@ -158,8 +158,11 @@ def test_an_unknown_keyword_is_refused(connect: Connect, verb: str, name: str, h
         calls[verb](**{name: 1})
 
 
-def test_a_listener_that_cannot_be_called() -> None:
-    not_a_listener: Any = "print"
+async def page(_kind: str, _message: str) -> None: ...
+
+
+@pytest.mark.parametrize("not_a_listener", ["print", page])
+def test_a_listener_that_cannot_be_called(not_a_listener: Any) -> None:  # noqa: ANN401
     with pytest.raises(ConfigurationError) as raised:
         Ingestion(api_key="k", event_name="api_call", on_alarm=not_a_listener)
     assert raised.value.field == "on_alarm"

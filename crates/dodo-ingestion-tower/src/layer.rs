@@ -110,7 +110,7 @@ impl MeterLayer {
     }
 
     /// Calls that are not metered: route templates, or paths where there is no template, such as `/healthz`. A `*` at
-    /// the end stands for the rest, as in `/internal/*`.
+    /// the end stands for the rest, as in `/internal/*`, but for a path that leaves it again by `..`.
     pub fn exclude(self, routes: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.with(|meter| meter.exclude = routes.into_iter().map(Into::into).collect())
     }

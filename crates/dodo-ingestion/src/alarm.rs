@@ -80,6 +80,11 @@ impl AlarmKind {
     pub(crate) fn holds_up_delivery(self) -> bool {
         matches!(self, Self::Authentication | Self::Address | Self::Unreachable | Self::Systemic)
     }
+
+    /// Whether the operator looks for something on the disk.
+    pub(crate) fn leaves_files(self) -> bool {
+        matches!(self, Self::DeadLettered | Self::Quarantined | Self::NewerFormat)
+    }
 }
 
 /// Something that an operator should hear of.

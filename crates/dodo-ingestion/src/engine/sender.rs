@@ -14,7 +14,6 @@ use crowd::LeftOut;
 use draining::Draining;
 use keeping::Aside;
 
-use super::is_in_memory;
 use super::records::meta;
 use super::trouble;
 use crate::alarm::{AlarmKind, bounded};
@@ -330,11 +329,7 @@ impl Sender {
                     // Before the alarm: who hears it may ask a wait why at once.
                     self.tell_trouble();
                 }
-                if kind == AlarmKind::DeadLettered {
-                    self.alarm_files(kind, &message, now);
-                } else {
-                    self.alarm(kind, &message, now);
-                }
+                self.alarm(kind, &message, now);
                 None
             }
         }
@@ -371,7 +366,7 @@ impl Sender {
                 "a spool is in format {version}, which this version cannot read; it is left to a \
                  newer one"
             );
-            self.alarm_files(AlarmKind::NewerFormat, &message, now);
+            self.alarm(AlarmKind::NewerFormat, &message, now);
             self.met_newer = true;
         }
         // Also when there are no records: a damaged or torn end may finish the spool.
@@ -483,16 +478,12 @@ impl Sender {
     }
 
     fn alarm(&self, kind: AlarmKind, message: &str, now: Now) {
-        self.shared.alarms.raise(kind, message, now.mono);
-    }
-
-    /// Of something that an operator looks for on the disk.
-    fn alarm_files(&self, kind: AlarmKind, message: &str, now: Now) {
-        let dir = self.namespace.dir();
-        if is_in_memory(dir) {
-            return self.alarm(kind, message, now);
+        if kind.leaves_files() && !self.is_in_memory() {
+            let message = format!("{message} (in {})", self.namespace.dir().display());
+            self.shared.alarms.raise(kind, &message, now.mono);
+        } else {
+            self.shared.alarms.raise(kind, message, now.mono);
         }
-        self.alarm(kind, &format!("{message} (in {})", dir.display()), now);
     }
 
     fn alarm_storage(&self, what: &str, error: &std::io::Error, now: Now) {

@@ -62,15 +62,13 @@ fn culprit(text: &str) -> Option<Error> {
 }
 
 fn culpable(name: &str, json: &str) -> Option<Error> {
+    let is_text = || serde_json::from_str::<Option<String>>(json).is_ok();
     match name {
         "customer_id" | "event_id" | "event_name" => {
-            let is_text = serde_json::from_str::<Option<String>>(json).is_ok();
-            (!is_text).then(|| Error::validation(name, format!("is {}, not text", kind_of(json))))
+            let why = || format!("is {}, not text", kind_of(json));
+            (!is_text()).then(|| Error::validation(name, why()))
         }
-        "timestamp" => {
-            let is_text = serde_json::from_str::<Option<String>>(json).is_ok();
-            (!is_text).then(|| no_time(kind_of(json)))
-        }
+        "timestamp" => (!is_text()).then(|| no_time(kind_of(json))),
         "metadata" => {
             let error = serde_json::from_str::<Option<Metadata>>(json).err()?;
             let is_object = json.starts_with('{');

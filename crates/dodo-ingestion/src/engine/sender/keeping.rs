@@ -23,7 +23,7 @@ impl Sender {
                 damage.bytes.len(),
                 damage.records
             );
-            self.alarm_files(AlarmKind::Quarantined, &message, now);
+            self.alarm(AlarmKind::Quarantined, &message, now);
         }
         let at = damage.place();
         if let Err(error) = self.quarantine(spool, at, Some(damage.bytes)) {
@@ -157,7 +157,7 @@ impl Sender {
 
     /// Nobody reads what is kept in memory of calls that were set aside, and it would take the room of those
     /// that wait. Alarms and receipts have the words.
-    fn is_in_memory(&self) -> bool {
+    pub(super) fn is_in_memory(&self) -> bool {
         is_in_memory(self.namespace.dir())
     }
 
