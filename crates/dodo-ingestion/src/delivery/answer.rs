@@ -80,6 +80,8 @@ pub(crate) enum Failing {
     Silent,
     /// The server answered that it failed, or that this may work later.
     Answered,
+    /// The key or the address was refused, where others are taken.
+    Denied,
 }
 
 /// What has to change before anything can be sent.

@@ -2,6 +2,7 @@
 //! `answered`.
 
 mod answered;
+mod denied;
 mod failing;
 mod failing_groups;
 mod filling;
@@ -13,6 +14,7 @@ mod turns;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
+use denied::Access;
 use failing::{FailingSet, Parking};
 use failing_groups::FailingGroup;
 use lookups::Lookup;
@@ -139,6 +141,9 @@ pub(crate) struct Delivery {
     skew: Skew,
     size: RequestSize,
     failures: u32,
+    access: Access,
+    /// How many sets that were told apart were denied since anything was taken.
+    denials: u32,
     /// The last thing that went wrong with all requests, until one is answered as it should.
     trouble: Option<Trouble>,
     not_before: MonoMs,
@@ -159,8 +164,10 @@ impl Request {
 }
 
 impl Delivery {
-    /// `starts`: when an earlier sender's recent requests started.
-    pub(crate) fn new(settings: Settings, starts: &[WallMs], now: Now) -> Self {
+    /// `starts`: when an earlier sender's recent requests started. `denied`: its key, or the address, was
+    /// refused last.
+    pub(crate) fn new(settings: Settings, starts: &[WallMs], denied: bool, now: Now) -> Self {
+        let mut random = fastrand::Rng::with_seed(settings.seed);
         let mut budget = Budget::new(settings.requests_per_minute, settings.requests_per_second);
         budget.inherit(starts, now);
         Self {
@@ -173,7 +180,7 @@ impl Delivery {
             apart_not_before: 0,
             apart_turn: 0,
             to_read: VecDeque::new(),
-            probed: 0,
+            probed: random.u32(..),
             failing: VecDeque::new(),
             batches_fail_since: None,
             parked: Vec::new(),
@@ -190,11 +197,13 @@ impl Delivery {
             skew: Skew::default(),
             size: RequestSize::default(),
             failures: 0,
+            access: if denied { Access::Denied } else { Access::Unknown },
+            denials: 0,
             trouble: None,
             not_before: 0,
             key: 0,
             next_token: 0,
-            random: fastrand::Rng::with_seed(settings.seed),
+            random,
             counts: Counts::default(),
             wake_at: None,
         }
@@ -233,6 +242,8 @@ impl Delivery {
             }
             Input::KeyChanged => {
                 self.key += 1;
+                self.access = Access::Unknown;
+                self.try_parked_since(0, now);
                 if let Some(Trouble::KeyRefused { .. } | Trouble::WrongAddress) = self.trouble() {
                     self.trouble = None;
                     self.not_before = 0;
@@ -340,6 +351,10 @@ impl Delivery {
     /// What is due takes turns, so that neither a bad customer nor a failing batch delays others.
     fn next_turn(&self, now: Now) -> Option<Turn> {
         let is_due = |turn: &Turn| self.due(*turn, now).is_some_and(|at| at <= now.mono);
+        if self.access == Access::Denied && !self.turns.looked_up_last() && is_due(&Turn::Lookup) {
+            // It shows whether it is the key that is refused.
+            return Some(Turn::Lookup);
+        }
         let mut due = self.turns.in_order(self.is_searching()).filter(&is_due).filter(|turn| {
             // A refusal of all is told from that of one group by looking at several first.
             *turn != Turn::Apart || self.suspects.is_empty() || !self.refusals.may_be_systemic()
@@ -355,10 +370,18 @@ impl Delivery {
     fn next_request(&mut self, now: Now, actions: &mut Vec<Action>) -> Option<Request> {
         let (purpose, mut records) = if self.refusals.is_systemic() {
             self.take_probe(now)?
+        } else if let Some(taken) = self.take_doubted() {
+            taken
         } else {
             let turn = self.next_turn(now)?;
             self.turns.note(turn);
             match turn {
+                Turn::Deliver if self.access == Access::Denied => {
+                    (Purpose::Deliver, self.take_alone())
+                }
+                Turn::Apart if self.access == Access::Denied => {
+                    (Purpose::Apart, self.take_alone_apart(now))
+                }
                 Turn::Deliver => (Purpose::Deliver, self.fill()),
                 Turn::TellApart => {
                     (Purpose::TellApart, self.suspects.pop_front().unwrap_or_default())

@@ -61,6 +61,9 @@ pub(crate) struct Item {
     pub(crate) unanswered: Option<Unanswered>,
     /// How many requests with it the server failed on.
     pub(crate) failures: u32,
+    /// How many requests had been acknowledged when it was last denied alone, though nothing said that it was
+    /// at fault.
+    pub(crate) denied_at: Option<u64>,
 }
 
 /// When requests went unanswered.
@@ -99,7 +102,14 @@ impl Queue {
         self.due = Some(self.due.map_or(due, |earliest| earliest.min(due)));
         self.bytes += meta.json_bytes;
         let unanswered = meta.maybe_sent.map(|first| Unanswered { first, last: now.mono });
-        self.waiting.push_back(Item { meta, due, attempts: 0, unanswered, failures: 0 });
+        self.waiting.push_back(Item {
+            meta,
+            due,
+            attempts: 0,
+            unanswered,
+            failures: 0,
+            denied_at: None,
+        });
     }
 
     /// Everything below `seq` is due now.
@@ -169,10 +179,18 @@ impl Queue {
         Some(item)
     }
 
+    /// Takes what was denied alone.
+    pub(crate) fn take_denied(&mut self) -> Vec<Item> {
+        self.take_items(|item| item.denied_at.is_some())
+    }
+
     /// Takes all records that fit.
     pub(crate) fn take_all(&mut self, fits: impl Fn(&Meta) -> bool) -> Vec<Item> {
-        let (taken, stay): (Vec<Item>, Vec<Item>) =
-            self.waiting.drain(..).partition(|item| fits(&item.meta));
+        self.take_items(|item| fits(&item.meta))
+    }
+
+    fn take_items(&mut self, fits: impl Fn(&Item) -> bool) -> Vec<Item> {
+        let (taken, stay): (Vec<Item>, Vec<Item>) = self.waiting.drain(..).partition(fits);
         self.waiting = stay.into();
         self.bytes -= taken.iter().map(|item| item.meta.json_bytes).sum::<usize>();
         self.due = self.waiting.iter().map(|item| item.due).min();

@@ -5,6 +5,7 @@ mod draining;
 mod keeping;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,14 +28,15 @@ use crate::disk::DiskFile;
 use crate::error::Result;
 use crate::planted::{Fault, is_planted};
 use crate::shared::Shared;
-use crate::spool::{Beat, Damage, Namespace, Record, Rejection, SpoolName, show_life};
+use crate::spool::{Beat, Damage, Namespace, Record, Rejection, Seq, SpoolName, show_life};
 use crate::transport::{AnswerFuture, Connect, Transport};
 
 /// How often the directory is looked at for new spools, and others are shown a sign of life.
 const SCAN_MS: MonoMs = 1_000;
 /// How often the spools of other processes are looked at for new records.
 const FOREIGN_POLL_MS: MonoMs = 250;
-/// A process whose key is taken is given the chance after this key was refused for so long.
+/// A process whose key is taken is given the chance when this key is refused so long after it was first. That
+/// may have been for what the request held.
 const REFUSED_MS: MonoMs = MINUTE_MS as MonoMs;
 /// Whoever can read a newer format is given the chance to become the sender this often.
 const YIELD_MS: MonoMs = 10 * MINUTE_MS as MonoMs;
@@ -58,6 +60,8 @@ pub(crate) struct Sender {
     next_id: SpoolId,
     /// What was set aside and may not be among the outcomes, of spools that are not drained.
     untold: BTreeMap<SpoolName, Vec<Rejection>>,
+    /// What is settled behind a gap of spools that are not drained.
+    settled: BTreeMap<SpoolName, Vec<Range<Seq>>>,
     max_drains: usize,
     left_out: LeftOut,
     /// Spools whose cursor could not be written, and until when they are left out.
@@ -80,8 +84,8 @@ pub(crate) struct Sender {
     yield_at: MonoMs,
     /// What delivery said last of what holds it up.
     trouble_words: Option<String>,
-    /// Since when the key has been refused.
-    refused_since: Option<MonoMs>,
+    /// When the key was refused first, and last.
+    refused: Option<Range<MonoMs>>,
 }
 
 /// What a sender holds in memory.
@@ -120,7 +124,7 @@ impl Sender {
         let slots = config.requests_per_minute as usize;
         let (starts, next_start) = namespace.starts(slots, now.wall).unwrap_or_default();
         Ok(Self {
-            delivery: Delivery::new(settings, &starts, now),
+            delivery: Delivery::new(settings, &starts, yielded, now),
             starts: next_start,
             connect,
             transport,
@@ -130,6 +134,7 @@ impl Sender {
             // Dead letters that cannot be read hold up no delivery: at worst a call that was set aside
             // in the moment of a crash is sent again.
             untold: namespace.last_dead_letters().unwrap_or_default(),
+            settled: BTreeMap::new(),
             namespace,
             lock,
             deposed: false,
@@ -146,7 +151,7 @@ impl Sender {
             used_bytes: 0,
             met_newer: false,
             trouble_words: None,
-            refused_since: None,
+            refused: None,
             yield_at: if yielded { now.mono + YIELD_MS } else { now.mono },
             shared,
         })
@@ -175,6 +180,9 @@ impl Sender {
             self.transport = transport;
         }
         self.handle(Input::Answer { request, answer }, now);
+        if let Some(refused) = &mut self.refused {
+            refused.end = now.mono;
+        }
     }
 
     pub(crate) fn tick(&mut self, now: Now) {
@@ -191,9 +199,9 @@ impl Sender {
     /// Whether the lock is to be given up for a while, for a newer version to take it, or a process
     /// that has another key.
     pub(crate) fn yields(&self, now: Now) -> bool {
-        let is_refused = |since| now.mono.saturating_sub(since) >= REFUSED_MS;
+        let is_refused = |at: &Range<MonoMs>| at.end.saturating_sub(at.start) >= REFUSED_MS;
         let better = (self.met_newer && now.mono >= self.yield_at)
-            || self.refused_since.is_some_and(is_refused);
+            || self.refused.as_ref().is_some_and(is_refused);
         better && self.under_way.is_none()
     }
 
@@ -268,10 +276,8 @@ impl Sender {
         add(&counters.retries, counts.retries - before.retries);
         add(&counters.restamped, counts.restamped - before.restamped);
         self.tell_trouble();
-        self.refused_since = match self.delivery.trouble() {
-            Some(Trouble::KeyRefused { .. }) => self.refused_since.or(Some(now.mono)),
-            _ => None,
-        };
+        let is_refused = matches!(self.delivery.trouble(), Some(Trouble::KeyRefused { .. }));
+        self.refused = is_refused.then(|| self.refused.take().unwrap_or(now.mono..now.mono));
         self.commit(now);
     }
 

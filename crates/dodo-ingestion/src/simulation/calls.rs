@@ -100,8 +100,8 @@ impl World {
             if rng.f64() < scenario.poison {
                 self.server.options.poisoned.insert(id.clone());
                 end = End::Refused;
-            } else if known && rng.f64() < scenario.poison_500 {
-                self.server.options.poisoned_500.insert(id.clone());
+            } else if known && rng.f64() < scenario.failing {
+                self.server.options.failing_ids.insert(id.clone());
                 end = End::Kept;
             }
         }

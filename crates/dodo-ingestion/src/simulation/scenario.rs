@@ -34,7 +34,7 @@ pub(crate) struct Scenario {
     pub(crate) customers: u32,
     pub(crate) unknown_customers: u32,
     pub(crate) poison: f64,
-    pub(crate) poison_500: f64,
+    pub(crate) failing: f64,
     pub(crate) own_ids: f64,
     pub(crate) twice: f64,
     pub(crate) most_at_once: u32,
@@ -98,7 +98,7 @@ impl Scenario {
             customers,
             unknown_customers,
             poison: if systemic { 0.0 } else { few(rng, 0.01) },
-            poison_500: if systemic { 0.0 } else { few(rng, 0.003) },
+            failing: if systemic { 0.0 } else { few(rng, 0.003) },
             own_ids: rng.f64(),
             twice: few(rng, 0.05),
             most_at_once: match plot {
@@ -117,10 +117,12 @@ impl Scenario {
                 age_before_id: rng.bool(),
                 max_body: *rng.choice(&[1 << 20, 256 << 10, 16 << 10]).unwrap_or(&(1 << 20)),
                 keys: [KEYS[0].to_owned()].into(),
-                failing_customers: (!systemic && trouble_ms % 5 == 0)
+                // Where nothing is ever taken, that is an outage, and all is kept.
+                failing_customers: (!systemic && customers > 1 && trouble_ms % 5 == 0)
                     .then(|| "cus_0".to_owned())
                     .into_iter()
                     .collect(),
+                failing_status: if trouble_ms % 2 == 0 { 403 } else { 500 },
                 unknown_customers: [UNKNOWN.to_owned()].into(),
                 refusal_status: if unknown_customers == 0 && trouble_ms % 3 == 0 {
                     413

@@ -40,10 +40,12 @@ pub(crate) struct ServerOptions {
     pub(crate) unknown_customers: BTreeSet<String>,
     /// Ids of events that are refused with 400.
     pub(crate) poisoned: BTreeSet<String>,
-    /// Ids of events with which any request is answered 500, and nothing of it taken.
-    pub(crate) poisoned_500: BTreeSet<String>,
+    /// Ids of events with which any request is answered `failing_status`, and nothing of it taken.
+    pub(crate) failing_ids: BTreeSet<String>,
     /// Customers on any call of whom the same happens.
     pub(crate) failing_customers: BTreeSet<String>,
+    /// 500, or 403 as a firewall answers.
+    pub(crate) failing_status: u16,
     /// Everything is refused, with `refusal_status`.
     pub(crate) refuses_all: bool,
     /// 400, or 413 whatever the size.
@@ -55,7 +57,7 @@ pub(crate) struct ServerOptions {
 impl ServerOptions {
     /// Whether there are calls that are kept for good.
     pub(crate) fn fails_on_some(&self) -> bool {
-        !self.poisoned_500.is_empty() || !self.failing_customers.is_empty()
+        !self.failing_ids.is_empty() || !self.failing_customers.is_empty()
     }
 }
 
@@ -72,8 +74,9 @@ impl Default for ServerOptions {
             keys: BTreeSet::new(),
             unknown_customers: BTreeSet::new(),
             poisoned: BTreeSet::new(),
-            poisoned_500: BTreeSet::new(),
+            failing_ids: BTreeSet::new(),
             failing_customers: BTreeSet::new(),
+            failing_status: 500,
             refuses_all: false,
             refusal_status: 400,
             skew_ms: 0,
@@ -264,9 +267,13 @@ impl Server {
         let clock_ms = now_ms + options.skew_ms;
         let has = |ids: &BTreeSet<String>| events.iter().any(|event| ids.contains(&event.id));
         let fails_on = |event: &Event| options.failing_customers.contains(&event.customer);
-        if has(&options.poisoned_500) || events.iter().any(fails_on) {
-            let words = "try again later".to_owned();
-            return Err((500, "INTERNAL_SERVER_ERROR", words, "event answered 500"));
+        if has(&options.failing_ids) || events.iter().any(fails_on) {
+            return Err(if options.failing_status == 403 {
+                (403, "FORBIDDEN", "access denied".to_owned(), "event answered 403")
+            } else {
+                let words = "try again later".to_owned();
+                (500, "INTERNAL_SERVER_ERROR", words, "event answered 500")
+            });
         }
         if options.refuses_all && options.refusal_status == 413 {
             let words = "any request is too large".to_owned();

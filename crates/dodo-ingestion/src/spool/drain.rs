@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -29,6 +30,8 @@ pub(crate) struct Drain {
     unsettled: BTreeMap<Seq, Record>,
     /// What an earlier sender set aside behind a gap.
     set_aside: BTreeSet<Seq>,
+    /// What was settled behind a gap when it was last drained.
+    settled_before: Vec<Range<Seq>>,
     /// Segments that were read to their end and are still there.
     passed: Vec<Passed>,
     /// Held when the owner is dead and the spool adopted.
@@ -76,6 +79,7 @@ impl Drain {
             cursor,
             unsettled: BTreeMap::new(),
             set_aside,
+            settled_before: Vec::new(),
             passed: Vec::new(),
             owner: None,
             own,
@@ -127,7 +131,8 @@ impl Drain {
         (self.at_end, self.exhausted) = (found.at_end, found.exhausted);
         self.passed.append(&mut found.passed);
         for record in std::mem::take(&mut found.records) {
-            if !self.set_aside.remove(&record.header.seq) {
+            let is_settled = is_within(&self.settled_before, record.header.seq);
+            if !self.set_aside.remove(&record.header.seq) && !is_settled {
                 self.unsettled.insert(record.header.seq, record);
             }
         }
@@ -176,6 +181,26 @@ impl Drain {
         self.unsettled.remove(&seq);
     }
 
+    /// What is settled that the cursor cannot move over.
+    pub(crate) fn settled_behind_a_gap(&self) -> Vec<Range<Seq>> {
+        let (mut from, end) = (self.cursor.get().settled, self.reader.position());
+        let mut settled = Vec::new();
+        for seq in self.unsettled.keys().copied() {
+            settled.push(from..seq);
+            from = seq + 1;
+        }
+        settled.push(from..end);
+        // And what was not read again.
+        settled.extend(self.settled_before.iter().map(|range| range.start.max(end)..range.end));
+        settled.retain(|range| !range.is_empty());
+        settled
+    }
+
+    /// Passes over what was [settled behind a gap](Self::settled_behind_a_gap) when it was last drained.
+    pub(crate) fn pass_over(&mut self, settled: Vec<Range<Seq>>) {
+        self.settled_before = settled;
+    }
+
     /// Moves the cursor over what is settled.
     pub(crate) fn commit(&mut self) -> io::Result<()> {
         let first_unsettled = self.unsettled.first_key_value().map(|(seq, _)| *seq);
@@ -210,6 +235,12 @@ impl Drain {
     pub(crate) fn remove(&self) -> io::Result<()> {
         remove_spool(&*self.disk, &self.dir)
     }
+}
+
+/// `ranges` are in order.
+fn is_within(ranges: &[Range<Seq>], seq: Seq) -> bool {
+    let at = ranges.partition_point(|range| range.end <= seq);
+    ranges.get(at).is_some_and(|range| range.contains(&seq))
 }
 
 /// Removes a spool in the order that leaves nothing behind which looks alive or unsent. The cursor goes
@@ -247,6 +278,56 @@ mod tests {
         drain.commit().unwrap();
         assert!(drain.is_finished());
         drain
+    }
+
+    #[test]
+    fn what_a_disk_forgot_that_failed_counts_as_settled_though_no_call_follows() {
+        let machine = Machine::new(0);
+        let namespace = Namespace::open(machine.disk(1), "ns".into()).unwrap();
+        let name = SpoolName("one".into());
+        let owned = namespace.create_spool(name.clone()).unwrap();
+        let settings = WriterSettings { max_bytes: 4 << 20, sync: true };
+        let writer = Writer::new(namespace.clone(), owned, settings);
+        writer.append(&mut Draft::event("first"), 1).unwrap();
+        machine.faults(|faults| faults.sync_fails = 1.0);
+        writer.append(&mut Draft::event("second"), 1).unwrap_err();
+        machine.faults(|faults| faults.sync_fails = 0.0);
+        machine.disk(1).remove_file(&writer.dir().join(segment_name(0))).unwrap();
+        let mut drain = Drain::open(&namespace, name, true, &[]).unwrap();
+        drain.read(10, usize::MAX).unwrap();
+        assert_eq!(drain.position(), 0);
+        writer.look_after(1, i64::MAX).unwrap();
+        drain.read(10, usize::MAX).unwrap();
+        assert_eq!(drain.position(), writer.next_seq());
+    }
+
+    #[test]
+    fn what_was_settled_behind_a_gap_is_passed_over_when_a_spool_is_drained_again() {
+        let machine = Machine::new(0);
+        let namespace = Namespace::open(machine.disk(1), "ns".into()).unwrap();
+        let name = SpoolName("one".into());
+        let settings = WriterSettings { max_bytes: 4 << 20, sync: false };
+        let owned = namespace.create_spool(name.clone()).unwrap();
+        let writer = Writer::new(namespace.clone(), owned, settings);
+        (0..7).for_each(|_| _ = writer.append(&mut Draft::event("id"), 1).unwrap());
+        let open = || Drain::open(&namespace, name.clone(), true, &[]).unwrap();
+        let mut drain = open();
+        drain.read(6, usize::MAX).unwrap();
+        for seq in [0, 2, 3, 5] {
+            drain.settle(seq);
+        }
+        drain.commit().unwrap();
+        let settled = drain.settled_behind_a_gap();
+        assert_eq!(settled, [2..4, 5..6]);
+
+        let mut again = open();
+        again.pass_over(settled.clone());
+        assert_eq!(again.settled_behind_a_gap(), settled);
+        again.read(2, usize::MAX).unwrap();
+        assert_eq!(again.settled_behind_a_gap(), [2..3, 3..4, 5..6]);
+        again.read(10, usize::MAX).unwrap();
+        let left: Vec<Seq> = again.records_from(0).map(|record| record.header.seq).collect();
+        assert_eq!(left, [1, 4, 6]);
     }
 
     #[test]

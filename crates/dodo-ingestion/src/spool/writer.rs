@@ -376,7 +376,13 @@ impl Writer {
         if !lock.as_ref().is_some_and(is_ours) {
             return Ok(Found::Closed);
         }
-        let Some(segment) = &mut state.segment else { return Ok(Found::InPlace) };
+        let Some(segment) = &mut state.segment else {
+            // What was left because it could not be written is read to its end once another follows.
+            if state.last_segment.is_some_and(|left| left.first_seq < state.next_seq) {
+                self.begin_segment(state, SEGMENT_HEADER_BYTES as u32)?;
+            }
+            return Ok(Found::InPlace);
+        };
         let mut header = [0; SEGMENT_HEADER_BYTES];
         let path = dir.join(segment_name(segment.info.first_seq));
         let whole = is_in_place(disk, &path, &*segment.file)

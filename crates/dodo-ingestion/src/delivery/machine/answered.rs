@@ -74,9 +74,13 @@ impl Delivery {
         if let Some(server) = judged.server_time.filter(|_| !is_old) {
             self.skew.learn(server, now.wall);
         }
+        let taken = matches!(judged.verdict, Verdict::Acknowledged);
+        self.acknowledged += u64::from(taken);
+        if request.key == self.key && (taken || matches!(judged.verdict, Verdict::Refused { .. })) {
+            self.access_is_given(now);
+        }
         match judged.verdict {
             Verdict::Acknowledged => {
-                self.acknowledged += 1;
                 if self.failures >= FAILURES_TO_TELL {
                     self.unpark(now);
                 }
@@ -121,10 +125,7 @@ impl Delivery {
             Verdict::Refused { .. } | Verdict::TooLarge { .. } if !is_whole => {
                 self.put_back(request, now);
             }
-            Verdict::Hold { why, words } => {
-                self.hold(why, &words, now, actions);
-                self.put_back(request, now);
-            }
+            Verdict::Hold { why, words } => self.denied(request, answer, why, &words, now, actions),
             Verdict::Refused { .. } if is_old && !request.asked_again => {
                 request.asked_again = true;
                 request.token = self.token();
@@ -146,7 +147,7 @@ impl Delivery {
     }
 
     /// A request was not taken, and is to be made again.
-    fn failed(
+    pub(super) fn failed(
         &mut self,
         mut request: Request,
         failing: Failing,
@@ -173,9 +174,12 @@ impl Delivery {
             {
                 let answered = failing == Failing::Answered;
                 let evidence = if answered { Evidence::Answer } else { Evidence::Silence };
-                self.tell_apart_failing(request.records, apart, evidence, now, actions);
+                let set = self.new_set(apart);
+                self.tell_apart_failing(request.records, set, evidence, now, actions);
             }
             Purpose::Failing(set) => self.failed_set(set, failing, request.records, now, actions),
+            // The others of them may be taken, and show that these are at fault.
+            Purpose::TellApart => self.suspects.push_back(request.records),
             Purpose::Parked(parking) if at_fault => {
                 for sent in request.records {
                     self.park(sent, Some(parking), now, actions);

@@ -28,15 +28,19 @@ const PARKED_MAX_MS: MonoMs = 60 * 60_000;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FailingSet {
     /// How many requests had been acknowledged when the set was made.
-    acknowledged: u64,
+    pub(super) acknowledged: u64,
     /// How often it has failed on them.
-    failures: u32,
+    pub(super) failures: u32,
     /// The last failure was an answer.
-    answered: bool,
+    pub(super) answered: bool,
     /// A control was sent since.
-    controlled: bool,
+    pub(super) controlled: bool,
+    /// It refused them, and not what is said of all.
+    pub(super) denied: bool,
+    /// So many controls were refused as well.
+    pub(super) controls_denied: u32,
     /// They travelled apart: the search in them delays no others.
-    apart: bool,
+    pub(super) apart: bool,
 }
 
 /// What shows that it is right to fail on records.
@@ -82,13 +86,27 @@ impl Delivery {
         Some((Purpose::Failing(set), records))
     }
 
-    /// One record that is not of the groups of the first set; one of the set itself where there is none.
+    /// One record that is not of the groups of the first set, if need be one under suspicion; one of the set
+    /// itself where there is none.
     fn take_control(&mut self) -> Option<Sent> {
         let groups: HashSet<u32> = self.failing.front()?.1.iter().map(Sent::group).collect();
-        self.take_any_due(|group| !groups.contains(&group)).or_else(|| {
+        let is_other = |group| !groups.contains(&group);
+        self.take_any_due(is_other).or_else(|| self.take_any_suspect(is_other)).or_else(|| {
             let (_, records) = self.failing.front_mut()?;
             (records.len() > 1).then(|| records.pop()).flatten()
         })
+    }
+
+    fn take_any_suspect(&mut self, fits: impl Fn(u32) -> bool) -> Option<Sent> {
+        let all = self.suspects.iter().enumerate();
+        let fit = all.flat_map(|(set, records)| {
+            let at = records.iter().enumerate().filter(|(_, sent)| fits(sent.group()));
+            at.map(move |(at, _)| (set, at))
+        });
+        let (set, at) = self.random.choice(fit.collect::<Vec<_>>())?;
+        let taken = self.suspects[set].remove(at);
+        self.suspects.retain(|records| !records.is_empty());
+        Some(taken)
     }
 
     pub(super) fn take_parked(&mut self, now: Now) -> Option<(Purpose, Vec<Sent>)> {
@@ -134,30 +152,36 @@ impl Delivery {
     ) {
         let failures = set.failures + 1;
         let others_pass = self.passed_since(set.acknowledged);
-        let answered = failing == Failing::Answered;
+        let set = FailingSet {
+            failures,
+            answered: failing != Failing::Silent,
+            denied: failing == Failing::Denied,
+            controlled: false,
+            ..set
+        };
         let enough = match failing {
-            Failing::Answered if others_pass => 1,
+            Failing::Answered | Failing::Denied if others_pass => 1,
             Failing::Silent if others_pass => SILENCES_TO_SPLIT,
             _ => FAILURES_TO_SPLIT,
         };
         if failures >= enough {
             let evidence = match failing {
                 _ if others_pass => Evidence::OthersPass,
-                Failing::Answered => Evidence::Answer,
-                _ => Evidence::Silence,
+                Failing::Silent => Evidence::Silence,
+                _ => Evidence::Answer,
             };
-            self.tell_apart_failing(records, set.apart, evidence, now, actions);
+            self.tell_apart_failing(records, set, evidence, now, actions);
         } else {
-            self.keep_failing(FailingSet { failures, answered, controlled: false, ..set }, records);
+            self.keep_failing(set, records);
         }
     }
 
     /// The server took a control: it works, and so is right to fail on the set.
     pub(super) fn took_control(&mut self, now: Now, actions: &mut Vec<Action>) {
         let Some((set, _)) = self.failing.front() else { return };
-        let (controlled, apart) = (set.controlled && set.answered, set.apart);
-        if let Some((_, records)) = controlled.then(|| self.failing.pop_front()).flatten() {
-            self.tell_apart_failing(records, apart, Evidence::OthersPass, now, actions);
+        let shows = set.controlled && set.answered;
+        if let Some((set, records)) = shows.then(|| self.failing.pop_front()).flatten() {
+            self.tell_apart_failing(records, set, Evidence::OthersPass, now, actions);
         }
     }
 
@@ -174,9 +198,17 @@ impl Delivery {
         self.failing.push_back((set, records));
     }
 
-    fn new_set(&self, apart: bool) -> FailingSet {
+    pub(super) fn new_set(&self, apart: bool) -> FailingSet {
         let acknowledged = self.acknowledged;
-        FailingSet { acknowledged, failures: 0, answered: false, controlled: false, apart }
+        FailingSet {
+            acknowledged,
+            failures: 0,
+            answered: false,
+            controlled: false,
+            denied: false,
+            controls_denied: 0,
+            apart,
+        }
     }
 
     pub(super) fn passed_since(&self, acknowledged: u64) -> bool {
@@ -199,7 +231,7 @@ impl Delivery {
     pub(super) fn tell_apart_failing(
         &mut self,
         records: Vec<Sent>,
-        apart: bool,
+        set: FailingSet,
         evidence: Evidence,
         now: Now,
         actions: &mut Vec<Action>,
@@ -219,8 +251,14 @@ impl Delivery {
             // The parts go first, so that a culprit is found soon.
             _ => {
                 let [first, second] = split(records);
-                self.failing.push_front((self.new_set(apart), second));
-                self.failing.push_front((self.new_set(apart), first));
+                let mut half = self.new_set(set.apart);
+                if set.denied && evidence == Evidence::OthersPass {
+                    // That it is right to refuse the whole shows the same of the halves. An outage of the
+                    // server may begin in between.
+                    half.acknowledged = set.acknowledged;
+                }
+                self.failing.push_front((half, second));
+                self.failing.push_front((half, first));
             }
         }
     }
@@ -242,7 +280,11 @@ impl Delivery {
     /// The server works again: what it failed on while it failed on everything is tried at once.
     pub(super) fn unpark(&mut self, now: Now) {
         // The request that it took is counted already.
-        let since = self.acknowledged.saturating_sub(1);
+        self.try_parked_since(self.acknowledged.saturating_sub(1), now);
+    }
+
+    /// What was parked, or tried in vain, since so many requests had been acknowledged is tried at once.
+    pub(super) fn try_parked_since(&mut self, since: u64, now: Now) {
         for (parking, _) in &mut self.parked {
             if parking.acknowledged >= since {
                 *parking = Parking { not_before: now.mono, wait: PARKED_MIN_MS, ..*parking };

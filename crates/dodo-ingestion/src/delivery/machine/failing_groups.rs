@@ -5,7 +5,7 @@
 //! the server fails costs the others next to nothing. When one is taken, all that waits is sent; what
 //! the server fails on then is told apart by halves, and when it takes all, the group is as any other.
 
-use super::failing::Evidence;
+use super::failing::{Evidence, FailingSet};
 use super::{Action, Delivery, Failing, MonoMs, Now, Purpose, Request, Sent};
 
 /// So many failures on records alone, with none taken in between, show that the server fails on all of a group.
@@ -81,12 +81,16 @@ impl Delivery {
         if group.alone > 0 {
             group.failed_alone(self.acknowledged, now);
             self.return_apart(records);
-        } else if failing == Failing::Answered {
-            group.acknowledged = self.acknowledged;
-            self.tell_apart_failing(records, true, Evidence::OthersPass, now, actions);
-        } else {
-            group.acknowledged = self.acknowledged;
+            return;
+        }
+        group.acknowledged = self.acknowledged;
+        if failing == Failing::Silent {
             self.suspect_apart(records);
+        } else {
+            let acknowledged = self.acknowledged.saturating_sub(1);
+            let denied = failing == Failing::Denied;
+            let set = FailingSet { acknowledged, denied, ..self.new_set(true) };
+            self.tell_apart_failing(records, set, Evidence::OthersPass, now, actions);
         }
     }
 

@@ -6,6 +6,7 @@ use super::{
     APART_SHARE, Delivery, EVENTS_PER_REQUEST, MAX_BYTES_ASIDE, MINUTE, Meta, MonoMs, Now, Sent,
     SpoolId, cost,
 };
+use crate::delivery::queue::Queue;
 
 impl Delivery {
     /// When a group that travels apart may go. The tenth of the budget does not hold while a stop has
@@ -98,17 +99,22 @@ impl Delivery {
         records
     }
 
+    /// The groups of which records wait that are under no suspicion.
+    pub(super) fn groups_beyond_suspicion(&self) -> HashSet<u32> {
+        let mut groups: HashSet<u32> = self.queues.values().flat_map(Queue::groups).collect();
+        let suspected = self.suspected();
+        groups.retain(|group| {
+            !suspected.contains(group)
+                && !self.refusals.is_apart(*group)
+                && !self.failing_groups.contains_key(group)
+        });
+        groups
+    }
+
     /// Takes any one record that waits, of a group that fits and is under no suspicion.
     pub(super) fn take_any_due(&mut self, fits: impl Fn(u32) -> bool) -> Option<Sent> {
-        let suspected = self.suspected();
-        let (refusals, failing) = (&self.refusals, &self.failing_groups);
-        let fits = |meta: &Meta| {
-            let group = meta.group;
-            fits(group)
-                && !suspected.contains(&group)
-                && !refusals.is_apart(group)
-                && !failing.contains_key(&group)
-        };
+        let groups = self.groups_beyond_suspicion();
+        let fits = |meta: &Meta| groups.contains(&meta.group) && fits(meta.group);
         let random = &mut self.random;
         self.queues.iter_mut().find_map(|(spool, queue)| {
             let item = queue.take_any(random, fits)?;

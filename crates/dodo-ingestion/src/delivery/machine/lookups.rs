@@ -86,10 +86,14 @@ impl Delivery {
         self.lookups.push_back((Lookup { cause, unanswered: 0, acknowledged, not_before }, sent));
     }
 
-    /// What is to be set aside first: of the others there may be very many.
+    /// What is to be set aside first: of the others there may be very many. Any one of those, so that what is
+    /// not taken afterwards holds up no sender after the other.
     pub(super) fn take_lookup(&mut self, now: Now) -> Option<(Purpose, Vec<Sent>)> {
-        let due = |(lookup, _): &(Lookup, Sent)| lookup.not_before <= now.mono;
-        let at = self.blamed_due(now).or_else(|| self.lookups.iter().position(due))?;
+        let at = self.blamed_due(now).or_else(|| {
+            let is_due = |at: &usize| self.lookups[*at].0.not_before <= now.mono;
+            let due: Vec<usize> = (0..self.lookups.len()).filter(is_due).collect();
+            self.random.choice(due)
+        })?;
         let (lookup, sent) = self.lookups.remove(at)?;
         Some((Purpose::Lookup(lookup), vec![sent]))
     }

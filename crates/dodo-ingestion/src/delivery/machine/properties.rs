@@ -26,6 +26,14 @@ fn deliver(world: &mut World, records: u64, bad: &BTreeSet<u64>) {
     }
 }
 
+/// What is answered where the server fails on something, or a firewall dislikes it.
+fn failing_answer(how: usize) -> Answer {
+    match how {
+        0 => Answer::Failed(Failure::Lost("timeout".into())),
+        how => response([500, 403, 406][how - 1], ""),
+    }
+}
+
 /// What was settled or set aside, as often as it was.
 fn ended(world: &World) -> Vec<u64> {
     let aside = world.aside.iter().map(|(seq, _)| *seq);
@@ -142,7 +150,7 @@ proptest! {
         some_bad in proptest::collection::btree_set(0_u64..3_000, 0..20),
         all_bad in proptest::collection::btree_set(any::<u64>(), 0..4),
         chance in proptest::collection::vec(0_u8..6, 0..60),
-        is_silent in any::<bool>(),
+        how in 0_usize..4,
     ) {
         let mut world = World::new(LatePolicy::Restamp);
         world.groups = groups;
@@ -166,7 +174,7 @@ proptest! {
             let answer = match chance.next().unwrap_or(0) {
                 1 => lost(),
                 2 => response(503, ""),
-                _ if holds_bad && !works => if is_silent { lost() } else { response(500, "") },
+                _ if holds_bad && !works => failing_answer(how),
                 _ => ok(),
             };
             world.answer(answer);
@@ -189,7 +197,7 @@ proptest! {
         refusals in proptest::collection::btree_set(0_u64..2_000, 0..5),
         groups_refused in proptest::collection::btree_set(any::<u64>(), 0..3),
         chance in proptest::collection::vec(0_u8..12, 0..80),
-        (is_silent, refuses_first) in any::<(bool, bool)>(),
+        (how, refuses_first) in (0_usize..4, any::<bool>()),
     ) {
         let mut world = World::new(LatePolicy::Restamp);
         // The last group is not bad as a whole.
@@ -234,7 +242,7 @@ proptest! {
                 6 if world.last().len() > 1 => response(413, ""),
                 _ if is_lookup => response(404, r#"{"code":"NOT_FOUND","message":"no"}"#),
                 _ if refused_one && (refuses_first || !failed_one) => refused(),
-                _ if failed_one => if is_silent { lost() } else { response(500, "") },
+                _ if failed_one => failing_answer(how),
                 _ => ok(),
             };
             world.answer(answer);

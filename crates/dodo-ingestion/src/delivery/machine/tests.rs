@@ -2,6 +2,7 @@
 
 mod aside;
 mod bad_customers;
+mod denied;
 mod failing_customers;
 mod gone;
 mod lookups;
@@ -40,7 +41,7 @@ impl World {
         let settings = Settings { requests_per_minute: 95, requests_per_second: 9, late, seed: 7 };
         let now = Now { wall: WALL, mono: 1_000_000 };
         let mut world = Self {
-            delivery: Delivery::new(settings, &[], now),
+            delivery: Delivery::new(settings, &[], false, now),
             now,
             appended: 0,
             unread: BTreeMap::new(),

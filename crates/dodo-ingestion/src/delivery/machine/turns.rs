@@ -63,6 +63,10 @@ impl Turns {
         self.since_lookup >= LOOKUP_SHARE - 1
     }
 
+    pub(super) fn looked_up_last(self) -> bool {
+        self.since_lookup == 0
+    }
+
     /// Every other request is for what is due, or fewer while a search shows why that fails; the rest take
     /// turns among themselves.
     pub(super) fn in_order(self, searching: bool) -> impl Iterator<Item = Turn> {

@@ -61,6 +61,7 @@ impl Sender {
             self.forget(spool, now);
         }
         self.untold.retain(|name, _| spools.contains(name));
+        self.settled.retain(|name, _| spools.contains(name));
         self.first_sent.retain(|name, _| spools.contains(name));
         self.resting.retain(|name, _| spools.contains(name));
         let own_name = self.shared.writer.name();
@@ -87,8 +88,9 @@ impl Sender {
 
     fn open(&mut self, name: &SpoolName, own: bool) -> io::Result<Drain> {
         let untold = self.untold.get(name).map_or(&[][..], Vec::as_slice);
-        let drain = Drain::open(&self.namespace, name.clone(), own, untold)?;
+        let mut drain = Drain::open(&self.namespace, name.clone(), own, untold)?;
         self.untold.remove(name);
+        drain.pass_over(self.settled.remove(name).unwrap_or_default());
         if own {
             // What an earlier sender set aside is passed over from here on, and not told again.
             let (disk, dir) = (&**self.namespace.disk(), self.namespace.spool_dir(name));
@@ -171,6 +173,10 @@ impl Sender {
             self.ids.remove(drain.name());
             if !unwritten.is_empty() {
                 self.untold.insert(drain.name().clone(), unwritten);
+            }
+            let settled = drain.settled_behind_a_gap();
+            if !settled.is_empty() {
+                self.settled.insert(drain.name().clone(), settled);
             }
         }
         self.delivery.handle(Input::SpoolGone { spool }, now, &mut Vec::new());

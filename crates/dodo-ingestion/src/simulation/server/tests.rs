@@ -91,7 +91,7 @@ fn the_window_is_by_the_servers_clock() {
 fn one_bad_event_sinks_a_request() {
     let mut server = server();
     server.options.poisoned.insert("bad".to_owned());
-    server.options.poisoned_500.insert("worse".to_owned());
+    server.options.failing_ids.insert("worse".to_owned());
     let good = event("a", NOW);
     let mut unknown = event("b", NOW);
     unknown["customer_id"] = json!("nobody_7");

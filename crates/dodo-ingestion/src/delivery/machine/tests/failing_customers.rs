@@ -91,3 +91,27 @@ fn after_an_outage_of_hours_a_sole_customer_is_billed_at_once() {
     }
     assert!(world.now.mono - over <= 5 * 60_000, "{}", world.now.mono - over);
 }
+
+#[test]
+fn where_nothing_but_suspects_is_left_a_customer_the_server_fails_on_holds_them_up_for_minutes() {
+    for groups in [2, 3, 5, 8] {
+        let mut world = World::new(LatePolicy::Restamp);
+        world.groups = groups;
+        world.append(500);
+        let is_bad = |world: &World, seq: u64| world.group(seq) == 0;
+        let good = (0..500).filter(|seq| !is_bad(&world, *seq)).count();
+        let from = world.now.mono;
+        while world.settled.len() < good {
+            until_request(&mut world);
+            let bad = world.last().iter().any(|seq| is_bad(&world, *seq));
+            let large = world.last().len() > 7;
+            world.answer(match (large, bad) {
+                (true, _) => response(413, ""),
+                (_, true) => response(500, "oops"),
+                _ => ok(),
+            });
+        }
+        assert!(world.now.mono - from < 20 * 60_000, "{} ms", world.now.mono - from);
+        assert!(world.aside.is_empty());
+    }
+}
