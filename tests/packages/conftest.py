@@ -19,6 +19,8 @@ LIMIT = 300
 # What a user's machine has besides the packages. npm runs programs with `sh`, itself with `env`.
 SYSTEM = ["node", "npm", "npx", "sh", "env"]
 LICENCES = {"LICENSE-MIT", "LICENSE-APACHE"}
+# With what is compiled go those of the crates that are compiled into it.
+COMPILED_LICENCES = LICENCES | {"LICENSE-THIRD-PARTY"}
 SERVE = ["serve", "--listen", "127.0.0.1:0", "--json"]
 
 README = Path(__file__).parents[2] / "README.md"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import LICENCES, Machine, npm_packages, readme
+from conftest import COMPILED_LICENCES, LICENCES, Machine, npm_packages, readme
 
 DODOMETER = "node_modules/.bin/dodometer"
 ARCHITECTURE = {"x86_64": "x64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
@@ -58,7 +58,7 @@ def test_the_tarballs_have_what_is_needed_and_no_more() -> None:
         assert f"dist/index{kind}" in names
     with tarfile.open(platform) as archive:
         names = {name.removeprefix("package/") for name in archive.getnames()}
-    assert names == {"package.json", "README.md", "dodo_ingestion.node"} | LICENCES
+    assert names == {"package.json", "README.md", "dodo_ingestion.node"} | COMPILED_LICENCES
 
 
 def test_the_manifests_belong_together(project: Machine) -> None:

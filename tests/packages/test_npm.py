@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from conftest import LICENCES, LIMIT, Machine, assert_exact, npm_packages, serving
+from conftest import (
+    COMPILED_LICENCES,
+    LICENCES,
+    LIMIT,
+    Machine,
+    assert_exact,
+    npm_packages,
+    serving,
+)
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +50,11 @@ def test_it_is_the_version_of_the_packages(machine: Machine, launcher: Path) -> 
 def test_the_packages_carry_the_licences(machine: Machine, launcher: Path) -> None:
     assert launcher.exists()
     modules = machine.home / "node_modules"
-    for package in [modules / "dodometer", *(modules / "@dodometer").iterdir()]:
-        assert {path.name for path in package.glob("LICENSE-*")} == LICENCES
+    for package, licences in [
+        (modules / "dodometer", LICENCES),
+        *((package, COMPILED_LICENCES) for package in (modules / "@dodometer").iterdir()),
+    ]:
+        assert {path.name for path in package.glob("LICENSE-*")} == licences
 
 
 def test_exit_statuses_pass_through(machine: Machine, launcher: Path) -> None:

@@ -93,3 +93,19 @@ fn a_client_that_is_dropped_is_billed_also_where_another_was_closed() {
     receipt.blocking_delivered(PATIENT).unwrap();
     eventually("both are billed", || server.billed() == 2);
 }
+
+#[test]
+fn an_alarm_of_a_dead_letter_says_where_it_is() {
+    let (server, dir) = (Server::start(), tempdir().unwrap());
+    server.state.lock().unwrap().max_body = Some(10);
+    let (tell, told) = mpsc::channel();
+    let builder = client(&server, dir.path());
+    let ingestion = builder.on_alarm(move |alarm| _ = tell.send(alarm.clone())).build().unwrap();
+    let receipt = ingestion.track(Event::new("cus_1")).unwrap();
+    receipt.blocking_delivered(PATIENT).unwrap_err();
+    let alarm = std::iter::from_fn(|| told.recv_timeout(PATIENT).ok())
+        .find(|alarm| alarm.kind == AlarmKind::DeadLettered)
+        .expect("it is told");
+    let directory = dir.path().display().to_string();
+    assert!(alarm.message.contains(&directory), "{}", alarm.message);
+}

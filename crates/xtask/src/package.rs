@@ -6,6 +6,7 @@
 mod dodometer;
 mod maturin;
 mod node;
+mod notices;
 mod npm;
 pub(crate) mod platform;
 mod python;

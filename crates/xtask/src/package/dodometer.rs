@@ -25,10 +25,10 @@ const COMPLETIONS: &[(&str, &str)] = &[
 ];
 
 pub(super) fn pack(packing: &mut Packing<'_>) -> Result<()> {
-    let wheel = maturin::wheel(packing, "crates/dodometer/python")?;
+    let wheel = maturin::wheel(packing, "crates/dodometer/python", "dodometer")?;
     let program = program(packing, &wheel)?;
     let place = format!("bin/{}", packing.platform.executable());
-    npm::pack_platform(packing, NPM, &program, &place)?;
+    npm::pack_platform(packing, NPM, "dodometer", &program, &place)?;
 
     let staged = packing.stage("npm-dodometer")?;
     npm::copy(packing, NPM, &["index.js", "index.d.ts", "launch.js"], &staged)?;

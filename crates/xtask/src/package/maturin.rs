@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::platform::GLIBC;
-use super::{Packing, executable, only_file};
+use super::{Packing, executable, notices, only_file};
 use crate::workspace::BUILD;
 use crate::{process, system};
 
@@ -16,9 +16,10 @@ const MATURIN: &str = "maturin==1.16.0";
 /// Reads from a wheel which Linux it runs on, whatever its name says.
 const AUDITWHEEL: &str = "auditwheel==6.8.2";
 
-/// Builds the wheel of a project. A published one for Linux is linked so that it runs with C libraries as old as its name
+/// Builds the wheel of a project, of which the crate `of` is compiled. A published one for Linux is linked so that it runs with C libraries as old as its name
 /// promises.
-pub(super) fn wheel(packing: &mut Packing<'_>, project: &str) -> Result<PathBuf> {
+pub(super) fn wheel(packing: &mut Packing<'_>, project: &str, of: &str) -> Result<PathBuf> {
+    notices::write(packing, of, &packing.workspace.path(project))?;
     let mut command = maturin(packing, project)?;
     command.args(["build", "--locked", "--profile", packing.profile]);
     if !packing.native {

@@ -20,7 +20,7 @@ const CARGO_ZIGBUILD: &str = "cargo-zigbuild==0.24.0";
 
 pub(super) fn pack(packing: &mut Packing<'_>) -> Result<()> {
     let addon = addon(packing)?;
-    npm::pack_platform(packing, "node", &addon, ADDON)?;
+    npm::pack_platform(packing, "node", CRATE, &addon, ADDON)?;
 
     let staged = packing.stage("npm-dodo-ingestion")?;
     let node = packing.workspace.path("node");

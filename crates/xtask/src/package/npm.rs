@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
 use super::platform::PLATFORMS;
-use super::{Packing, VERSION};
+use super::{Packing, VERSION, notices};
 use crate::system;
 
 const LICENCES: &[&str] = &["LICENSE-APACHE", "LICENSE-MIT"];
@@ -31,16 +31,18 @@ pub(super) fn pack(packing: &mut Packing<'_>, directory: &str, staged: &Path) ->
     pack_staged(packing, staged)
 }
 
-/// Packs one file, which the package in `directory` of the tree needs on this platform, at `place` in a package of its own.
+/// Packs one file, which the package in `directory` of the tree needs on this platform, at `place` in a package of its
+/// own. The crate `of` is compiled into it.
 pub(super) fn pack_platform(
     packing: &mut Packing<'_>,
     directory: &str,
+    of: &str,
     file: &Path,
     place: &str,
 ) -> Result<()> {
     let platform = packing.platform;
-    let of = read(packing, directory)?;
-    let main = name(&of)?;
+    let needs_it = read(packing, directory)?;
+    let main = name(&needs_it)?;
     let name = platform.package(main);
     let about = format!("What {main} needs on {}", platform.target);
     let mut manifest = json!({
@@ -55,7 +57,7 @@ pub(super) fn pack_platform(
         manifest["libc"] = json!([libc]);
     }
     for key in INHERITED {
-        manifest[key] = of[*key].clone();
+        manifest[key] = needs_it[*key].clone();
     }
     let staged = packing.stage(&format!("npm-{main}-{}", platform.name))?;
     let copy = staged.join(place);
@@ -65,6 +67,7 @@ pub(super) fn pack_platform(
     let read_me = format!("# {name}\n\n{about}. [{main}]({page}) installs it where it fits.\n");
     fs::write(staged.join("README.md"), read_me)?;
     fs::write(staged.join("package.json"), serde_json::to_string_pretty(&manifest)? + "\n")?;
+    notices::write(packing, of, &staged)?;
     pack_staged(packing, &staged)
 }
 

@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::{Packing, maturin};
 
 pub(super) fn pack(packing: &mut Packing<'_>) -> Result<()> {
-    maturin::wheel(packing, "python")?;
+    maturin::wheel(packing, "python", "dodo-ingestion-pyo3")?;
     maturin::source(packing, "python")?;
     Ok(())
 }
