@@ -183,6 +183,8 @@ export async function wait(
   } finally {
     leave();
   }
+  // It may have been over before the signal was aborted, when the caller had heard of neither.
+  signal?.throwIfAborted();
   if (late > 0) {
     throw new TimeoutError(`calls not accepted yet: ${late}; their customers are being looked up`);
   }

@@ -19,8 +19,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chaos::{
-    Act, Chaos, KEY, PATIENT, client, commit, eventually, hang, refuse, reset, say, self_signed,
-    well,
+    Act, Chaos, KEY, PATIENT, UNTIL_HELD, client, commit, eventually, hang, refuse, reset, say,
+    self_signed, well,
 };
 use child::Child;
 use dodo_ingestion::{AlarmKind, ApiCall, ErrorKind};
@@ -48,14 +48,16 @@ fn echo(status: &str, body: &str) -> Act {
 fn the_key_is_nowhere_and_metadata_only_where_it_is_kept() {
     let words = format!("no {CONTROLS} Authorization: Bearer ECHO {}", "long ".repeat(5_000));
     let json = |code: &str| serde_json::json!({"code": code, "message": words}).to_string();
-    let server = Chaos::with([
+    let mut answers = vec![
         echo("400 Bad Request", &json("INVALID_REQUEST_BODY")),
         echo("502 Bad Gateway", &words),
         refuse(reset),
         echo("500 Internal Server Error", &json("INTERNAL")),
         echo("401 Unauthorized", &json("UNAUTHORIZED")),
-        echo("302 Found\r\nlocation: http://localhost:1/?key=ECHO", &words),
-    ]);
+    ];
+    let redirect = || echo("302 Found\r\nlocation: http://localhost:1/?key=ECHO", &words);
+    answers.extend((0..UNTIL_HELD).map(|_| redirect()));
+    let server = Chaos::with(answers);
     server.behave(Some(|| echo("503 Unavailable", "ECHO")));
     let (dir, log) = overhear("canary", &server.url(), this_binary());
     assert!(server.saw(KEY), "it was sent, to the one that it is for");

@@ -11,12 +11,13 @@ mod child;
 #[path = "support/floods.rs"]
 mod floods;
 
+use std::iter::repeat_n;
 use std::path::Path;
 use std::time::Duration;
 
 use chaos::{
-    Act, Chaos, KEY, PATIENT, brotli_stored, client, commit, eventually, gzip_stored, hang,
-    listening, refuse, reset, say, track, well,
+    Act, Chaos, KEY, PATIENT, UNTIL_HELD, brotli_stored, client, commit, eventually, gzip_stored,
+    hang, listening, refuse, reset, say, track, well,
 };
 use child::{Child, say as tell};
 use dodo_ingestion::{AlarmKind, ApiCall};
@@ -275,16 +276,17 @@ fn a_redirect_is_not_followed_and_the_key_does_not_travel() {
         .into_iter()
         .flat_map(|status| hosts.each_ref().map(|location| (status, location)))
     {
-        let redirect = say(format!(
+        let redirect = format!(
             "HTTP/1.1 {status} X\r\nlocation: {location}/events/ingest\r\ncontent-length: 0\r\n\r\n"
-        ));
-        let (server, dir) = (Chaos::with([redirect]), tempdir().unwrap());
+        );
+        let redirects = repeat_n(redirect, UNTIL_HELD).map(say);
+        let (server, dir) = (Chaos::with(redirects), tempdir().unwrap());
         let (ingestion, alarms) =
             listening(client(&server.url(), dir.path()).request_timeout(PATIENT));
         let ids = track(&ingestion, 20);
         eventually("an alarm tells of it", || alarms.lock().unwrap().contains(&AlarmKind::Address));
         assert_eq!(ingestion.stats().spooled, 20, "{status} to {location}");
-        assert_eq!((server.billed(), server.requests()), (0, 1), "{status} to {location}");
+        assert_eq!((server.billed(), server.requests()), (0, UNTIL_HELD), "{status} to {location}");
 
         // A new key is a reason to try again.
         let renewed = client(&server.url(), dir.path())
@@ -301,15 +303,16 @@ fn a_redirect_is_not_followed_and_the_key_does_not_travel() {
 
 #[test]
 fn what_else_stands_in_the_way_is_told_and_all_is_kept() {
-    let status = |status: &str, body: &str| say(format!("HTTP/1.1 {status}\r\n\r\n{body}"));
-    for (what, act) in [
+    let status = |status: &str, body: &str| format!("HTTP/1.1 {status}\r\n\r\n{body}");
+    for (what, answer) in [
         ("a proxy wants a password", status("407 Proxy Authentication Required", "")),
         ("another method", status("405 Method Not Allowed", "")),
         ("no such page", status("404 Not Found", "<html>nginx</html>")),
         ("gone", status("410 Gone", "")),
         ("a portal that redirects", status("302 Found\r\nlocation: /login", "<html>Sign in")),
     ] {
-        let (server, dir) = (Chaos::with([act]), tempdir().unwrap());
+        let answers = repeat_n(answer, UNTIL_HELD).map(say);
+        let (server, dir) = (Chaos::with(answers), tempdir().unwrap());
         let (ingestion, alarms) =
             listening(client(&server.url(), dir.path()).request_timeout(PATIENT));
         track(&ingestion, 20);

@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::iter::repeat_n;
 use std::time::Duration;
 
 use dodo_ingestion::{
@@ -11,7 +12,7 @@ use dodo_ingestion::{
     ObjectStorage, StreamBytes, TimeRange,
 };
 use serde_json::Value;
-use support::{PATIENT, Script, Server, client, error, eventually, hears, listening};
+use support::{PATIENT, Script, Server, UNTIL_HELD, client, error, eventually, hears, listening};
 use tempfile::tempdir;
 
 fn track(ingestion: &Ingestion, calls: usize) {
@@ -155,7 +156,7 @@ fn one_bad_call_among_a_thousand_costs_only_itself() {
 #[test]
 fn a_wrong_key_holds_everything_until_a_new_one_comes() {
     let (server, dir) = (Server::start(), tempdir().unwrap());
-    server.script([error(401)]);
+    server.script(repeat_n(error(401), UNTIL_HELD));
     let (old, told) = listening(client(&server, dir.path()).account("shop"));
     track(&old, 10);
     hears(&told, AlarmKind::Authentication);
@@ -164,7 +165,7 @@ fn a_wrong_key_holds_everything_until_a_new_one_comes() {
     assert!(error.message().contains("10 calls"), "{error}");
     assert!(error.message().contains("API key"), "{error}");
     assert!(error.message().contains("scripted"), "{error}: the API's words");
-    assert_eq!(server.requests(), 1, "no second try with the same key");
+    assert_eq!(server.requests(), UNTIL_HELD, "no other try with the same key");
 
     let new = client(&server, dir.path()).account("shop").api_key("sk_new").build().unwrap();
     new.blocking_flush(PATIENT).unwrap();
@@ -177,13 +178,14 @@ fn a_redirect_is_not_followed_and_the_key_goes_nowhere_else() {
     let (server, other, dir) = (Server::start(), Server::start(), tempdir().unwrap());
     let location: &'static str =
         Box::leak(format!("location: http://{}/events/ingest\r\n", other.address).into());
-    server.script([Script::Answer { status: 307, headers: location, body: String::new() }]);
+    let redirect = Script::Answer { status: 307, headers: location, body: String::new() };
+    server.script(repeat_n(redirect, UNTIL_HELD));
     let ingestion = client(&server, dir.path()).build().unwrap();
     track(&ingestion, 4);
     let receipt = ingestion.track_api_call(ApiCall::new("cus_1")).unwrap();
-    eventually("it is redirected", || server.requests() == 1);
+    eventually("it is redirected", || server.requests() == UNTIL_HELD);
     assert!(ingestion.blocking_close(Duration::from_millis(1_500)).is_err());
-    assert_eq!((server.requests(), other.requests()), (1, 0));
+    assert_eq!((server.requests(), other.requests()), (UNTIL_HELD, 0));
     assert_eq!(ingestion.stats().spooled, 5);
     let error = receipt.blocking_delivered(PATIENT).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Closed, "a receipt does not wait for what was let go");
@@ -312,7 +314,7 @@ fn memory_and_disk_durability_deliver_too() {
 #[test]
 fn the_key_is_nowhere_on_disk_and_in_no_debug_output_or_error() {
     let (server, dir) = (Server::start(), tempdir().unwrap());
-    server.script([error(401)]);
+    server.script(repeat_n(error(401), UNTIL_HELD));
     let builder = client(&server, dir.path());
     assert!(!format!("{builder:?}").contains("canary"));
     let (ingestion, told) = listening(builder);

@@ -90,6 +90,9 @@ pub fn well() -> Act {
     })
 }
 
+/// So many requests are refused until everything waits: one, and three controls.
+pub const UNTIL_HELD: usize = 4;
+
 /// Nothing is taken, and this is said.
 pub fn say(bytes: impl AsRef<[u8]> + Send + 'static) -> Act {
     refuse(move |wire| _ = wire.send(bytes))

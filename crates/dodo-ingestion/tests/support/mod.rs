@@ -22,6 +22,9 @@ pub use waiting::{PATIENT, eventually};
 /// How long the server's threads wait before they look whether it was stopped.
 const POLL: Duration = Duration::from_millis(20);
 
+/// So many requests are refused until everything waits: one, and three controls.
+pub const UNTIL_HELD: usize = 4;
+
 /// What the server does with one request.
 #[derive(Clone, Debug)]
 pub enum Script {

@@ -162,6 +162,7 @@ impl Delivery {
     ) {
         if let [alone] = &mut request.records[..] {
             alone.item.denied_at = Some(self.acknowledged);
+            self.probed = alone.group();
         }
         self.access = Access::Denied;
         self.hold(why, words, now, actions);

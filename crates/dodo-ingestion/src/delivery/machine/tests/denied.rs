@@ -215,3 +215,24 @@ fn while_everything_is_denied_a_look_up_shows_whether_it_is_the_key() {
     world.answer(response(404, r#"{"code":"NOT_FOUND","message":"no"}"#));
     assert_eq!((world.last().len(), world.delivery.trouble()), (1, None));
 }
+
+#[test]
+fn the_next_that_is_tried_while_everything_is_denied_is_another_customer() {
+    for groups in 2..6 {
+        let mut world = World::new(LatePolicy::Restamp);
+        world.groups = groups;
+        world.append(groups * 2);
+        for _ in 0..20 {
+            until_request(&mut world);
+            world.answer(forbidden());
+            if is_held(&world) {
+                break;
+            }
+        }
+        assert!(is_held(&world));
+        let last = world.group(world.last()[0]);
+        wait_for_request(&mut world);
+        assert_eq!(world.last().len(), 1);
+        assert_ne!(world.group(world.last()[0]), last);
+    }
+}
