@@ -197,7 +197,7 @@ impl Delivery {
             skew: Skew::default(),
             size: RequestSize::default(),
             failures: 0,
-            access: if denied { Access::Denied } else { Access::Unknown },
+            access: if denied { Access::Denied } else { Access::Given },
             denials: 0,
             trouble: None,
             not_before: 0,
@@ -242,7 +242,7 @@ impl Delivery {
             }
             Input::KeyChanged => {
                 self.key += 1;
-                self.access = Access::Unknown;
+                self.access = Access::Given;
                 self.try_parked_since(0, now);
                 if let Some(Trouble::KeyRefused { .. } | Trouble::WrongAddress) = self.trouble() {
                     self.trouble = None;

@@ -122,7 +122,9 @@ impl Delivery {
                 let failing = if is_whole { failing } else { Failing::No };
                 self.failed(request, failing, at_fault, now, actions);
             }
-            Verdict::Refused { .. } | Verdict::TooLarge { .. } if !is_whole => {
+            Verdict::Refused { .. } | Verdict::TooLarge { .. } | Verdict::Hold { .. }
+                if !is_whole =>
+            {
                 self.put_back(request, now);
             }
             Verdict::Hold { why, words } => self.denied(request, answer, why, &words, now, actions),

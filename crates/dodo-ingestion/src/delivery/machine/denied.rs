@@ -2,7 +2,7 @@
 //!
 //! That may be so, and nothing can be sent until it is right. Or something on the way, a firewall or a relay,
 //! dislikes what one request holds, and answers in the same way. Which of the two it is shows in whether
-//! others are taken: so what is refused once the key was taken is told apart as what the server fails on,
+//! others are taken: so what is refused is told apart as what the server fails on,
 //! until a control, or all there is, is refused as well. That a customer who was found so is refused once more
 //! says nothing of the key. And while everything is refused, one call a minute is tried, of one customer after
 //! another; a look-up before it, where there is one to make, shows whether it is the key.
@@ -22,12 +22,11 @@ const MOST_DENIALS: u32 = 24;
 /// What is known of the key and the address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
-    Unknown,
-    /// A request was acknowledged since, or refused for what it holds.
+    /// The API read the last request, or none was made yet.
     Given,
-    /// One was refused since, which may be for what it holds.
+    /// One was refused, which may be for what it holds.
     Doubted,
-    /// Everything was refused since.
+    /// Everything is refused.
     Denied,
 }
 
@@ -186,7 +185,7 @@ impl Delivery {
     pub(super) fn take_alone(&mut self) -> Vec<Sent> {
         let Some(group) = self.next_queued_group() else { return Vec::new() };
         self.probed = group;
-        self.take_any_of(group).into_iter().collect()
+        self.take_any_queued(|meta| meta.group == group).into_iter().collect()
     }
 
     /// One record of a group that travels apart; the others go back.

@@ -114,10 +114,14 @@ impl Delivery {
     /// Takes any one record that waits, of a group that fits and is under no suspicion.
     pub(super) fn take_any_due(&mut self, fits: impl Fn(u32) -> bool) -> Option<Sent> {
         let groups = self.groups_beyond_suspicion();
-        let fits = |meta: &Meta| groups.contains(&meta.group) && fits(meta.group);
+        self.take_any_queued(|meta| groups.contains(&meta.group) && fits(meta.group))
+    }
+
+    /// Takes any one record that waits and fits.
+    pub(super) fn take_any_queued(&mut self, fits: impl Fn(&Meta) -> bool) -> Option<Sent> {
         let random = &mut self.random;
         self.queues.iter_mut().find_map(|(spool, queue)| {
-            let item = queue.take_any(random, fits)?;
+            let item = queue.take_any(random, &fits)?;
             Some(Sent { spool: *spool, item })
         })
     }

@@ -60,14 +60,6 @@ impl Delivery {
         self.queues.values().flat_map(Queue::groups).min_by_key(after)
     }
 
-    pub(super) fn take_any_of(&mut self, group: u32) -> Option<Sent> {
-        let random = &mut self.random;
-        self.queues.iter_mut().find_map(|(spool, queue)| {
-            let item = queue.take_any(random, |meta| meta.group == group)?;
-            Some(Sent { spool: *spool, item })
-        })
-    }
-
     /// The first record of a group.
     fn take_of(&mut self, group: u32) -> Vec<Sent> {
         if let Some(mut records) = self.apart.remove(&group) {

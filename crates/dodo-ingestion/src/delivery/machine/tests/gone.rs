@@ -28,11 +28,12 @@ const FAILED: [fn() -> Answer; 5] = [failing; 5];
 #[test]
 fn what_a_removed_spool_held_is_neither_sent_again_nor_set_aside() {
     type Case = (u64, &'static [fn() -> Answer], fn() -> Answer);
-    let cases: [Case; 8] = [
+    let cases: [Case; 9] = [
         (1, &[], refused),
         (2, &[], refused),
         (2, &[refused], refused),
         (2, &[refused], key_refused),
+        (1, &[], key_refused),
         (1, &[], || response(413, "")),
         (1, &FAILED, failing),
         (2, &FAILED, lost),
@@ -58,7 +59,7 @@ fn what_a_removed_spool_held_is_neither_sent_again_nor_set_aside() {
 
 #[test]
 fn who_was_refused_with_what_is_gone_is_not_blamed_for_it() {
-    for answer in [refused, || response(413, "")] {
+    for answer in [refused, || response(413, ""), key_refused] {
         let mut world = begun(0);
         world.append(1);
         let metas = vec![Meta { id_hash: 9, ..meta(7, 0) }];
