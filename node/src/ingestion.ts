@@ -11,6 +11,7 @@ import type { Handle } from './native';
 import { checkNames } from './nearest';
 import { OPTION_NAMES, type Options, type Stats } from './options';
 import { Receipt } from './receipt';
+import { recordOf } from './record';
 import { type Verb, verb, wait } from './wait';
 import { warn } from './warn';
 
@@ -58,6 +59,7 @@ function textOf(options: Options): string {
 /** A client of the billing API: accepts calls in microseconds and delivers them in batches. */
 export class Ingestion implements AsyncDisposable, Disposable {
   readonly #client: Handle<'Ingestion'>;
+  #acceptor: ((record: Uint8Array) => void) | undefined;
   readonly #apiKey: string | undefined;
   readonly #leave: () => void;
   readonly #lookups = new Set<Promise<unknown>>();
@@ -109,12 +111,12 @@ export class Ingestion implements AsyncDisposable, Disposable {
    * @internal
    */
   accepts(event: Event): boolean {
-    return this.#accepts(() => this.#accept(event));
+    return this.#accepts((event) => this.#accept(event), event);
   }
 
   /**
    * The same for an API call, by its fields: to make JSON of them costs more than all the rest. False also where one of
-   * them can only cross as JSON, to be refused in the core's words.
+   * them crosses as JSON only.
    *
    * @internal
    */
@@ -125,33 +127,23 @@ export class Ingestion implements AsyncDisposable, Disposable {
     ttfbMs: number | undefined,
   ): boolean {
     const { statusCode } = call;
-    return (
-      customerId.isWellFormed() &&
-      eventName?.isWellFormed() !== false &&
-      (statusCode === undefined || Number.isInteger(statusCode)) &&
-      this.#accepts(() =>
-        native.acceptApiCall(
-          this.#client,
-          customerId,
-          eventName,
-          call.endpoint,
-          call.method,
-          statusCode,
-          call.responseTimeMs,
-          ttfbMs,
-          call.responseBytes,
-          call.aborted,
-        ),
-      )
-    );
+    if (statusCode !== undefined && (statusCode & 0xffff) !== statusCode) {
+      return false;
+    }
+    const record = recordOf(customerId, eventName, call, ttfbMs);
+    if (record === undefined) {
+      return false;
+    }
+    this.#acceptor ??= native.acceptor(this.#client);
+    return this.#accepts(this.#acceptor, record);
   }
 
-  #accepts(accept: () => unknown): boolean {
+  #accepts<Made>(accept: (made: Made) => unknown, made: Made): boolean {
     if (this.track !== Ingestion.prototype.track || TRACKED.hasSubscribers) {
       return false;
     }
     try {
-      accept();
+      accept(made);
     } catch (thrown) {
       throw refusal(thrown);
     }

@@ -9,10 +9,10 @@ export interface Handle<Name extends string> {
 
 export interface Native {
   /**
-   * Accepts one API call by its fields, for a middleware, which wants no receipt. Times are in
-   * milliseconds. Text has to be well-formed: what is not would be changed on the way.
+   * A function that accepts the API call of a record, of which nobody wants a receipt. It is one of this client's own,
+   * as a client that is an argument costs more to look into than all the rest of it.
    */
-  acceptApiCall(client: Handle<'Ingestion'>, customerId: string, eventName: string | undefined | null, endpoint: string | undefined | null, method: string, statusCode: number | undefined | null, responseTime: number, ttfb: number | undefined | null, responseBytes: number | undefined | null, aborted: boolean): void;
+  acceptor(client: Handle<'Ingestion'>): (record: Uint8Array) => void;
   /** Accepts one call. The last two name a metadata value that JSON has no form for. */
   add(batch: Handle<'Batch'>, text: string, unsupportedKey?: string | undefined | null, unsupportedType?: string | undefined | null): void;
   /** Where a client's billing API is, without a slash at the end. */

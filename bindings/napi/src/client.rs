@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dodo_ingestion::{
-    ApiCall, Builder, Event, Ingestion, MetadataValue, OptionValue, Receipt, TimeUnit,
-};
+use dodo_ingestion::{Builder, Event, Ingestion, MetadataValue, OptionValue, Receipt, TimeUnit};
 use napi::Status;
 use napi::bindgen_prelude::{External, FnArgs, Function};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
@@ -96,47 +94,6 @@ pub(crate) fn track(
         .and_then(|event| client.track(event))
         .map(|receipt| receipt.ticket())
         .map_err(|error| thrown(&error))
-}
-
-/// Accepts one API call by its fields, for a middleware, which wants no receipt. Times are in
-/// milliseconds. Text has to be well-formed: what is not would be changed on the way.
-#[napi(catch_unwind)]
-#[allow(clippy::needless_pass_by_value, reason = "Node-API hands a string over as its own")]
-#[allow(clippy::too_many_arguments, reason = "JSON of them costs more than all the rest")]
-pub(crate) fn accept_api_call(
-    client: &External<Ingestion>,
-    customer_id: String,
-    event_name: Option<String>,
-    endpoint: Option<String>,
-    method: String,
-    status_code: Option<u16>,
-    response_time: f64,
-    ttfb: Option<f64>,
-    response_bytes: Option<i64>,
-    aborted: bool,
-) -> Result<()> {
-    let mut call = ApiCall::new(customer_id);
-    if let Some(name) = event_name {
-        call = call.event_name(name);
-    }
-    if let Some(template) = endpoint {
-        call = call.endpoint(template);
-    }
-    call = call.method(method);
-    if let Some(status) = status_code {
-        call = call.status_code(status);
-    }
-    call = call.response_time(duration("responseTime", response_time)?);
-    if let Some(ttfb) = ttfb {
-        call = call.ttfb(duration("ttfb", ttfb)?);
-    }
-    if let Some(bytes) = response_bytes {
-        call = call.response_bytes(bytes.max(0).cast_unsigned());
-    }
-    if aborted {
-        call = call.aborted(true);
-    }
-    client.track_api_call(call).map(drop).map_err(|error| thrown(&error))
 }
 
 fn receipt(client: &External<Ingestion>, ticket: &str) -> Result<Receipt> {

@@ -99,8 +99,8 @@ pub(crate) struct Metadata(Vec<(Cow<'static, str>, MetadataValue)>);
 
 impl Metadata {
     pub(crate) fn set(&mut self, key: Cow<'static, str>, value: MetadataValue) {
-        if self.0.is_empty() {
-            self.0.reserve(8);
+        if self.0.capacity() == 0 {
+            self.0 = Vec::with_capacity(8);
         }
         match self.0.iter_mut().find(|(known, _)| *known == key) {
             Some((_, old)) => *old = value,
@@ -175,10 +175,10 @@ macro_rules! event_kind {
             }
 
             $($(#[$setter_doc])+
-            pub fn $setter(self, value: $type) -> Self {
-                let mut event = self.0;
-                event.metadata.set(Cow::Borrowed($key), $convert(value));
-                Self(event)
+            #[inline]
+            pub fn $setter(mut self, value: $type) -> Self {
+                self.0.metadata.set(Cow::Borrowed($key), $convert(value));
+                self
             })*
 
             /// The caller's own idempotency key. See [`Event::event_id`].

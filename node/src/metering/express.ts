@@ -94,8 +94,11 @@ const ROUTE: PropertyDescriptor & ThisType<ExpressRequest> = {
 };
 
 function takenBy(route: unknown, request: ExpressRequest): Taken | undefined {
+  if (!isRoute(route)) {
+    return undefined;
+  }
   const { baseUrl = '', url = '', app } = request;
-  return isRoute(route) ? { route, baseUrl, url, app: app as App | undefined } : undefined;
+  return { route, baseUrl, url, app: app as App | undefined };
 }
 
 /** Prototypes of requests that notice their routes. */

@@ -29,6 +29,11 @@ export function isWatched(outgoing: ServerResponse): boolean {
   return watchers.has(outgoing);
 }
 
+/** Ends the watch. An entry of what ended long ago would keep all that it leads to alive through a collection or two. */
+export function unwatch(outgoing: ServerResponse): void {
+  watchers.delete(outgoing);
+}
+
 /** Whether a response inherits what tells. If not, those after it will. */
 export function tells(outgoing: ServerResponse): boolean {
   const prototype = Object.getPrototypeOf(outgoing) as object;

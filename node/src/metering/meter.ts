@@ -6,7 +6,7 @@
  */
 
 import { ConfigurationError } from '../errors';
-import type { Event, MetadataValue } from '../event';
+import type { MetadataValue } from '../event';
 import type { Ingestion } from '../ingestion';
 import { reason } from '../warn';
 import { add, cut, read } from './metadata';
@@ -38,6 +38,16 @@ export interface Seen {
   responseTimeMs: number;
   ttfbMs: number | undefined;
   responseBytes: number | undefined;
+}
+
+/** A call that has ended, and is to make an event. */
+interface Ended<Request> {
+  request: Request;
+  seen: Seen;
+  told: Told;
+  call: Call;
+  billed: boolean;
+  eventName: string | undefined;
 }
 
 /** A request, as a framework's file hands it over. */
@@ -147,34 +157,21 @@ export class Meter<Request> {
     if (eventName === null) {
       return;
     }
-    const track = (customer: Customer, timestamp?: Date) => {
-      const customerId = this.#id(customer) ?? this.#insteadOfCustomer(billed, call);
-      if (customerId === undefined) {
-        return;
-      }
-      const isPlain = timestamp === undefined && !this.#adds(told);
-      const accepts = (client: Partial<Ingestion>) =>
-        isPlain && client.acceptsApiCall?.(customerId, eventName, call, seen.ttfbMs);
-      const event = () => {
-        const metadata = this.#metadata(request, seen, call, told);
-        return { customerId, eventName, metadata, timestamp };
-      };
-      this.#track(billed, accepts, event);
-    };
+    const ended: Ended<Request> = { request, seen, told, call, billed, eventName };
     const customer = this.#id(told.customer) ?? this.#customer(metered, call);
     if (isPromise(customer)) {
-      const ended = new Date();
+      const timestamp = new Date();
       const tracking = Promise.resolve(customer)
         .then(undefined, (error: unknown) => {
           this.#fails('customer', error);
           return undefined;
         })
-        .then((found) => track(found, ended))
+        .then((found) => this.#track(ended, found, timestamp))
         .catch((error: unknown) => this.#fails('the metering', error));
       // As in `#track`.
       (this.#ingestion as Partial<Ingestion>).expect?.(tracking);
     } else {
-      track(customer);
+      this.#track(ended, customer);
     }
   }
 
@@ -248,7 +245,7 @@ export class Meter<Request> {
     return undefined;
   }
 
-  #metadata(request: Request, seen: Seen, call: Call, told: Told): Record<string, MetadataValue> {
+  #metadata({ request, seen, call, told }: Ended<Request>): Record<string, MetadataValue> {
     const metadata: Record<string, MetadataValue> = {};
     if (call.endpoint !== undefined) {
       metadata.endpoint = call.endpoint;
@@ -312,31 +309,33 @@ export class Meter<Request> {
   }
 
   /** Has a call accepted: by its fields, or as the event that is made of it. */
-  #track(
-    billed: boolean,
-    accepts: (client: Partial<Ingestion>) => boolean | undefined,
-    event: () => Event,
-  ): void {
-    const refused = (error: unknown) =>
-      this.#tell('refused', `a call was not accepted and will not be billed: ${reason(error)}`);
-    const accepted = () => {
-      this.#counts[billed ? 'billed' : 'errors'] += 1;
-    };
+  #track(ended: Ended<Request>, customer: Customer, timestamp?: Date): void {
+    const { seen, told, call, billed, eventName } = ended;
+    const customerId = this.#id(customer) ?? this.#insteadOfCustomer(billed, call);
+    if (customerId === undefined) {
+      return;
+    }
     // What has `track` alone may stand for a client in somebody's tests.
     const client: Partial<Ingestion> = this.#ingestion;
+    const isPlain = timestamp === undefined && !this.#adds(told);
     try {
-      if (accepts(client)) {
-        accepted();
+      if (isPlain && client.acceptsApiCall?.(customerId, eventName, call, seen.ttfbMs)) {
+        this.#counts[billed ? 'billed' : 'errors'] += 1;
         return;
       }
-      const made = event();
-      if (client.accepts?.(made)) {
-        accepted();
-      } else {
-        this.#ingestion.track(made).then(accepted, refused);
+      const event = { customerId, eventName, metadata: this.#metadata(ended), timestamp };
+      if (client.accepts?.(event)) {
+        this.#counts[billed ? 'billed' : 'errors'] += 1;
+        return;
       }
+      this.#ingestion.track(event).then(
+        () => {
+          this.#counts[billed ? 'billed' : 'errors'] += 1;
+        },
+        (error: unknown) => this.#refuses(error),
+      );
     } catch (error) {
-      refused(error);
+      this.#refuses(error);
     }
   }
 
@@ -361,6 +360,10 @@ export class Meter<Request> {
 
   #leavesOut(why: string): void {
     this.#tell('altered', `metadata is left out: it ${why}`);
+  }
+
+  #refuses(error: unknown): void {
+    this.#tell('refused', `a call was not accepted and will not be billed: ${reason(error)}`);
   }
 
   #fails(what: string, error: unknown): void {

@@ -14,7 +14,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { isWatched, tells, type Watcher, watchInherited } from './inherited';
+import { isWatched, tells, unwatch, type Watcher, watchInherited } from './inherited';
 import type { Meter, Metered } from './meter';
 import { toldOf } from './told';
 import { watchUpgrade } from './upgrade';
@@ -101,25 +101,38 @@ type End = ServerResponse['end'];
 /** Where a response keeps who watches it, of whichever copy of this package. */
 const OBSERVATION: unique symbol = Symbol.for('dodo-ingestion.observation.1');
 
-interface Observed {
-  [OBSERVATION]: Observation<unknown>;
+/** Who watches a response, and the methods that it had. */
+interface Wrapper extends Watcher {
+  readonly writeHead: WriteHead | undefined;
+  readonly write: Write | undefined;
+  readonly end: End | undefined;
+}
+
+interface Watched {
+  [OBSERVATION]: Wrapper;
+}
+
+interface Observed extends Watched {
+  writeHead: typeof writeHead;
+  write: typeof write;
+  end: typeof end;
 }
 
 // One function for all responses: a closure for each would give each a shape of its own.
-function writeHead(this: ServerResponse & Observed, ...args: unknown[]): ServerResponse {
+function writeHead(this: ServerResponse & Watched, ...args: unknown[]): ServerResponse {
   const observation = this[OBSERVATION];
   const response = (observation.writeHead as WriteHead).apply(this, args as Parameters<WriteHead>);
   observation.hasHead(args);
   return response;
 }
 
-function write(this: ServerResponse & Observed, ...args: unknown[]): boolean {
+function write(this: ServerResponse & Watched, ...args: unknown[]): boolean {
   const observation = this[OBSERVATION];
   observation.writes(args[0], args[1]);
   return (observation.write as Write).apply(this, args as Parameters<Write>);
 }
 
-function end(this: ServerResponse & Observed, ...args: unknown[]): ServerResponse {
+function end(this: ServerResponse & Watched, ...args: unknown[]): ServerResponse {
   const observation = this[OBSERVATION];
   observation.ends(args[0], args[1]);
   return (observation.end as End).apply(this, args as Parameters<End>);
@@ -145,7 +158,7 @@ function endAll(this: Socket): void {
   }
 }
 
-class Observation<Request> implements Watcher {
+class Observation<Request> implements Wrapper {
   readonly writeHead: WriteHead | undefined;
   readonly write: Write | undefined;
   readonly end: End | undefined;
@@ -183,14 +196,18 @@ class Observation<Request> implements Watcher {
       this.writeHead = outgoing.writeHead;
       this.write = outgoing.write;
       this.end = outgoing.end;
-      Object.assign(outgoing, { [OBSERVATION]: this, writeHead, write, end });
+      const observed = outgoing as unknown as Observed;
+      observed[OBSERVATION] = this;
+      observed.writeHead = writeHead;
+      observed.write = write;
+      observed.end = end;
     }
     // Adapters of servers without a connection, such as those for Lambda, tell of no `close`.
-    outgoing.on('finish', () => this.#over(!this.#inherits && wasReset(outgoing)));
-    outgoing.on('close', () => this.#over(true, hasBegun(outgoing)));
+    outgoing.on('finish', () => this.#finishes());
+    outgoing.on('close', () => this.#closes());
     if (outgoing.socket === null) {
       // It waits in the pipeline, where Node does not tell it of the connection's end.
-      this.#leave = whenClosed(incoming.socket, () => this.#over(true, hasBegun(outgoing)));
+      this.#leave = whenClosed(incoming.socket, () => this.#closes());
     }
   }
 
@@ -218,8 +235,27 @@ class Observation<Request> implements Watcher {
     });
   }
 
+  #finishes(): void {
+    if (!this.#ended) {
+      const outgoing = this.#outgoing;
+      this.#over(!this.#inherits && wasReset(outgoing), outgoing.headersSent);
+    }
+  }
+
+  #closes(): void {
+    if (!this.#ended) {
+      this.#over(true, hasBegun(this.#outgoing));
+    }
+    if (this.#inherits) {
+      unwatch(this.#outgoing);
+    }
+  }
+
   /** The call is over if the client is about to have the whole response, and its head is made. */
   #overIfWhole(chunk?: unknown): void {
+    if (this.#ended || (this.#firstByte === undefined && !this.#ending)) {
+      return;
+    }
     const outgoing = this.#outgoing;
     if (
       (outgoing.headersSent || isHttp2(outgoing)) &&
@@ -231,8 +267,8 @@ class Observation<Request> implements Watcher {
   }
 
   #isWhole(): boolean {
-    if (this.#ending || this.#firstByte === undefined) {
-      return this.#ending;
+    if (this.#ending) {
+      return true;
     }
     // Of what has a length, a client has the whole before the end.
     this.#declared ??= lengthIn(this.#head) ?? Number(this.#outgoing.getHeader('content-length'));
@@ -252,10 +288,7 @@ class Observation<Request> implements Watcher {
     }
   }
 
-  #over(aborted: boolean, begun = this.#outgoing.headersSent): void {
-    if (this.#ended) {
-      return;
-    }
+  #over(aborted: boolean, begun: boolean): void {
     this.#ended = true;
     this.#leave?.();
     const statusCode = this.#statusSent ?? statusOf(this.#outgoing);

@@ -1,5 +1,6 @@
 /** What handlers and other middleware say of a call that is under way. The last word wins. */
 
+import { IncomingMessage } from 'node:http';
 import { isPromise } from 'node:util/types';
 import { shared } from '../shared';
 import { read } from './metadata';
@@ -24,28 +25,44 @@ export interface Told {
 /** By the object that stands for the request all along. */
 const calls = shared('calls.1', () => new WeakMap<object, Told>());
 
+/** Where a request of Node keeps it: a weak map of what lives as briefly costs more than all else that is kept. */
+const TOLD: unique symbol = Symbol.for('dodo-ingestion.told.1');
+
+interface Kept {
+  [TOLD]?: Told | undefined;
+}
+
 /** What was said of a request, if anything was. */
 export function knownOf(key: object): Told | undefined {
-  return calls.get(key);
+  return calls.get(key) ?? (key as Kept)[TOLD];
 }
 
 export function toldOf(key: object): Told {
-  let told = calls.get(key);
+  let told = knownOf(key);
   if (told === undefined) {
     told = {};
-    calls.set(key, told);
+    keep(key, told);
   }
   return told;
 }
 
 /** Has another object stand for a call, too, with what was said of it so far. */
 export function join(key: object, told: Told): void {
-  calls.set(key, Object.assign(told, calls.get(key)));
+  keep(key, Object.assign(told, knownOf(key)));
 }
 
 /** Has an object stand for no call. */
 export function forget(key: object): void {
   calls.delete(key);
+}
+
+function keep(key: object, told: Told): void {
+  // One that a framework gave a prototype of its own has a shape of its own, which one property more has to copy.
+  if (Object.getPrototypeOf(key) === IncomingMessage.prototype) {
+    (key as Kept)[TOLD] = told;
+  } else {
+    calls.set(key, told);
+  }
 }
 
 /** How handlers speak of a call, with the framework's request in their hands. */

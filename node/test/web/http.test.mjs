@@ -322,58 +322,6 @@ test('whose call it is: text, a number or a bigint, and nothing else', async () 
   assert.equal(warnings.filter((each) => each.includes('which is no id')).length, 1);
 });
 
-test('a call is the same, whether something is added to it or not', async () => {
-  const handle = ({ url }, res) => {
-    res.statusCode = Number(url.slice(1, 4));
-    res.end('fine');
-  };
-  const orderOf = ({ metadata }) => `${metadata.status_code} ${metadata.endpoint}`;
-  const asked = async (options) => {
-    const { port, headers, customer, ingestion } = await serve(handle, {
-      endpoint: ({ url }) => (url.endsWith('/') ? undefined : '/:status'),
-      ...options,
-    });
-    for (const path of ['/200', '/201/', '/404', '/404/', '/503']) {
-      await call(port, path, { headers });
-    }
-    await call(port, '/202', { headers, method: 'HEAD' });
-    return (await events(ingestion, customer, 6))
-      .sort((one, other) => orderOf(one).localeCompare(orderOf(other)))
-      .map(({ event_name, metadata }) => {
-        const { response_time_ms, ttfb_ms, ...rest } = metadata;
-        assert.ok(response_time_ms >= ttfb_ms && ttfb_ms >= 0, JSON.stringify(metadata));
-        for (const time of [response_time_ms, ttfb_ms]) {
-          assert.equal(Number(time.toFixed(3)), time);
-        }
-        return { event_name, ...rest };
-      });
-  };
-  const plain = await asked({});
-  const added = await asked({ metadata: { region: 'eu' } });
-  assert.deepEqual(
-    added,
-    plain.map((event) => ({ ...event, region: 'eu' })),
-  );
-  assert.equal(plain.filter(({ event_name }) => event_name === 'api_error').length, 2);
-});
-
-test('a call of a customer who cannot be billed is refused, and billed to nobody else', async () => {
-  const customers = ['a lone \ud800', 'x'.repeat(256), 'cus \u{1f600}'];
-  const { port, ingestion, metered } = await serve((_, res) => res.end('fine'), {
-    customer: ({ url }) => customers[Number(url.slice(1))],
-  });
-  for (const index of customers.keys()) {
-    await call(port, `/${index}`);
-  }
-  await events(ingestion, customers[2], 1);
-  const { billed, errors, refused, failed } = metered.stats();
-  assert.deepEqual(
-    { billed, errors, refused, failed },
-    { billed: 1, errors: 0, refused: 2, failed: 0 },
-  );
-  assert.equal(ingestion.stats().accepted, 1);
-});
-
 test('options are checked when the middleware is made', () => {
   const ingestion = client();
   const refused = (options, message, field) =>

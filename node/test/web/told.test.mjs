@@ -5,6 +5,7 @@ import { createServer } from 'node:http';
 import { test } from 'node:test';
 import { ConfigurationError } from 'dodo-ingestion';
 import { meter, setCustomer, setEndpoint, setMetadata, setUnits } from 'dodo-ingestion/http';
+import express from 'express';
 import { call, client, events, listen, someone } from './support.mjs';
 
 /** The metadata of one call to a handler, and what the middleware counted. */
@@ -155,3 +156,30 @@ for (const [name, say, counted] of [
     assert.deepEqual(unhandled, []);
   });
 }
+
+test('what was said before a request is handed to an app of Express counts, and what is said there', async () => {
+  const app = express();
+  app.use((req, _, next) => {
+    setMetadata(req, { plan: 'pro' });
+    next();
+  });
+  app.get('/v1', (_, res) => {
+    res.send('fine');
+  });
+  const ingestion = client();
+  const customer = someone();
+  const metered = meter(ingestion, { customer: () => customer });
+  const server = createServer((req, res) => {
+    metered(req, res);
+    setUnits(req, 3);
+    setEndpoint(req, '/v1');
+    app(req, res);
+  });
+  await call(await listen(server), '/v1');
+  const [{ metadata }] = await events(ingestion, customer);
+  const { units, plan, endpoint, response_bytes } = metadata;
+  assert.deepEqual(
+    { units, plan, endpoint, response_bytes },
+    { units: 3, plan: 'pro', endpoint: '/v1', response_bytes: 4 },
+  );
+});
