@@ -1,12 +1,17 @@
 //! Requests to a route that answers "a user", over connections that stay open: each asks again as soon as it has a
 //! whole answer, or after a pause.
+//!
+//! A server is asked over one connection by a client that never sleeps: who does is woken by the server, on whose
+//! account that goes, and it takes the more the longer the sleep was. A server that is a little slower would be charged
+//! with its client's sleep, too.
 
-use std::net::SocketAddr;
+use std::hint::spin_loop;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinSet;
 
 const REQUEST: &[u8] = b"GET /v1/users/7 HTTP/1.1\r\nhost: bench\r\nx-customer-id: cus_1\r\n\r\n";
@@ -29,9 +34,13 @@ pub(crate) async fn ask(address: SocketAddr, connections: u64, requests: u64) ->
     let mut asking = JoinSet::new();
     for _ in 0..connections {
         asking.spawn(async move {
-            let mut connection = Connection::open(address).await?;
-            connection.ask(WARM_UP, Duration::ZERO).await?;
-            connection.ask(requests / connections, Duration::ZERO).await
+            let mut stream = tokio::net::TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            let mut latencies = Vec::new();
+            for _ in 0..WARM_UP + requests / connections {
+                latencies.push(ask_once(&mut stream).await?);
+            }
+            anyhow::Ok(latencies.split_off(WARM_UP as usize))
         });
     }
     let mut latencies = Vec::new();
@@ -39,6 +48,17 @@ pub(crate) async fn ask(address: SocketAddr, connections: u64, requests: u64) ->
         latencies.append(&mut asked??);
     }
     percentiles(latencies)
+}
+
+async fn ask_once(stream: &mut tokio::net::TcpStream) -> Result<Duration> {
+    let start = Instant::now();
+    stream.write_all(REQUEST).await?;
+    let mut answer = Answer::default();
+    while !answer.is_whole() {
+        let read = stream.read(answer.room()).await?;
+        answer.has_more(read)?;
+    }
+    Ok(start.elapsed())
 }
 
 pub(crate) fn percentiles(mut latencies: Vec<Duration>) -> Result<Latency> {
@@ -49,37 +69,72 @@ pub(crate) fn percentiles(mut latencies: Vec<Duration>) -> Result<Latency> {
     Ok(PERCENTILES.map(at))
 }
 
-/// A connection over which one request follows the other.
+/// What was read of an answer.
+struct Answer {
+    bytes: [u8; 512],
+    length: usize,
+}
+
+impl Default for Answer {
+    fn default() -> Self {
+        Self { bytes: [0; 512], length: 0 }
+    }
+}
+
+impl Answer {
+    fn is_whole(&self) -> bool {
+        self.bytes[..self.length].ends_with(END)
+    }
+
+    fn room(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.length..]
+    }
+
+    fn has_more(&mut self, read: usize) -> Result<()> {
+        ensure!(read > 0, "the server closed, or answered more than was expected");
+        self.length += read;
+        Ok(())
+    }
+}
+
+/// A connection over which one request follows the other, of a client that never sleeps.
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
 }
 
 impl Connection {
-    pub(crate) async fn open(address: SocketAddr) -> Result<Self> {
-        let stream = TcpStream::connect(address).await?;
+    pub(crate) fn open(address: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
         Ok(Self { stream })
     }
 
     /// Asks so often, each time after such a pause; how long the answers took.
-    pub(crate) async fn ask(&mut self, requests: u64, pause: Duration) -> Result<Vec<Duration>> {
-        let mut latencies = Vec::new();
-        let mut answer = [0; 512];
-        for _ in 0..requests {
-            if !pause.is_zero() {
-                tokio::time::sleep(pause).await;
+    pub(crate) fn ask(&mut self, requests: u64, pause: Duration) -> Result<Vec<Duration>> {
+        (0..requests)
+            .map(|_| {
+                let paused = Instant::now();
+                while paused.elapsed() < pause {
+                    spin_loop();
+                }
+                self.ask_once()
+            })
+            .collect()
+    }
+
+    fn ask_once(&mut self) -> Result<Duration> {
+        let start = Instant::now();
+        self.stream.write_all(REQUEST)?;
+        let mut answer = Answer::default();
+        while !answer.is_whole() {
+            match self.stream.read(answer.room()) {
+                Ok(read) => answer.has_more(read)?,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => spin_loop(),
+                Err(error) => return Err(error.into()),
             }
-            let start = Instant::now();
-            self.stream.write_all(REQUEST).await?;
-            let mut length = 0;
-            while !answer[..length].ends_with(END) {
-                let read = self.stream.read(&mut answer[length..]).await?;
-                ensure!(read > 0, "the server closed, or answered more than was expected");
-                length += read;
-            }
-            latencies.push(start.elapsed());
         }
-        Ok(latencies)
+        Ok(start.elapsed())
     }
 }

@@ -129,20 +129,18 @@ pub(crate) fn serve(
     sink: &mut Sink,
 ) -> Result<[Served; 2]> {
     sink.know_by(contenders[1].key)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut serving = Vec::new();
     for contender in contenders {
         let mut script = Script::start(plan, script, contender, 0, sink)?;
         let up: Up = script.child.reply().with_context(|| contender.name)?;
-        let opening = Connection::open(([127, 0, 0, 1], up.port).into());
-        let connection = runtime.block_on(opening)?;
+        let connection = Connection::open(([127, 0, 0, 1], up.port).into())?;
         let (paused, back_to_back) = (Vec::new(), Vec::new());
         serving.push((script, connection, paused, back_to_back));
     }
     for _ in 0..requests.warm_up / AT_A_TIME {
         // In turn here too: a server closes a connection on which nobody asks for some seconds.
         for (_, connection, ..) in &mut serving {
-            runtime.block_on(connection.ask(AT_A_TIME, Duration::ZERO))?;
+            connection.ask(AT_A_TIME, Duration::ZERO)?;
         }
     }
     for (script, ..) in &mut serving {
@@ -150,8 +148,8 @@ pub(crate) fn serve(
     }
     for _ in 0..requests.measured / AT_A_TIME {
         for (_, connection, paused, back_to_back) in &mut serving {
-            back_to_back.extend(runtime.block_on(connection.ask(AT_A_TIME, Duration::ZERO))?);
-            paused.extend(runtime.block_on(connection.ask(PAUSED, PAUSE))?);
+            back_to_back.extend(connection.ask(AT_A_TIME, Duration::ZERO)?);
+            paused.extend(connection.ask(PAUSED, PAUSE)?);
         }
     }
     let mut served = Vec::new();
