@@ -69,6 +69,13 @@ impl Delivery {
         self.failing.iter().any(|(set, _)| set.apart == apart)
     }
 
+    /// The groups on which the server fails, as far as is known.
+    pub(super) fn groups_that_fail(&self) -> HashSet<u32> {
+        let parked = self.parked.iter().map(|(_, sent)| sent.group());
+        let apart = self.failing_groups.keys().copied();
+        parked.chain(apart).collect()
+    }
+
     /// The next set of a batch, or of what travels apart.
     pub(super) fn take_failing(&mut self, apart: bool) -> Option<(Purpose, Vec<Sent>)> {
         let at = self.failing.iter().position(|(set, _)| set.apart == apart)?;

@@ -86,13 +86,18 @@ impl Delivery {
         self.lookups.push_back((Lookup { cause, unanswered: 0, acknowledged, not_before }, sent));
     }
 
-    /// What is to be set aside first: of the others there may be very many. Any one of those, so that what is
-    /// not taken afterwards holds up no sender after the other.
+    /// What is to be set aside first: of the others there may be very many. Of those any one of a group that the
+    /// server does not fail on, and else any one, so that what is not taken afterwards holds up no sender after
+    /// the other.
     pub(super) fn take_lookup(&mut self, now: Now) -> Option<(Purpose, Vec<Sent>)> {
         let at = self.blamed_due(now).or_else(|| {
-            let is_due = |at: &usize| self.lookups[*at].0.not_before <= now.mono;
-            let due: Vec<usize> = (0..self.lookups.len()).filter(is_due).collect();
-            self.random.choice(due)
+            let failing = self.groups_that_fail();
+            let all = self.lookups.iter().enumerate();
+            let (fails, works): (Vec<_>, Vec<_>) = all
+                .filter(|(_, (lookup, _))| lookup.not_before <= now.mono)
+                .partition(|(_, (_, sent))| failing.contains(&sent.group()));
+            let due = if works.is_empty() { fails } else { works };
+            self.random.choice(due).map(|(at, _)| at)
         })?;
         let (lookup, sent) = self.lookups.remove(at)?;
         Some((Purpose::Lookup(lookup), vec![sent]))

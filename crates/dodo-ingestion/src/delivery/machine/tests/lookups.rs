@@ -100,6 +100,35 @@ fn other_stamps_are_no_reason_to_send_again_what_may_be_forgotten() {
     assert_eq!(world.looked_up, [0]);
 }
 
+#[test]
+fn what_is_owed_to_customers_the_server_fails_on_is_looked_up_last() {
+    const CALLS: u64 = 200;
+    let mut world = World::new(LatePolicy::Restamp);
+    let first = Now { wall: WALL - 24 * 3_600_000, ..world.now };
+    let of_three = |world: &World, seq: u64| world.group(seq) == 3;
+    let metas: Vec<Meta> = (0..CALLS)
+        .map(|seq| Meta { maybe_sent: Some(first), group: world.group(seq), ..meta(seq, 0) })
+        .collect();
+    world.attempted.insert(0, CALLS);
+    world.appended = CALLS;
+    world.handle(Input::Available { spool: 0, metas });
+    let others = (0..CALLS).filter(|seq| !of_three(&world, *seq)).count();
+    let mut looked_up = 0;
+    while world.settled.len() < others {
+        until_request(&mut world);
+        let is_lookup = world.looked_up() > looked_up;
+        looked_up = world.looked_up();
+        let fails = world.last().iter().any(|seq| of_three(&world, *seq));
+        world.answer(match (is_lookup, fails) {
+            (true, _) => unknown(),
+            (false, true) => response(500, "oops"),
+            (false, false) => ok(),
+        });
+    }
+    let of_three = world.looked_up.iter().filter(|seq| of_three(&world, **seq)).count();
+    assert!(of_three <= 5, "{of_three} of {} look-ups", world.looked_up());
+}
+
 const OWED: u64 = 60_000;
 
 /// More than may wait elsewhere than in queues, of a sender that is dead, went unanswered a day ago.
