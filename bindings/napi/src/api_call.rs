@@ -1,17 +1,18 @@
 //! API calls, handed over in one piece of memory.
 //!
-//! Node-API is asked two or three times for each value that crosses, and what it runs for that a server that does
+//! Node-API is asked one to three times for each value that crosses, and what it runs for that a server that does
 //! other things between two calls has to fetch from memory each time. Of a record it is asked once.
 //!
 //! A record is nine numbers, and text behind them. The numbers are doubles in the machine's own byte order, `NaN`
 //! where there is none: the response time, the time to its first byte, its size, its status, 1 if it came to no end,
 //! and how many bytes of the text are the customer's id, the event name, the endpoint and the method.
 
+use std::time::Duration;
+
 use dodo_ingestion::{ApiCall, Ingestion};
 use napi::Env;
 use napi::bindgen_prelude::{External, Function, Uint8ArraySlice};
 use napi_derive::napi;
-use std::time::Duration;
 
 use crate::error::{thrown, unconvertible};
 

@@ -277,7 +277,7 @@ fn a_redirect_is_not_followed_and_the_key_does_not_travel() {
         .flat_map(|status| hosts.each_ref().map(|location| (status, location)))
     {
         let redirect = format!(
-            "HTTP/1.1 {status} X\r\nlocation: {location}/events/ingest\r\ncontent-length: 0\r\n\r\n"
+            "HTTP/1.1 {status} X\r\nlocation: {location}/events/ingest\r\nconnection: close\r\n\r\n"
         );
         let redirects = repeat_n(redirect, UNTIL_HELD).map(say);
         let (server, dir) = (Chaos::with(redirects), tempdir().unwrap());

@@ -320,23 +320,29 @@ export class Meter<Request> {
     const isPlain = timestamp === undefined && !this.#adds(told);
     try {
       if (isPlain && client.acceptsApiCall?.(customerId, eventName, call, seen.ttfbMs)) {
-        this.#counts[billed ? 'billed' : 'errors'] += 1;
+        this.#accepted(billed);
         return;
       }
       const event = { customerId, eventName, metadata: this.#metadata(ended), timestamp };
       if (client.accepts?.(event)) {
-        this.#counts[billed ? 'billed' : 'errors'] += 1;
+        this.#accepted(billed);
         return;
       }
       this.#ingestion.track(event).then(
-        () => {
-          this.#counts[billed ? 'billed' : 'errors'] += 1;
-        },
-        (error: unknown) => this.#refuses(error),
+        () => this.#accepted(billed),
+        (error: unknown) => this.#refused(error),
       );
     } catch (error) {
-      this.#refuses(error);
+      this.#refused(error);
     }
+  }
+
+  #accepted(billed: boolean): void {
+    this.#counts[billed ? 'billed' : 'errors'] += 1;
+  }
+
+  #refused(error: unknown): void {
+    this.#tell('refused', `a call was not accepted and will not be billed: ${reason(error)}`);
   }
 
   /** Calls into what may throw. Only `customer` may take its time. */
@@ -360,10 +366,6 @@ export class Meter<Request> {
 
   #leavesOut(why: string): void {
     this.#tell('altered', `metadata is left out: it ${why}`);
-  }
-
-  #refuses(error: unknown): void {
-    this.#tell('refused', `a call was not accepted and will not be billed: ${reason(error)}`);
   }
 
   #fails(what: string, error: unknown): void {
