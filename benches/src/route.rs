@@ -66,7 +66,7 @@ pub(crate) fn compare(
     add(&mut section, &contenders, &served, ("processor time", Some(AIM)), |served| served.cpu);
     section.note(
         "Each request a millisecond after the answer before it; back to back: at once, so that it waits for what \
-         was left to do of the one before."
+         was left to do of the one before. Who asks does not sleep, as the server would have to wake it."
             .into(),
     );
     section

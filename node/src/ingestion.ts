@@ -127,6 +127,7 @@ export class Ingestion implements AsyncDisposable, Disposable {
     ttfbMs: number | undefined,
   ): boolean {
     const { statusCode } = call;
+    // What is no status of HTTP crosses as it is.
     if (statusCode !== undefined && (statusCode & 0xffff) !== statusCode) {
       return false;
     }

@@ -69,6 +69,28 @@ test('a call of a customer who cannot be billed is refused, and billed to nobody
   assert.equal(ingestion.stats().accepted, 1);
 });
 
+test('only a call whose fields have a place in a record crosses as one', () => {
+  const ingestion = client();
+  const plain = {
+    method: 'GET',
+    endpoint: '/v1',
+    statusCode: 200,
+    aborted: false,
+    responseTimeMs: 1,
+    responseBytes: 3,
+  };
+  const crosses = (customer, eventName, fields) =>
+    ingestion.acceptsApiCall(customer, eventName, { ...plain, ...fields }, 0.5);
+  const nothing = { endpoint: undefined, statusCode: undefined, responseBytes: undefined };
+  assert.ok(crosses(someone()) && crosses(someone(), 'calls') && crosses(someone(), 'x', nothing));
+  assert.equal(ingestion.stats().accepted, 3);
+  assert.ok(!crosses('ü') && !crosses(someone(), 'Größe') && !crosses('x'.repeat(5_000)));
+  for (const fields of [{ endpoint: '/ß' }, { statusCode: 200.5 }, { statusCode: -1 }]) {
+    assert.ok(!crosses(someone(), undefined, fields));
+  }
+  assert.equal(ingestion.stats().accepted, 3);
+});
+
 test('text of any alphabet and of any length that fits arrives whole', async () => {
   const names = ['calls', 'Größe', 'x'.repeat(255), '\u{1f600}'.repeat(255)];
   const templates = ['/v1', '/straße/:名', `/${'x'.repeat(499)}`, `/${'ß'.repeat(499)}`];
