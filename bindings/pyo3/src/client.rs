@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use crate::alarm::{self, released};
-use crate::convert::{duration, event, option_value, text, timeout, with_metadata};
+use crate::convert::{elapsed, event, fitted, option_value, text, timeout, with_metadata};
 use crate::error::{is_ours, raise, refuse_unknown, unconvertible};
 use crate::exit::{self, Open, open};
 use crate::receipt::Receipt;
@@ -257,50 +257,70 @@ pub(crate) fn track_api_call(
     }
 }
 
-/// Accept one API call by its fields, for a middleware, which wants no receipt. Times are in seconds;
-/// `metadata` is what there is beside the fields.
+/// What is measured of each call: its endpoint, method, status code, response time and time to the first byte in
+/// seconds, bytes of the response, and whether it was aborted.
+type Fields<'py> = (
+    Option<Bound<'py, PyString>>,
+    Bound<'py, PyString>,
+    Option<u16>,
+    f64,
+    Option<f64>,
+    Option<u64>,
+    Option<bool>,
+);
+
+/// Accept one API call by its fields, for a middleware, which wants no receipt.
+///
+/// Args:
+///     ingestion: The client.
+///     customer_id: The customer who is billed.
+///     event_name: Another event name than the client's.
+///     fields: The endpoint and the method, which are cut to what a value of metadata may have; the status
+///         code, the response time and the time to the first byte in seconds, the bytes of the response,
+///         and whether it was aborted.
+///     metadata: What there is beside the fields.
+///
+/// Returns:
+///     Which of endpoint and method was left out, if one was: it is no Unicode text.
 ///
 /// Exceptions are those of `track_api_call`.
 #[pyfunction]
-#[pyo3(signature = (
-    ingestion, customer_id, event_name, endpoint, method, status_code, response_time, ttfb, response_bytes, aborted,
-    metadata, /
-))]
-#[expect(clippy::too_many_arguments, reason = "a dict of them costs as much as all the rest")]
+#[pyo3(signature = (ingestion, customer_id, event_name, fields, metadata, /))]
 pub(crate) fn accept_api_call(
     py: Python<'_>,
     ingestion: &Bound<'_, Ingestion>,
     customer_id: &Bound<'_, PyAny>,
     event_name: Option<&Bound<'_, PyAny>>,
-    endpoint: Option<&Bound<'_, PyAny>>,
-    method: Option<&Bound<'_, PyAny>>,
-    status_code: Option<u16>,
-    response_time: &Bound<'_, PyAny>,
-    ttfb: Option<&Bound<'_, PyAny>>,
-    response_bytes: Option<u64>,
-    aborted: Option<bool>,
+    fields: Fields<'_>,
     metadata: &Bound<'_, PyAny>,
-) -> PyResult<()> {
+) -> PyResult<Option<&'static str>> {
     let core = &ingestion.get().core;
+    let (endpoint, method, status, response_time, ttfb, bytes, aborted) = fields;
+    let (template, verb) = (endpoint.as_ref().and_then(fitted), fitted(&method));
+    let left_out = match (&template, &verb) {
+        (None, _) if endpoint.is_some() => Some("endpoint"),
+        (_, None) => Some("method"),
+        _ => None,
+    };
     let event = || {
         let mut call = ApiCall::new(text("customer_id", customer_id)?);
         if let Some(name) = event_name {
             call = call.event_name(text("event_name", name)?);
         }
-        if let Some(template) = endpoint {
-            call = call.endpoint(text("metadata.endpoint", template)?);
+        if let Some(template) = template {
+            call = call.endpoint(template);
         }
-        if let Some(method) = method {
-            call = call.method(text("metadata.method", method)?);
+        if let Some(verb) = verb {
+            call = call.method(verb);
         }
-        if let Some(status) = status_code {
+        if let Some(status) = status {
             call = call.status_code(status);
         }
-        call = call.response_time(duration("response_time", response_time)?);
+        call = call.response_time(elapsed(py, "response_time", response_time)?);
         if let Some(ttfb) = ttfb {
-            call = call.ttfb(duration("ttfb", ttfb)?);
+            call = call.ttfb(elapsed(py, "ttfb", ttfb)?);
         }
-        if let Some(bytes) = response_bytes {
+        if let Some(bytes) = bytes {
             call = call.response_bytes(bytes);
         }
         if let Some(aborted) = aborted {
@@ -309,7 +329,8 @@ pub(crate) fn accept_api_call(
         with_metadata(call.into(), metadata)
     };
     let event = counted(py, core, event())?;
-    released(py, || core.track(event).map(drop))?.map_err(|error| raise(py, &error))
+    released(py, || core.track(event).map(drop))?.map_err(|error| raise(py, &error))?;
+    Ok(left_out)
 }
 
 fn is_async(listener: &Bound<'_, PyAny>) -> bool {

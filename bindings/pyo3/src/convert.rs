@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
-use dodo_ingestion::{ErrorKind, Event, MetadataValue, OPTIONS, OptionValue};
+use dodo_ingestion::{ErrorKind, Event, MetadataValue, OPTIONS, OptionValue, limits};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -70,6 +70,12 @@ pub(crate) fn duration(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Duratio
     })
 }
 
+/// Seconds that have passed.
+pub(crate) fn elapsed(py: Python<'_>, name: &str, seconds: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|error| invalid(py, name, &format!("{name}: {seconds} s: {error}")))
+}
+
 /// An optional timeout.
 pub(crate) fn timeout(value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Duration>> {
     value.map(|value| duration("timeout", value)).transpose()
@@ -106,6 +112,18 @@ pub(crate) fn text<'a>(field: &str, value: &'a Bound<'_, PyAny>) -> PyResult<Cow
     };
     text.to_cow()
         .map_err(|_| invalid(value.py(), field, &format!("{field}: a str with a lone surrogate")))
+}
+
+/// A text cut to what a value of metadata may have; none that is no Unicode.
+pub(crate) fn fitted<'a>(value: &'a Bound<'_, PyString>) -> Option<Cow<'a, str>> {
+    let mut text = value.to_cow().ok()?;
+    // Short text is not counted.
+    if text.len() > limits::METADATA_VALUE_CHARS
+        && let Some((end, _)) = text.char_indices().nth(limits::METADATA_VALUE_CHARS)
+    {
+        text.to_mut().truncate(end);
+    }
+    Some(text)
 }
 
 /// An event with further pairs.

@@ -32,19 +32,10 @@ class Client:
 
     def __init__(self, source: IngestionSource) -> None:
         self._source = source
-        self._ingestion = source if isinstance(source, Ingestion) else None
+        self.made = source if isinstance(source, Ingestion) else None
         # By process: a child may find its parent in the middle, in a thread that it does not have.
         self._makings: dict[int, _Making] = {}
         self._unflushed = Notice("calls wait for another process of the account")
-
-    def get(self) -> Ingestion:
-        """Give it, made if need be.
-
-        Raises:
-            Exception: It cannot be made, or could not be a moment ago.
-
-        """
-        return self._ingestion or self._make()
 
     def instead_of(self, closed: Ingestion) -> Ingestion:
         """Ask again for one where one turned out to be closed. It may be the same.
@@ -53,15 +44,15 @@ class Client:
             Exception: It cannot be made.
 
         """
-        return self._make(closed) if callable(self._source) else closed
+        return self.make(closed) if callable(self._source) else closed
 
     def exit_timeout(self, unmade: float) -> float:
         """Tell how long the end of the program may take."""
-        return unmade if self._ingestion is None else self._ingestion.exit_timeout
+        return unmade if self.made is None else self.made.exit_timeout
 
     async def flush(self, limit: float) -> None:
         """Bill what waits, within so many seconds."""
-        ingestion = self._ingestion
+        ingestion = self.made
         if ingestion is None:
             return
         try:
@@ -71,7 +62,13 @@ class Client:
         except Exception as error:
             self._unflushed.occur(error)
 
-    def _make(self, closed: Ingestion | None = None) -> Ingestion:
+    def make(self, closed: Ingestion | None = None) -> Ingestion:
+        """Make one, unless there is one meanwhile that is not the closed one.
+
+        Raises:
+            Exception: It cannot be made, or could not be a moment ago.
+
+        """
         # Where gevent came after the lock was made, another greenlet may have it: a sleep lets that
         # run.
         until = time.monotonic() + _RETRY_AFTER
@@ -81,7 +78,7 @@ class Client:
                 raise ConfigurationError("ingestion: is not made yet", field="ingestion")
             time.sleep(_PAUSE)
         try:
-            if self._ingestion is None or self._ingestion is closed:
+            if self.made is None or self.made is closed:
                 now = time.monotonic()
                 if now - making.at < _RETRY_AFTER:
                     if closed is not None:
@@ -95,7 +92,7 @@ class Client:
                     raise ConfigurationError(message, field="ingestion")
                 if made is not closed:
                     making.at = -math.inf
-                self._ingestion = made
-            return self._ingestion
+                self.made = made
+            return self.made
         finally:
             making.lock.release()

@@ -49,44 +49,42 @@ def reset(token: Token[Exchange | None]) -> None:
 class Exchange:
     """A call under way, and what was said of it. An adapter fills it in."""
 
-    head: float | None = None
-    first_byte: float | None = None
-    status: int | None = None
-    bytes: int | None = 0
-    aborted = False
-    route: str | None = None
-    extra: dict[str, MetadataValue] | None = None
-    finishing: asyncio.Task[None] | None = None
-    """The task of its own that finishes it."""
-
-    # What handlers say.
-    customer: str | None = None
-    endpoint: str | None = None
-    units: float | None = None
-    metadata: dict[str, Any] | None = None
-    skipped = False
-
-    # What the options' callables have said, which are asked once.
-    skip: bool | None = None
-    bills: tuple[int, bool | None] | None = None
-
     def __init__(self, metering: Metering, request: Any, method: str, path: str) -> None:
+        # Not on the class: CPython remembers where an object's own attributes lie, and looks a
+        # class's up each time.
         self.metering = metering
         self.request: Any = request
         self.method = method
         self.path = path
         self.began = perf_counter()
-        self._open = [True]
+        self.head: float | None = None
+        self.first_byte: float | None = None
+        self.status: int | None = None
+        self.bytes: int | None = 0
+        self.aborted = False
+        self.route: str | None = None
+        self.extra: dict[str, MetadataValue] | None = None
+        self.finished = False
+        """Whether its event is made, or it makes none."""
+        self.finishing: asyncio.Task[None] | None = None
+        """The task of its own that finishes it."""
+        self._claims = [True]
+
+        # What handlers say.
+        self.customer: str | None = None
+        self.endpoint: str | None = None
+        self.units: float | None = None
+        self.metadata: dict[str, Any] | None = None
+        self.skipped = False
+
+        # What the options' callables have said, which are asked once.
+        self.skip: bool | None = None
+        self.bills: tuple[int, bool | None] | None = None
 
     def __deepcopy__(self, _memo: object = None) -> Exchange:
         return self  # it is one call in each copy of a scope, as hypercorn's ProxyFix makes one
 
     __copy__ = __deepcopy__
-
-    @property
-    def finished(self) -> bool:
-        """Whether its event is made, or it makes none."""
-        return not self._open
 
     def hear(self, words: Iterable[Callable[[Exchange], None]]) -> None:
         """Take over what was said of the call before a meter had it."""
@@ -133,7 +131,7 @@ class Exchange:
         """Let no event be made from now on. Of several threads one is told to make it."""
         self.metering.unfinished.discard(self)
         try:
-            self._open.pop()
+            self.finished = self._claims.pop()
         except IndexError:
             return False
         return True

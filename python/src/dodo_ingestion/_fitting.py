@@ -111,14 +111,6 @@ def add(metadata: dict[str, Any], pairs: object, room: int, altered: Notice) -> 
             metadata[key] = value
 
 
-def text(key: str, value: str, altered: Notice) -> str | None:
-    """Cut a text that the middleware writes; one that is no Unicode is left out."""
-    if not _is_unicode(value):
-        altered.occur(f"{key!r}: left out, no Unicode text")
-        return None
-    return value[:METADATA_VALUE_CHARACTERS]
-
-
 def number(value: object) -> float | None:
     """Give the number that the billing API takes `value` as, if it is one."""
     try:

@@ -275,40 +275,37 @@ class Metering:
         endpoint: str | None,
         now: float,
     ) -> None:
-        ingestion = self.client.get()
+        ingestion = self.client.made or self.client.make()
         began, head, first_byte = exchange.began, exchange.head, exchange.first_byte
-        texts = (
-            None if endpoint is None else _fitting.text("endpoint", endpoint, self._altered),
-            _fitting.text("method", exchange.method, self._altered),
-        )
-        numbers = (
+        fields = (
+            endpoint,
+            exchange.method,
             exchange.status,
             now - began,
             None if head is None else (head if first_byte is None else first_byte) - began,
             None if head is None else exchange.bytes,
             exchange.aborted or None,
         )
-        fields = (*texts, *numbers)
         metadata = self._metadata(exchange, fields)
         try:
-            accept_api_call(ingestion, customer, name, *fields, metadata)
+            left_out = accept_api_call(ingestion, customer, name, fields, metadata)
         except ClosedError:
             another = self.client.instead_of(ingestion)
             if another is ingestion:
                 raise
-            accept_api_call(another, customer, name, *fields, metadata)
+            left_out = accept_api_call(another, customer, name, fields, metadata)
+        if left_out is not None:
+            self._altered.occur(f"{left_out!r}: left out, no Unicode text")
 
     def _metadata(self, exchange: Exchange, fields: tuple[object, ...]) -> dict[str, Any]:
         """Return what there is beside the fields of each call."""
-        metadata: dict[str, Any] = {}
-        if exchange.extra:
-            metadata.update(exchange.extra)
+        options = self.options
+        metadata: dict[str, Any] = {**exchange.extra} if exchange.extra else {}
         units = exchange.units
-        if units is None and self.options.units is not None:
-            units = self._units(self._ask("units", self.options.units, exchange.request))
+        if units is None and options.units is not None:
+            units = self._units(self._ask("units", options.units, exchange.request))
         if units is not None:
             metadata["units"] = units
-        options = self.options
         if options.fixed_metadata or options.metadata is not None or exchange.metadata:
             room = METADATA_PAIRS - sum(field is not None for field in fields)
             _fitting.add(metadata, options.fixed_metadata, room, self._altered)
@@ -359,14 +356,12 @@ class Metering:
 
 
 def sole(values: Sequence[str]) -> str | None:
-    """Give a header's value.
+    """Give the value of a header that came once: of two, one may be the client's own word."""
+    return unjoined(values[0]) if len(values) == 1 else None
 
-    One that came twice names nobody, nor does one with a comma, which is how some servers write
-    the same: one of the two may be the client's own word.
-    """
-    if len(values) != 1:
-        return None
-    (value,) = values
+
+def unjoined(value: str) -> str | None:
+    """Give a header's value, unless it may be two, which some servers join with a comma."""
     return value if value.isascii() and "," not in value else None
 
 

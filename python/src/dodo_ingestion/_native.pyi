@@ -244,18 +244,23 @@ def accept_api_call(
     ingestion: Ingestion,
     customer_id: str,
     event_name: str | None,
-    endpoint: str | None,
-    method: str | None,
-    status_code: int | None,
-    response_time: float,
-    ttfb: float | None,
-    response_bytes: int | None,
-    aborted: bool | None,
+    fields: tuple[str | None, str, int | None, float, float | None, int | None, bool | None],
     metadata: Metadata,
     /,
-) -> None:
-    """Accept one API call by its fields, for a middleware, which wants no receipt. Times are in seconds;
-    `metadata` is what there is beside the fields.
+) -> str | None:
+    """Accept one API call by its fields, for a middleware, which wants no receipt.
+
+    Args:
+        ingestion: The client.
+        customer_id: The customer who is billed.
+        event_name: Another event name than the client's.
+        fields: The endpoint and the method, which are cut to what a value of metadata may have; the status
+            code, the response time and the time to the first byte in seconds, the bytes of the response,
+            and whether it was aborted.
+        metadata: What there is beside the fields.
+
+    Returns:
+        Which of endpoint and method was left out, if one was: it is no Unicode text.
 
     Exceptions are those of `track_api_call`."""
 

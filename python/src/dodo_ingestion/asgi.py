@@ -17,12 +17,15 @@ after a signal.
 
 from __future__ import annotations
 
+import asyncio
+import inspect
+import sys
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from dodo_ingestion import _routes
 from dodo_ingestion._exchange import KEY, SAID, Exchange, current, reset
-from dodo_ingestion._metering import Metering, MissingCustomer, sole
+from dodo_ingestion._metering import Metering, MissingCustomer, unjoined
 from dodo_ingestion.metering import (
     set_customer,
     set_endpoint,
@@ -57,6 +60,17 @@ _SHUTDOWNS = ("lifespan.shutdown.complete", "lifespan.shutdown.failed")
 _NORMAL_CLOSURES = (1000, 1001, 1005)
 
 
+_Function = TypeVar("_Function", bound=Callable[..., Awaitable[None]])
+
+
+def _as_if_async(function: _Function) -> _Function:
+    """Mark a function that gives a coroutine as one, for those who ask before they call it."""
+    if sys.version_info >= (3, 12):
+        return inspect.markcoroutinefunction(function)
+    function._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
+    return function
+
+
 class MeterMiddleware:
     """Meters the calls of an ASGI app."""
 
@@ -88,7 +102,8 @@ class MeterMiddleware:
         else:
             return await self.app(scope, receive, send)
         scope[KEY] = call
-        call.hear(scope.pop(SAID, ()))
+        if SAID in scope:
+            call.hear(scope.pop(SAID))
         self._metering.unfinished.add(call)
         token = current.set(call)
         try:
@@ -122,6 +137,9 @@ class MeterMiddleware:
 
 
 class _Call(Exchange):
+    disconnected = False
+    ended = False
+
     def __init__(
         self,
         metering: Metering,
@@ -132,8 +150,6 @@ class _Call(Exchange):
     ) -> None:
         super().__init__(metering, scope, scope.get("method", "GET"), scope["path"])
         self.templates = templates
-        self.disconnected = False
-        self.ended = False
         self._receive = receive
         self._send = send
 
@@ -175,26 +191,27 @@ class _Http(_Call):
             self.disconnected = True
         return message
 
-    async def send(self, message: Message) -> None:
+    @_as_if_async
+    def send(self, message: Message) -> Awaitable[None]:
+        """Note what the app sends, and give what sends it: no coroutine of our own around it."""
         kind = message["type"]
         if kind == "http.response.start":
             if not self.disconnected:
                 self.begin(message["status"])
             self.headers = message.get("headers")
             if self.metering.options.raises:
-                await self.check_customer()
-            await self._send(message)
+                return self._send_checked(message)
         elif kind == "http.response.body":
-            self.sending(len(message.get("body") or b""))
+            body = message.get("body")
+            if body:
+                self.sending(len(body))
             if (not message.get("more_body") or self.is_whole()) and self.end():
-                await self.finish_async()
-            await self._send(message)
+                return self._send_finished(message)
         elif kind == "http.response.pathsend":
             # The server sends the file.
             self.bytes = None
             if self.end():
-                await self.finish_async()
-            await self._send(message)
+                return self._send_finished(message)
         elif kind == "http.response.zerocopysend":
             # A part of one, or all from its position to its end.
             count = message.get("count")
@@ -203,10 +220,16 @@ class _Http(_Call):
             else:
                 self.sending(count)
             if not message.get("more_body") and self.end():
-                await self.finish_async()
-            await self._send(message)
-        else:
-            await self._send(message)
+                return self._send_finished(message)
+        return self._send(message)
+
+    async def _send_checked(self, message: Message) -> None:
+        await self.check_customer()
+        await self._send(message)
+
+    async def _send_finished(self, message: Message) -> None:
+        await self.finish_async()
+        await self._send(message)
 
     def is_whole(self) -> bool:
         """Whether the client has the whole with this, though the app will say more."""
@@ -314,6 +337,12 @@ def _header(name: str) -> Callable[[Scope], str | None]:
     wanted = name.lower().encode()
 
     def read(scope: Scope) -> str | None:
-        return sole([value.decode("latin-1") for key, value in scope["headers"] if key == wanted])
+        found = None
+        for key, value in scope["headers"]:
+            if key == wanted:
+                if found is not None:
+                    return None
+                found = value
+        return None if found is None else unjoined(found.decode("latin-1"))
 
     return read

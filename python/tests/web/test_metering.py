@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import trio
 from asgi_served import Asgi
+from asgiref.sync import async_to_sync
 from serving import CASE_NAMES, CASES, CLIMBING, NAMES, STAYING, WITHIN, billed
 
 from conftest import Connect, Meter, logged
@@ -96,6 +97,29 @@ def test_an_async_callable_needs_an_async_middleware(customer: Any, connect: Con
     with pytest.raises(ConfigurationError) as raised:
         WsgiMiddleware(lambda *_arguments: [], ingestion=connect(), customer=customer)
     assert raised.value.field == "customer"
+
+
+def test_a_send_that_is_called_from_another_thread(connect: Connect, meter: Meter) -> None:
+    """As a framework does that serves in threads: it asks first whether `send` is async."""
+    ingestion = connect(account="called-from-a-thread")
+    served = Asgi()
+
+    async def app(scope: Any, _receive: Any, send: Any) -> None:  # noqa: ANN401
+        send_here = async_to_sync(send)
+
+        def serve() -> None:
+            send_here({"type": "http.response.start", "status": 201, "headers": []})
+            send_here({"type": "http.response.body", "body": b"all"})
+
+        scope["path_template"] = "/threads"
+        await asyncio.to_thread(serve)
+
+    served.app = app  # type: ignore[method-assign]
+    served.serve(ingestion, "cus_thread", customer="x-customer-id")
+    assert [each["type"] for each in served.sent] == ["http.response.start", "http.response.body"]
+    (event,) = billed(meter, ingestion, "cus_thread")
+    assert event["metadata"]["status_code"] == 201
+    assert event["metadata"]["response_bytes"] == 3
 
 
 def test_options(connect: Connect, meter: Meter) -> None:
@@ -443,14 +467,14 @@ def test_a_fork_while_a_client_is_made(connect: Connect) -> None:
     parent = os.getpid()
     ingestion = connect(account="fork-making")
     client = Client(make)
-    thread = threading.Thread(target=client.get)
+    thread = threading.Thread(target=client.make)
     thread.start()
     assert making.wait(WITHIN)
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
-            status = client.get() is not ingestion
+            status = client.make() is not ingestion
         finally:
             os._exit(status)
     made.set()
