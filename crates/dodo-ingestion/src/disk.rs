@@ -88,10 +88,19 @@ pub(crate) trait DiskFile: Debug + Send + Sync {
     fn try_lock(&self) -> io::Result<bool>;
 }
 
+/// What else a write would wait for.
+pub(crate) type Preparation = Box<dyn FnOnce() + Send>;
+
 /// A part of a disk that is written to without a call of the operating system.
 pub(crate) trait Reserved: Debug + Send {
     /// Writes bytes of which the first four count as written last.
     fn commit(&mut self, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// What the operating system has to do before there can be writes up to there, if anything: for
+    /// another thread than the one that writes.
+    fn preparation(&self, _until: u64) -> Option<Preparation> {
+        None
+    }
 }
 
 /// Whether an open file is still the one that others find under its name.

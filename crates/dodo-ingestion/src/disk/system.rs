@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{Disk, DiskFile, FileId, Notice, Open, Unfit, place};
 #[cfg(any(target_os = "linux", target_os = "android"))]
-use super::{Reserved, filesystem};
+use super::{Preparation, Reserved, filesystem};
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use crate::process::Mapping;
 use crate::process::OwnFile;
@@ -216,5 +216,10 @@ impl Reserved for Mapping {
     fn commit(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let offset = usize::try_from(offset).map_err(io::Error::other)?;
         Mapping::commit(self, bytes, offset)
+    }
+
+    fn preparation(&self, until: u64) -> Option<Preparation> {
+        let provide = self.provider(until.try_into().ok()?)?;
+        Some(Box::new(provide))
     }
 }

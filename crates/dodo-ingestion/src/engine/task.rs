@@ -141,6 +141,7 @@ impl Task {
             }
         }
         self.look_beside(now);
+        self.shared.writer.prepare();
         if self.shared.settlement.has_waiters() {
             self.shared.settlement.tick();
         }

@@ -22,6 +22,27 @@ const HOUR_MS: u64 = 3_600_000;
 /// Makes a call that is old when it is looked at one that is set aside.
 const LATE: &[(&str, &str)] = &[("late", "dead_letter")];
 
+#[test]
+fn what_calls_would_wait_for_is_done_for_as_many_as_came_since_the_last_time() {
+    let (dir, server) = (tempdir().unwrap(), Server::default());
+    let mut process = Process::start(dir.path(), &server, at(0), &[]);
+    process.disk.map();
+    for round in 1..=2 {
+        for _ in 0..100 {
+            process.track(at(0));
+        }
+        process.serve(at(20 * round));
+        // Nothing came since.
+        process.serve(at(20 * round + 10));
+    }
+    let [first, second] = process.disk.prepared()[..] else {
+        panic!("{:?}", process.disk.prepared());
+    };
+    let calls = second - first;
+    let header = first - 2 * calls;
+    assert!(calls > 100 * 100 && header < 100, "{first}, {second}");
+}
+
 fn outcome(process: &Process, seq: u64) -> Option<ErrorKind> {
     let waiting = process.shared.settlement.wait();
     let outcome = waiting.block_until_settled(seq, Instant::now() + Duration::from_secs(120));

@@ -4,9 +4,11 @@
 //! # Invariants
 //!
 //! * A forked child does not have the memory, and leaves alone what it may have in its place.
-//! * Little more than [`KEPT`] of it counts as this process's memory.
-//! * The kernel provides the pages of a window before they are written to. Where it cannot, that is
-//!   an error and not the end of the process.
+//! * Little more than [`KEPT`] of what was written counts as this process's memory, and what is
+//!   provided ahead of it.
+//! * The kernel provides the pages of a window before they are written to: to another thread ahead of
+//!   the writer, or to the writer, which waits. Where it cannot, that is an error and not the end of
+//!   the process.
 //!
 //! # What it must not know
 //!
@@ -14,9 +16,11 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsRawFd as _;
 use std::ptr;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
 
 use super::generation;
 
@@ -30,16 +34,63 @@ const LAST: usize = 4;
 /// A file's memory, for one thread at a time to write.
 #[derive(Debug)]
 pub(crate) struct Mapping {
+    memory: Arc<Memory>,
+    /// What was let go of ends here.
+    passed: usize,
+}
+
+/// What is mapped, for as long as somebody has it.
+#[derive(Debug)]
+struct Memory {
     start: *mut u8,
     len: usize,
     /// Of the process that mapped it.
     generation: u64,
-    /// What was provided and not let go of.
-    held: std::ops::Range<usize>,
+    /// What was provided ends here.
+    provided: AtomicUsize,
 }
 
-// SAFETY: the memory belongs to the mapping alone, and no thread is special to it.
-unsafe impl Send for Mapping {}
+// SAFETY: the memory belongs to the mapping alone, and no thread is special to it. It is written to
+// through the one `Mapping` that has it; all else that is done to it is advice, which changes no byte.
+unsafe impl Send for Memory {}
+// SAFETY: the same.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    fn advise(&self, range: Range<usize>, advice: libc::c_int) -> io::Result<()> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        // SAFETY: the callers keep the range within the mapping, and no advice that they give takes
+        // away what was written: that is the file's.
+        let advised =
+            unsafe { libc::madvise(self.start.add(range.start).cast(), range.len(), advice) };
+        if advised == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// Provides what is to be written up to there, in whole windows.
+    fn provide(&self, end: usize) -> io::Result<()> {
+        let provided = self.provided.load(Ordering::Acquire);
+        let end = end.next_multiple_of(WINDOW).min(self.len);
+        match self.advise(provided..end.max(provided), libc::MADV_POPULATE_WRITE) {
+            // The kernel is older, and provides each page when it is written to.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
+            other => other?,
+        }
+        self.provided.fetch_max(end, Ordering::AcqRel);
+        Ok(())
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // A child may have something else there.
+        if self.generation == generation() {
+            // SAFETY: this process mapped it with this length, and nothing borrows from it.
+            unsafe { libc::munmap(self.start.cast(), self.len) };
+        }
+    }
+}
 
 impl Mapping {
     /// Maps so many bytes of a file that is open for reading and writing. It may be shorter, but has to
@@ -54,40 +105,46 @@ impl Mapping {
         if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        let mapping = Self { start: start.cast(), len, generation, held: 0..0 };
-        mapping.advise(0..len, libc::MADV_DONTFORK)?;
-        Ok(mapping)
+        let provided = AtomicUsize::new(0);
+        let memory = Memory { start: start.cast(), len, generation, provided };
+        memory.advise(0..len, libc::MADV_DONTFORK)?;
+        Ok(Self { memory: Arc::new(memory), passed: 0 })
     }
 
-    fn advise(&self, range: std::ops::Range<usize>, advice: libc::c_int) -> io::Result<()> {
-        if range.is_empty() {
-            return Ok(());
+    /// What provides the pages that are to be written up to there, on another thread meanwhile: the
+    /// writer has to wait for the kernel otherwise. `None` where they are provided.
+    pub(crate) fn provider(&self, end: usize) -> Option<impl FnOnce() + Send + use<>> {
+        if end <= self.memory.provided.load(Ordering::Acquire)
+            || self.memory.generation != generation()
+        {
+            return None;
         }
-        // SAFETY: the callers keep the range within the mapping, and no advice that they give takes
-        // away what was written: that is the file's.
-        let advised =
-            unsafe { libc::madvise(self.start.add(range.start).cast(), range.len(), advice) };
-        if advised == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        let memory = self.memory.clone();
+        // What cannot be provided now is tried again, and its error told, when it is written to.
+        Some(move || _ = memory.provide(end))
     }
 
     /// Writes bytes of which the first four come last: who reads the file meanwhile, or after the
     /// process was killed, sees those only when the others are there.
     pub(crate) fn commit(&mut self, bytes: &[u8], offset: usize) -> io::Result<()> {
-        let end = offset.checked_add(bytes.len()).filter(|end| *end <= self.len);
+        let end = offset.checked_add(bytes.len()).filter(|end| *end <= self.memory.len);
         let (Some(end), Some((last, first))) = (end, bytes.split_first_chunk::<LAST>()) else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
-        if self.generation != generation() {
+        if self.memory.generation != generation() {
             return Err(io::Error::other("the memory was the parent's"));
         }
-        if end > self.held.end {
-            self.provide(offset, end)?;
+        if end > self.memory.provided.load(Ordering::Acquire) {
+            self.memory.provide(end)?;
+        }
+        if offset.saturating_sub(self.passed) >= KEPT {
+            self.let_go(offset);
         }
         // SAFETY: `offset..end` is within the mapping, which this process has, and which nobody else
         // writes to: `self` is borrowed for writing, and the bytes cannot lie in it. The fence keeps
         // the last bytes behind the others.
         unsafe {
-            let to = self.start.add(offset);
+            let to = self.memory.start.add(offset);
             ptr::copy_nonoverlapping(first.as_ptr(), to.add(LAST), first.len());
             fence(Ordering::Release);
             to.cast::<[u8; LAST]>().write(*last);
@@ -95,32 +152,12 @@ impl Mapping {
         Ok(())
     }
 
-    /// Provides what is to be written, and lets go of what was.
-    fn provide(&mut self, offset: usize, end: usize) -> io::Result<()> {
-        let provided = end.next_multiple_of(WINDOW).min(self.len);
-        match self.advise(self.held.end..provided, libc::MADV_POPULATE_WRITE) {
-            // The kernel is older, and provides each page when it is written to.
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
-            other => other?,
-        }
-        self.held.end = provided;
+    /// Lets go of what was written before.
+    fn let_go(&mut self, offset: usize) {
         let passed = offset - offset % WINDOW;
-        if passed.saturating_sub(self.held.start) >= KEPT {
-            // What is not let go of counts for longer, and does no other harm.
-            _ = self.advise(self.held.start..passed, libc::MADV_DONTNEED);
-            self.held.start = passed;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // A child may have something else there.
-        if self.generation == generation() {
-            // SAFETY: this process mapped it with this length, and nothing borrows from it.
-            unsafe { libc::munmap(self.start.cast(), self.len) };
-        }
+        // What is not let go of counts for longer, and does no other harm.
+        _ = self.memory.advise(self.passed..passed, libc::MADV_DONTNEED);
+        self.passed = passed;
     }
 }
 
@@ -152,11 +189,33 @@ mod tests {
             file.read_exact_at(&mut read, 0).unwrap();
             assert!(read == expected, "{len} bytes");
         }
-        assert!(mapping.held.len() <= 2 * KEPT + 2 * WINDOW, "{:?}", mapping.held);
+        let held = mapping.memory.provided.load(Ordering::Acquire) - mapping.passed;
+        assert!(held <= 2 * KEPT + 2 * WINDOW, "{held}");
         drop(mapping);
         let mut read = vec![0; expected.len()];
         file.read_exact_at(&mut read, 0).unwrap();
         assert!(read == expected);
+    }
+
+    #[test]
+    fn another_thread_provides_what_is_written_next() {
+        let (file, mut mapping) = mapped(4 * WINDOW);
+        mapping.commit(&[1; 8], 0).unwrap();
+        assert!(mapping.provider(WINDOW).is_none());
+        let provide = mapping.provider(WINDOW + 1).unwrap();
+        std::thread::spawn(provide).join().unwrap();
+        assert!(mapping.provider(2 * WINDOW).is_none());
+        mapping.commit(&[2; 16], WINDOW - 8).unwrap();
+        let mut read = [0; 32];
+        file.read_exact_at(&mut read, WINDOW as u64 - 16).unwrap();
+        assert_eq!(read, *[[0; 8], [2; 8], [2; 8], [0; 8]].as_flattened());
+
+        // The writer may be done with the file before that thread is.
+        let late = mapping.provider(4 * WINDOW).unwrap();
+        drop(mapping);
+        file.set_len(0).unwrap();
+        late();
+        assert_eq!(file.metadata().unwrap().len(), 0);
     }
 
     #[test]
@@ -173,13 +232,14 @@ mod tests {
 
     #[test]
     fn a_forked_child_has_no_part_in_it() {
-        let (file, mapping) = mapped(WINDOW);
+        let (file, mapping) = mapped(2 * WINDOW);
         let mut mapping = Some(mapping);
         let commit =
             |mapping: &mut Option<Mapping>, bytes| mapping.as_mut().unwrap().commit(&[bytes; 8], 0);
         commit(&mut mapping, 1).unwrap();
         let refused = in_child(|| {
-            let refused = commit(&mut mapping, 2).is_err();
+            let refused = commit(&mut mapping, 2).is_err()
+                && mapping.as_ref().unwrap().provider(WINDOW + 1).is_none();
             mapping.take();
             i32::from(refused)
         });

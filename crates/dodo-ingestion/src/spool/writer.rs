@@ -4,6 +4,7 @@
 //! fraction of a call of the operating system, and what was written survives the process just so.
 
 use std::io;
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -24,6 +25,8 @@ const RESERVE: u64 = 16;
 /// The last segments of living processes stay when all of them is settled: together they take one part in so many of
 /// the room, where the processes are many.
 const SHARE: u64 = 2;
+/// So much of a segment is prepared before it is written to, at most.
+const MOST_PREPARED_BYTES: u64 = 512 << 10;
 /// How often a lock that is held for one write is tried before this thread sleeps.
 const SPINS: u32 = 40;
 
@@ -101,6 +104,8 @@ struct Segment {
     memory: Option<Box<dyn Reserved>>,
     /// Where the next record went when the file was last found to take changes.
     proven: u64,
+    /// Where the next record went when it was last looked what is to be prepared.
+    prepared: u64,
 }
 
 impl Segment {
@@ -333,7 +338,7 @@ impl Writer {
             disk.sync_dir(&state.spool.dir)?;
         }
         let len = SEGMENT_HEADER_BYTES as u64;
-        state.segment = Some(Segment { file, id, info, len, memory, proven: len });
+        state.segment = Some(Segment { file, id, info, len, memory, proven: len, prepared: len });
         Ok(())
     }
 
@@ -360,6 +365,20 @@ impl Writer {
             ),
         )
         .with_field("max_spool_bytes")
+    }
+
+    /// To be called often, by a thread that no call waits for. Does what the next ones would wait for:
+    /// for as much as was written since the last time.
+    pub(crate) fn prepare(&self) {
+        let preparation = self.lock().segment.as_mut().and_then(|segment| {
+            let written = segment.len - mem::replace(&mut segment.prepared, segment.len);
+            let until = segment.len + written.min(MOST_PREPARED_BYTES);
+            segment.memory.as_ref().filter(|_| written > 0)?.preparation(until)
+        });
+        // Without the lock: meanwhile calls are accepted.
+        if let Some(prepare) = preparation {
+            prepare();
+        }
     }
 
     /// To be called every second or so. Sees that records go where a reader finds them, and lets the

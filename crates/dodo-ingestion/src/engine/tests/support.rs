@@ -14,7 +14,7 @@ use crate::alarm::AlarmKind;
 use crate::clock::Now;
 use crate::config::{ApiKey, Builder, NamespaceConfig};
 use crate::delivery::{Answer, Response, ResponseHeaders};
-use crate::disk::{Disk, DiskFile, FileId, Open, SystemDisk};
+use crate::disk::{Disk, DiskFile, FileId, Open, Preparation, Reserved, SystemDisk};
 use crate::engine::task::Task;
 use crate::event::ApiCall;
 use crate::id::IdSource;
@@ -47,6 +47,8 @@ struct Faults {
     read: AtomicUsize,
     /// What happens each time that it is asked where a segment ends.
     meanwhile: Mutex<Option<Meanwhile>>,
+    /// Where files can be written to through memory: up to where it was prepared.
+    prepared: Mutex<Option<Vec<u64>>>,
 }
 
 impl fmt::Debug for Faults {
@@ -75,6 +77,15 @@ impl TestDisk {
 
     pub(super) fn meanwhile(&self, what: impl Fn() + Send + Sync + 'static) {
         *self.0.meanwhile.lock().unwrap() = Some(Arc::new(what));
+    }
+
+    /// From now on files can be written to through memory.
+    pub(super) fn map(&self) {
+        *self.0.prepared.lock().unwrap() = Some(Vec::new());
+    }
+
+    pub(super) fn prepared(&self) -> Vec<u64> {
+        self.0.prepared.lock().unwrap().clone().unwrap_or_default()
     }
 
     pub(super) fn syncs(&self) -> usize {
@@ -156,6 +167,10 @@ impl DiskFile for TestFile {
     fn truncate(&self, len: u64) -> io::Result<()> {
         self.file.truncate(len)
     }
+    fn reserve(&self, _: u64) -> Option<Box<dyn Reserved>> {
+        let maps = self.faults.prepared.lock().unwrap().is_some();
+        maps.then(|| Box::new(TestMemory(self.file.clone(), self.faults.clone())) as _)
+    }
     fn sync(&self) -> io::Result<()> {
         self.faults.syncs.fetch_add(1, Ordering::Relaxed);
         self.file.sync()
@@ -165,6 +180,19 @@ impl DiskFile for TestFile {
     }
     fn try_lock(&self) -> io::Result<bool> {
         self.file.try_lock()
+    }
+}
+
+#[derive(Debug)]
+struct TestMemory(Arc<dyn DiskFile>, Arc<Faults>);
+
+impl Reserved for TestMemory {
+    fn commit(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+    fn preparation(&self, until: u64) -> Option<Preparation> {
+        let faults = self.1.clone();
+        Some(Box::new(move || faults.prepared.lock().unwrap().as_mut().unwrap().push(until)))
     }
 }
 
