@@ -42,6 +42,7 @@ export function checkBatchOptions(options: BatchOptions | undefined): void {
 export class Batch implements AsyncDisposable, Disposable {
   readonly #client: Handle<'Ingestion'>;
   readonly #handle: Handle<'Batch'>;
+  readonly #accept: (text: string, unsupportedKey?: string, unsupportedType?: string) => void;
   /**
    * Kept for as long as the batch is: the end of the program flushes the clients that somebody has.
    *
@@ -54,6 +55,7 @@ export class Batch implements AsyncDisposable, Disposable {
     this.owner = owner;
     this.#client = client;
     this.#handle = handle;
+    this.#accept = native.adder(handle);
   }
 
   /** Accepts one call. Never throws: what is refused is counted, and an alarm says so. */
@@ -71,7 +73,7 @@ export class Batch implements AsyncDisposable, Disposable {
 
   #add(event: Event): void {
     const { text, unsupportedKey, unsupportedType } = encodeFor(this.#client, event);
-    native.add(this.#handle, text, unsupportedKey, unsupportedType);
+    this.#accept(text, unsupportedKey, unsupportedType);
   }
 
   /** Makes everything accepted so far due and waits until it is settled. */

@@ -13,8 +13,11 @@ export interface Native {
    * as a client that is an argument costs more to look into than all the rest of it.
    */
   acceptor(client: Handle<'Ingestion'>): (record: Uint8Array) => void;
-  /** Accepts one call. The last two name a metadata value that JSON has no form for. */
-  add(batch: Handle<'Batch'>, text: string, unsupportedKey?: string | undefined | null, unsupportedType?: string | undefined | null): void;
+  /**
+   * A function that accepts one call of the batch. Its last two arguments name a metadata value that JSON has no form
+   * for. It is the batch's own, as a batch that is an argument would be looked into each time.
+   */
+  adder(batch: Handle<'Batch'>): (text: string, unsupportedKey?: string, unsupportedType?: string) => void;
   /** Where a client's billing API is, without a slash at the end. */
   baseUrl(client: Handle<'Ingestion'>): string;
   /** Gives a wait up. What was waited for goes on without it. */

@@ -1,7 +1,8 @@
 //! Batches.
 
 use dodo_ingestion::{Batch, BatchConfig, Ingestion};
-use napi::bindgen_prelude::{External, Function};
+use napi::Env;
+use napi::bindgen_prelude::{External, FnArgs, Function};
 use napi_derive::napi;
 
 use crate::client::{event, limit};
@@ -28,18 +29,27 @@ pub(crate) fn open_batch(
     client.create_batch(config).map(External::new).map_err(|error| thrown(&error))
 }
 
-/// Accepts one call. The last two name a metadata value that JSON has no form for.
-#[napi(catch_unwind)]
-#[allow(clippy::needless_pass_by_value, reason = "Node-API hands a string over as its own")]
-pub(crate) fn add(
+/// An event's JSON, and the key and the type of a metadata value that JSON has no form for.
+type Encoded = FnArgs<(String, Option<String>, Option<String>)>;
+
+/// A function that accepts one call of the batch. Its last two arguments name a metadata value that JSON has no form
+/// for. It is the batch's own, as a batch that is an argument would be looked into each time.
+#[napi(
+    catch_unwind,
+    ts_return_type = "(text: string, unsupportedKey?: string, unsupportedType?: string) => void"
+)]
+pub(crate) fn adder<'env>(
+    env: &'env Env,
     batch: &External<Batch>,
-    text: String,
-    unsupported_key: Option<String>,
-    unsupported_type: Option<String>,
-) -> Result<()> {
-    event(batch.ingestion(), &text, unsupported_key, unsupported_type)
-        .and_then(|event| batch.add(event))
-        .map_err(|error| thrown(&error))
+) -> napi::Result<Function<'env, Encoded, ()>> {
+    let batch = Batch::clone(batch);
+    env.create_function_from_closure("add", move |context| {
+        let text: String = context.get(0)?;
+        event(batch.ingestion(), &text, context.get(1)?, context.get(2)?)
+            .and_then(|event| batch.add(event))
+            .map_err(|error| thrown(&error))
+            .or_else(|error| context.env.throw_error(&error.reason, Some(error.status.as_ref())))
+    })
 }
 
 /// Makes everything accepted so far due and waits until it is settled.
