@@ -104,7 +104,7 @@ def test_a_send_that_is_called_from_another_thread(connect: Connect, meter: Mete
     ingestion = connect(account="called-from-a-thread")
     served = Asgi()
 
-    async def app(scope: Any, _receive: Any, send: Any) -> None:  # noqa: ANN401
+    async def app(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401, ARG001
         send_here = async_to_sync(send)
 
         def serve() -> None:

@@ -68,9 +68,13 @@ impl Memory {
         if advised == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
+    fn provided(&self) -> usize {
+        self.provided.load(Ordering::Acquire)
+    }
+
     /// Provides what is to be written up to there, in whole windows.
     fn provide(&self, end: usize) -> io::Result<()> {
-        let provided = self.provided.load(Ordering::Acquire);
+        let provided = self.provided();
         let end = end.next_multiple_of(WINDOW).min(self.len);
         match self.advise(provided..end.max(provided), libc::MADV_POPULATE_WRITE) {
             // The kernel is older, and provides each page when it is written to.
@@ -114,14 +118,16 @@ impl Mapping {
     /// What provides the pages that are to be written up to there, on another thread meanwhile: the
     /// writer has to wait for the kernel otherwise. `None` where they are provided.
     pub(crate) fn provider(&self, end: usize) -> Option<impl FnOnce() + Send + use<>> {
-        if end <= self.memory.provided.load(Ordering::Acquire)
-            || self.memory.generation != generation()
-        {
+        let end = end.min(self.memory.len);
+        if end <= self.memory.provided() || self.memory.generation != generation() {
             return None;
         }
         let memory = self.memory.clone();
-        // What cannot be provided now is tried again, and its error told, when it is written to.
-        Some(move || _ = memory.provide(end))
+        Some(move || {
+            // One window after the other: whoever maps memory in this process waits for one at most.
+            // What cannot be provided is tried again, and its error told, when it is written to.
+            while memory.provided() < end && memory.provide(memory.provided() + 1).is_ok() {}
+        })
     }
 
     /// Writes bytes of which the first four come last: who reads the file meanwhile, or after the
@@ -134,7 +140,7 @@ impl Mapping {
         if self.memory.generation != generation() {
             return Err(io::Error::other("the memory was the parent's"));
         }
-        if end > self.memory.provided.load(Ordering::Acquire) {
+        if end > self.memory.provided() {
             self.memory.provide(end)?;
         }
         if offset.saturating_sub(self.passed) >= KEPT {
@@ -189,7 +195,7 @@ mod tests {
             file.read_exact_at(&mut read, 0).unwrap();
             assert!(read == expected, "{len} bytes");
         }
-        let held = mapping.memory.provided.load(Ordering::Acquire) - mapping.passed;
+        let held = mapping.memory.provided() - mapping.passed;
         assert!(held <= 2 * KEPT + 2 * WINDOW, "{held}");
         drop(mapping);
         let mut read = vec![0; expected.len()];
@@ -202,9 +208,9 @@ mod tests {
         let (file, mut mapping) = mapped(4 * WINDOW);
         mapping.commit(&[1; 8], 0).unwrap();
         assert!(mapping.provider(WINDOW).is_none());
-        let provide = mapping.provider(WINDOW + 1).unwrap();
+        let provide = mapping.provider(2 * WINDOW + 1).unwrap();
         std::thread::spawn(provide).join().unwrap();
-        assert!(mapping.provider(2 * WINDOW).is_none());
+        assert_eq!(mapping.memory.provided(), 3 * WINDOW);
         mapping.commit(&[2; 16], WINDOW - 8).unwrap();
         let mut read = [0; 32];
         file.read_exact_at(&mut read, WINDOW as u64 - 16).unwrap();
