@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use crate::alarm::{self, released};
-use crate::convert::{elapsed, event, fitted, option_value, text, timeout, with_metadata};
+use crate::convert::{event, fitted, option_value, text, timeout, with_metadata};
 use crate::error::{is_ours, raise, refuse_unknown, unconvertible};
 use crate::exit::{self, Open, open};
 use crate::receipt::Receipt;
@@ -278,7 +278,7 @@ type Fields<'py> = (
 ///     fields: The endpoint and the method, which are cut to what a value of metadata may have; the status
 ///         code, the response time and the time to the first byte in seconds, the bytes of the response,
 ///         and whether it was aborted.
-///     metadata: What there is beside the fields.
+///     metadata: What there is beside the fields, if anything.
 ///
 /// Returns:
 ///     Which of endpoint and method was left out, if one was: it is no Unicode text.
@@ -292,7 +292,7 @@ pub(crate) fn accept_api_call(
     customer_id: &Bound<'_, PyAny>,
     event_name: Option<&Bound<'_, PyAny>>,
     fields: Fields<'_>,
-    metadata: &Bound<'_, PyAny>,
+    metadata: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Option<&'static str>> {
     let core = &ingestion.get().core;
     let (endpoint, method, status, response_time, ttfb, bytes, aborted) = fields;
@@ -302,6 +302,7 @@ pub(crate) fn accept_api_call(
         (_, None) => Some("method"),
         _ => None,
     };
+    let time = |seconds: f64| Duration::from_nanos((seconds * 1e9) as u64);
     let event = || {
         let mut call = ApiCall::new(text("customer_id", customer_id)?);
         if let Some(name) = event_name {
@@ -316,9 +317,9 @@ pub(crate) fn accept_api_call(
         if let Some(status) = status {
             call = call.status_code(status);
         }
-        call = call.response_time(elapsed(py, "response_time", response_time)?);
+        call = call.response_time(time(response_time));
         if let Some(ttfb) = ttfb {
-            call = call.ttfb(elapsed(py, "ttfb", ttfb)?);
+            call = call.ttfb(time(ttfb));
         }
         if let Some(bytes) = bytes {
             call = call.response_bytes(bytes);
@@ -326,7 +327,10 @@ pub(crate) fn accept_api_call(
         if let Some(aborted) = aborted {
             call = call.aborted(aborted);
         }
-        with_metadata(call.into(), metadata)
+        match metadata {
+            None => Ok(call.into()),
+            Some(metadata) => with_metadata(call.into(), metadata),
+        }
     };
     let event = counted(py, core, event())?;
     released(py, || core.track(event).map(drop))?.map_err(|error| raise(py, &error))?;

@@ -70,12 +70,6 @@ pub(crate) fn duration(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Duratio
     })
 }
 
-/// Seconds that have passed.
-pub(crate) fn elapsed(py: Python<'_>, name: &str, seconds: f64) -> PyResult<Duration> {
-    Duration::try_from_secs_f64(seconds)
-        .map_err(|error| invalid(py, name, &format!("{name}: {seconds} s: {error}")))
-}
-
 /// An optional timeout.
 pub(crate) fn timeout(value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Duration>> {
     value.map(|value| duration("timeout", value)).transpose()

@@ -286,7 +286,7 @@ class Metering:
             None if head is None else exchange.bytes,
             exchange.aborted or None,
         )
-        metadata = self._metadata(exchange, fields)
+        metadata = self._metadata(exchange, fields) or None
         try:
             left_out = accept_api_call(ingestion, customer, name, fields, metadata)
         except ClosedError:

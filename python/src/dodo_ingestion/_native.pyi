@@ -245,7 +245,7 @@ def accept_api_call(
     customer_id: str,
     event_name: str | None,
     fields: tuple[str | None, str, int | None, float, float | None, int | None, bool | None],
-    metadata: Metadata,
+    metadata: Metadata | None,
     /,
 ) -> str | None:
     """Accept one API call by its fields, for a middleware, which wants no receipt.
@@ -257,7 +257,7 @@ def accept_api_call(
         fields: The endpoint and the method, which are cut to what a value of metadata may have; the status
             code, the response time and the time to the first byte in seconds, the bytes of the response,
             and whether it was aborted.
-        metadata: What there is beside the fields.
+        metadata: What there is beside the fields, if anything.
 
     Returns:
         Which of endpoint and method was left out, if one was: it is no Unicode text.
