@@ -54,3 +54,21 @@ test('accepted', async () => {
     }
   }
 });
+
+test('a call may have its fields from its class', async () => {
+  class Call {
+    eventId = 'evt_of_a_class';
+    get customerId() {
+      return 'cus_of_a_class';
+    }
+    get metadata() {
+      return { plan: 'pro' };
+    }
+  }
+  const ingestion = meter.connect();
+  await trackAPICall(ingestion, new Call());
+  await ingestion.flush({ timeout: 120_000 });
+  const billed = parseExactly(await meter.text('/events/evt_of_a_class'));
+  assert.equal(billed.customer_id, 'cus_of_a_class');
+  assert.deepEqual(billed.metadata, { plan: 'pro' });
+});

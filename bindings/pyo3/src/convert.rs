@@ -109,15 +109,8 @@ pub(crate) fn text<'a>(field: &str, value: &'a Bound<'_, PyAny>) -> PyResult<Cow
 }
 
 /// A text cut to what a value of metadata may have; none that is no Unicode.
-pub(crate) fn fitted<'a>(value: &'a Bound<'_, PyString>) -> Option<Cow<'a, str>> {
-    let mut text = value.to_cow().ok()?;
-    // Short text is not counted.
-    if text.len() > limits::METADATA_VALUE_CHARS
-        && let Some((end, _)) = text.char_indices().nth(limits::METADATA_VALUE_CHARS)
-    {
-        text.to_mut().truncate(end);
-    }
-    Some(text)
+pub(crate) fn fitted(value: &Bound<'_, PyString>) -> Option<String> {
+    value.to_cow().ok().map(|text| limits::cut_value(&text).to_owned())
 }
 
 /// An event with further pairs.

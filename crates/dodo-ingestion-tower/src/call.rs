@@ -6,12 +6,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dodo_ingestion::{ApiCall, keys};
+use dodo_ingestion::{ApiCall, keys, limits};
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Method, StatusCode, request, response};
 
 use crate::exchange::Exchange;
-use crate::metadata::{self, cut};
+use crate::metadata;
 use crate::meter::{Meter, named};
 use crate::metering::{Metering, Told};
 use crate::{grpc, route};
@@ -200,9 +200,9 @@ impl Call {
             call = call.event_name(name);
         }
         if let Some(endpoint) = endpoint {
-            call = call.endpoint(cut(endpoint));
+            call = call.endpoint(limits::cut_value(endpoint));
         }
-        call = call.method(cut(self.method.as_str())).response_time(response_time);
+        call = call.method(limits::cut_value(self.method.as_str())).response_time(response_time);
         if let Some(status) = status {
             call = call.status_code(status);
         }

@@ -18,16 +18,6 @@ const OWN_KEYS: [&str; 9] = [
     keys::GRPC_STATUS,
 ];
 
-/// Text of at most the length that a metadata value may have.
-pub(crate) fn cut(text: &str) -> &str {
-    // Short text is not counted.
-    if text.len() <= limits::METADATA_VALUE_CHARS {
-        return text;
-    }
-    let end = text.char_indices().nth(limits::METADATA_VALUE_CHARS);
-    end.map_or(text, |(end, _)| &text[..end])
-}
-
 /// Adds the user's pairs to a call; of those with the same key the last one.
 pub(crate) fn add(mut call: ApiCall, pairs: Vec<Pair>, meter: &Meter) -> ApiCall {
     let mut keys: Vec<String> = Vec::new();
@@ -65,7 +55,7 @@ fn fitting(key: &str, value: MetadataValue) -> Result<(MetadataValue, bool), Str
     }
     match value {
         MetadataValue::String(text) => {
-            let fits = cut(&text);
+            let fits = limits::cut_value(&text);
             let is_cut = fits.len() < text.len();
             Ok((if is_cut { fits.into() } else { text.into() }, is_cut))
         }
@@ -83,14 +73,6 @@ fn fitting(key: &str, value: MetadataValue) -> Result<(MetadataValue, bool), Str
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn text_is_cut_between_characters() {
-        assert_eq!(cut("short"), "short");
-        let exact = "ä".repeat(limits::METADATA_VALUE_CHARS);
-        assert_eq!(cut(&exact), exact);
-        assert_eq!(cut(&format!("{exact}x")), exact);
-    }
 
     #[test]
     fn what_no_event_may_hold_is_left_out() {

@@ -28,6 +28,17 @@ pub mod limits {
     pub const MAX_AGE_MS: i64 = super::HOUR_MS;
     /// Milliseconds for which an event may lie in the future.
     pub const MAX_AHEAD_MS: i64 = 5 * super::MINUTE_MS;
+
+    /// As much of a text as a metadata value may have.
+    #[must_use]
+    pub fn cut_value(text: &str) -> &str {
+        // Short text is not counted.
+        if text.len() <= METADATA_VALUE_CHARS {
+            return text;
+        }
+        let end = text.char_indices().nth(METADATA_VALUE_CHARS);
+        end.map_or(text, |(end, _)| &text[..end])
+    }
 }
 
 /// An event that the billing API's documentation allows.
@@ -246,6 +257,14 @@ mod tests {
             let error = write(&Event::new("c").metadata("x", number)).unwrap_err();
             assert!(error.message().contains("64 bits"), "{error}");
         }
+    }
+
+    #[test]
+    fn text_is_cut_between_characters() {
+        assert_eq!(limits::cut_value("short"), "short");
+        let exact = "ä".repeat(limits::METADATA_VALUE_CHARS);
+        assert_eq!(limits::cut_value(&exact), exact);
+        assert_eq!(limits::cut_value(&format!("{exact}x")), exact);
     }
 
     #[test]

@@ -356,12 +356,14 @@ class Metering:
 
 
 def sole(values: Sequence[str]) -> str | None:
-    """Give the value of a header that came once: of two, one may be the client's own word."""
-    return unjoined(values[0]) if len(values) == 1 else None
+    """Give a header's value.
 
-
-def unjoined(value: str) -> str | None:
-    """Give a header's value, unless it may be two, which some servers join with a comma."""
+    One that came twice names nobody, nor does one with a comma, which is how some servers write
+    the same: one of the two may be the client's own word.
+    """
+    if len(values) != 1:
+        return None
+    (value,) = values
     return value if value.isascii() and "," not in value else None
 
 

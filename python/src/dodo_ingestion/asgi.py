@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from dodo_ingestion import _routes
 from dodo_ingestion._exchange import KEY, SAID, Exchange, current, reset
-from dodo_ingestion._metering import Metering, MissingCustomer, unjoined
+from dodo_ingestion._metering import Metering, MissingCustomer, sole
 from dodo_ingestion.metering import (
     set_customer,
     set_endpoint,
@@ -137,9 +137,6 @@ class MeterMiddleware:
 
 
 class _Call(Exchange):
-    disconnected = False
-    ended = False
-
     def __init__(
         self,
         metering: Metering,
@@ -150,6 +147,8 @@ class _Call(Exchange):
     ) -> None:
         super().__init__(metering, scope, scope.get("method", "GET"), scope["path"])
         self.templates = templates
+        self.disconnected = False
+        self.ended = False
         self._receive = receive
         self._send = send
 
@@ -337,12 +336,6 @@ def _header(name: str) -> Callable[[Scope], str | None]:
     wanted = name.lower().encode()
 
     def read(scope: Scope) -> str | None:
-        found = None
-        for key, value in scope["headers"]:
-            if key == wanted:
-                if found is not None:
-                    return None
-                found = value
-        return None if found is None else unjoined(found.decode("latin-1"))
+        return sole([value.decode("latin-1") for key, value in scope["headers"] if key == wanted])
 
     return read

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dodo_ingestion import _routes
 from dodo_ingestion._exchange import KEY, SAID, Exchange, current
-from dodo_ingestion._metering import Metering, MissingCustomer, unjoined
+from dodo_ingestion._metering import Metering, MissingCustomer, sole
 from dodo_ingestion.metering import (
     set_customer,
     set_endpoint,
@@ -283,6 +283,6 @@ def header(name: str) -> Callable[[Environ], str | None]:
 
     def read(environ: Environ) -> str | None:
         value = environ.get(wanted)
-        return unjoined(value) if isinstance(value, str) else None
+        return sole([value]) if isinstance(value, str) else None
 
     return read

@@ -1,5 +1,6 @@
 """What a call's event says, and that there is one."""
 
+import asyncio
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ import flask
 import numpy as np
 import pytest
 from asgi_served import Asgi
+from asgiref.sync import async_to_sync
 from serving import billed
 
 from conftest import Connect, Meter
@@ -211,3 +213,26 @@ def test_a_view_of_flask_s_that_raises_through_has_its_endpoint(
     (event,) = billed(meter, ingestion, customer)
     assert event["event_name"] == "api_error"
     assert event["metadata"]["endpoint"] == "/users/<int:number>"
+
+
+def test_a_send_that_is_called_from_another_thread(connect: Connect, meter: Meter) -> None:
+    """As a framework does that serves in threads: it asks first whether `send` is async."""
+    ingestion = connect(account="called-from-a-thread")
+    served = Asgi()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401, ARG001
+        send_here = async_to_sync(send)
+
+        def serve() -> None:
+            send_here({"type": "http.response.start", "status": 201, "headers": []})
+            send_here({"type": "http.response.body", "body": b"all"})
+
+        scope["path_template"] = "/threads"
+        await asyncio.to_thread(serve)
+
+    served.app = app  # type: ignore[method-assign]
+    served.serve(ingestion, "cus_thread", customer="x-customer-id")
+    assert [each["type"] for each in served.sent] == ["http.response.start", "http.response.body"]
+    (event,) = billed(meter, ingestion, "cus_thread")
+    assert event["metadata"]["status_code"] == 201
+    assert event["metadata"]["response_bytes"] == 3

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import trio
 from asgi_served import Asgi
-from asgiref.sync import async_to_sync
 from serving import CASE_NAMES, CASES, CLIMBING, NAMES, STAYING, WITHIN, billed
 
 from conftest import Connect, Meter, logged
@@ -97,29 +96,6 @@ def test_an_async_callable_needs_an_async_middleware(customer: Any, connect: Con
     with pytest.raises(ConfigurationError) as raised:
         WsgiMiddleware(lambda *_arguments: [], ingestion=connect(), customer=customer)
     assert raised.value.field == "customer"
-
-
-def test_a_send_that_is_called_from_another_thread(connect: Connect, meter: Meter) -> None:
-    """As a framework does that serves in threads: it asks first whether `send` is async."""
-    ingestion = connect(account="called-from-a-thread")
-    served = Asgi()
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401, ARG001
-        send_here = async_to_sync(send)
-
-        def serve() -> None:
-            send_here({"type": "http.response.start", "status": 201, "headers": []})
-            send_here({"type": "http.response.body", "body": b"all"})
-
-        scope["path_template"] = "/threads"
-        await asyncio.to_thread(serve)
-
-    served.app = app  # type: ignore[method-assign]
-    served.serve(ingestion, "cus_thread", customer="x-customer-id")
-    assert [each["type"] for each in served.sent] == ["http.response.start", "http.response.body"]
-    (event,) = billed(meter, ingestion, "cus_thread")
-    assert event["metadata"]["status_code"] == 201
-    assert event["metadata"]["response_bytes"] == 3
 
 
 def test_options(connect: Connect, meter: Meter) -> None:
@@ -238,6 +214,15 @@ def test_a_template_and_a_method_that_are_no_text_cost_themselves(
     assert event["metadata"].keys() >= {"status_code", "response_time_ms", "a"}
     assert not event["metadata"].keys() & {"endpoint", "method"}
     assert any("'endpoint': left out" in each.message for each in caplog.records)
+
+
+def test_a_template_and_a_method_that_are_too_long_are_cut(connect: Connect, meter: Meter) -> None:
+    ingestion = connect(account="too-long")
+    served = Asgi(before=lambda scope: set_customer(scope, "cus_too_long"))
+    served.serve(ingestion, method="M" * 501, endpoint=lambda _scope: "ä" * 501)
+    (event,) = billed(meter, ingestion, "cus_too_long")
+    assert event["metadata"]["endpoint"] == "ä" * 500
+    assert event["metadata"]["method"] == "M" * 500
 
 
 class Undecided:
