@@ -225,15 +225,17 @@ pub(crate) fn log_panics() {
     }));
 }
 
-/// Calls the core, released from the interpreter, and then tells the alarms that it has raised, or has
-/// them told.
+/// Calls the core, released from the interpreter. See [`held`].
 pub(crate) fn released<T: Send>(py: Python<'_>, call: impl FnOnce() -> T + Send) -> PyResult<T> {
-    let (result, raised) = py.detach(|| {
-        let _ = RAISED.try_with(|raised| raised.replace(Some(Vec::new())));
-        let result = panic::catch_unwind(AssertUnwindSafe(call));
-        (result.map_err(drop), RAISED.try_with(RefCell::take))
-    });
-    let mut pending = raised.ok().flatten().unwrap_or_default();
+    held(py, || py.detach(call))
+}
+
+/// Calls the core where it waits for nothing, and then tells the alarms that it has raised, or has them
+/// told.
+pub(crate) fn held<T>(py: Python<'_>, call: impl FnOnce() -> T) -> PyResult<T> {
+    let _ = RAISED.try_with(|raised| raised.replace(Some(Vec::new())));
+    let result = panic::catch_unwind(AssertUnwindSafe(call));
+    let mut pending = RAISED.try_with(RefCell::take).ok().flatten().unwrap_or_default();
     if NEXT_CALL_TELLS.swap(false, Ordering::Acquire) {
         let mut waiting = FOR_THE_NEXT_CALL.lock().unwrap_or_else(PoisonError::into_inner);
         pending.append(&mut mem::take(&mut *waiting));
@@ -244,5 +246,5 @@ pub(crate) fn released<T: Send>(py: Python<'_>, call: impl FnOnce() -> T + Send)
             if here { each.tell(py) } else { each.notify() }
         }
     }
-    result.map_err(|()| PyRuntimeError::new_err("a defect of dodo_ingestion: the log says which"))
+    result.map_err(|_| PyRuntimeError::new_err("a defect of dodo_ingestion: the log says which"))
 }

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::alarm::released;
-use crate::client::{CALL, Ingestion, counted};
+use crate::client::{CALL, Ingestion, accepted, counted};
 use crate::convert::{duration, event, timeout};
 use crate::error::{raise, refuse_unknown, unconvertible};
 use crate::wait::{Wait, awaited, block, enter_async, leave, leave_async};
@@ -64,7 +64,7 @@ impl Batch {
         refuse_unknown("add", unknown, CALL)?;
         let event = event(customer_id, metadata, event_id, event_name, timestamp);
         let event = counted(py, self.core.ingestion(), event)?;
-        released(py, || self.core.add(event))?.map_err(|error| raise(py, &error))
+        accepted(py, || self.core.try_add(&event), || self.core.add(event.clone()))
     }
 
     /// Make everything that this process has accepted on this account due, and block until it is settled.

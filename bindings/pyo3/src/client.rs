@@ -9,7 +9,7 @@ use dodo_ingestion::{ApiCall, Builder, ErrorKind, Event, OPTIONS, OptionValue};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
-use crate::alarm::{self, released};
+use crate::alarm::{self, held, released};
 use crate::convert::{event, fitted, option_value, text, timeout, with_metadata};
 use crate::error::{is_ours, raise, refuse_unknown, unconvertible};
 use crate::exit::{self, Open, open};
@@ -251,10 +251,24 @@ pub(crate) fn track_api_call(
     let core = &ingestion.get().core;
     let event = event(customer_id, metadata, event_id, event_name, timestamp);
     let event = counted(py, core, event)?;
-    match released(py, || core.track(event))? {
-        Ok(core) => Ok(Receipt { core }),
-        Err(error) => Err(raise(py, &error)),
-    }
+    let core = accepted(py, || core.try_track(&event), || core.track(event.clone()))?;
+    Ok(Receipt { core })
+}
+
+/// Has the core accept a call: `at_once`, or else it is waited for.
+///
+/// The interpreter is only released for the wait. A thread that lets go of it where others compute gets it
+/// back when the next of them has had its five milliseconds, which is a thousand times what a call takes.
+pub(crate) fn accepted<T: Send>(
+    py: Python<'_>,
+    at_once: impl FnOnce() -> Option<dodo_ingestion::Result<T>>,
+    wait: impl FnOnce() -> dodo_ingestion::Result<T> + Send,
+) -> PyResult<T> {
+    let result = match held(py, at_once)? {
+        Some(result) => result,
+        None => released(py, wait)?,
+    };
+    result.map_err(|error| raise(py, &error))
 }
 
 /// What is measured of each call: its endpoint, method, status code, response time and time to the first byte in
@@ -333,7 +347,7 @@ pub(crate) fn accept_api_call(
         }
     };
     let event = counted(py, core, event())?;
-    released(py, || core.track(event).map(drop))?.map_err(|error| raise(py, &error))?;
+    accepted(py, || core.try_track(&event), || core.track(event.clone()))?;
     Ok(left_out)
 }
 

@@ -6,8 +6,9 @@
 //!
 //! Four rules hold throughout:
 //!
-//! - The interpreter is released around every call into the core, because the core may wait for a
-//!   disk, and a wait goes in slices with a look at pending signals between them (`wait`).
+//! - The interpreter is released around every call into the core that may wait, for a disk or another thread,
+//!   and around no other: where others compute, it takes milliseconds to have it back (`client::accepted`). A
+//!   long wait goes in slices with a look at pending signals between them (`wait`).
 //! - The core's threads do not call into Python: an alarm is told by others (`alarm`).
 //! - A call with plain arguments runs no code of Python's, also if it fails, but on the main thread and
 //!   under gevent: before 3.14 CPython unwinds a daemon thread that is in such code when the program ends,

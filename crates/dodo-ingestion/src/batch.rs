@@ -92,6 +92,24 @@ impl Inner {
         let pending = self.pending.get_or_init(Mutex::default);
         pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Counts one call more. Returns how long it may wait, and, where it is the one that fills the batch,
+    /// what that held: it makes all of it due.
+    fn count_in(&self) -> (Duration, Option<Pending>) {
+        let BatchConfig { max_size, flush_interval } = self.config;
+        let mut pending = self.pending();
+        let now = Instant::now();
+        let due = pending.oldest.is_some_and(|oldest| now - oldest >= flush_interval);
+        if due || pending.oldest.is_none() {
+            *pending = Pending { count: 0, oldest: Some(now) };
+        }
+        pending.count += 1;
+        if pending.count >= max_size {
+            (flush_interval.min(GATHERING), Some(std::mem::take(&mut *pending)))
+        } else {
+            (flush_interval, None)
+        }
+    }
 }
 
 impl fmt::Debug for Batch {
@@ -112,22 +130,19 @@ impl Batch {
     /// # Errors
     /// As [`Ingestion::track`].
     pub fn add(&self, event: impl Into<Event>) -> Result<()> {
-        let Inner { ingestion, config, .. } = &*self.0;
-        let taken = {
-            let mut pending = self.0.pending();
-            let now = Instant::now();
-            let due = pending.oldest.is_some_and(|oldest| now - oldest >= config.flush_interval);
-            if due || pending.oldest.is_none() {
-                *pending = Pending { count: 0, oldest: Some(now) };
-            }
-            pending.count += 1;
-            // The call that fills it makes all of them due.
-            (pending.count >= config.max_size).then(|| std::mem::take(&mut *pending))
-        };
-        let delay = config.flush_interval;
-        let delay = if taken.is_some() { delay.min(GATHERING) } else { delay };
-        let accepted = ingestion.accept(event.into(), delay);
+        let (delay, taken) = self.0.count_in();
+        let accepted = self.0.ingestion.accept(&event.into(), delay);
         accepted.map(drop).inspect_err(|_| self.0.pending().give_back(taken))
+    }
+
+    /// [`add`](Self::add) where nothing has to be waited for. See [`Ingestion::try_track`].
+    pub fn try_add(&self, event: &Event) -> Option<Result<()>> {
+        let (delay, taken) = self.0.count_in();
+        let accepted = self.0.ingestion.try_accept(event, delay);
+        if !matches!(accepted, Some(Ok(_))) {
+            self.0.pending().give_back(taken);
+        }
+        accepted.map(|accepted| accepted.map(drop))
     }
 
     /// What it is a batch of.

@@ -80,6 +80,10 @@ pub(crate) trait DiskFile: Debug + Send + Sync {
     fn reserve(&self, _len: u64) -> Option<Box<dyn Reserved>> {
         None
     }
+    /// Whether writing to it waits for no disk.
+    fn is_in_memory(&self) -> bool {
+        false
+    }
     /// Makes the contents survive a power loss.
     fn sync(&self) -> io::Result<()>;
     /// Which file this is. After the host closed our descriptor it may be one of the host's.

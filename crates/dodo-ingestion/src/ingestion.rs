@@ -148,7 +148,15 @@ impl Ingestion {
     /// `validation` when it breaks a limit, `overflow` when the spool is full, `storage` when the
     /// disk fails, `closed` after [`close`](Self::close).
     pub fn track(&self, event: impl Into<Event>) -> Result<Receipt> {
-        self.accept(event.into(), self.0.config.linger)
+        self.accept(&event.into(), self.0.config.linger)
+    }
+
+    /// [`track`](Self::track) where neither the disk nor another thread has to be waited for: most of the
+    /// time where the spool is written through memory, as it is on ext4 and tmpfs, and where it is kept in
+    /// memory. `None` where one would have to be, and nothing has happened. For a caller that holds a lock
+    /// of its own, and would rather let go of it to wait.
+    pub fn try_track(&self, event: &Event) -> Option<Result<Receipt>> {
+        self.try_accept(event, self.0.config.linger)
     }
 
     /// Accepts one API call. See [`track`](Self::track).
@@ -190,10 +198,20 @@ impl Ingestion {
     }
 
     /// Writes the event down, due after `delay` at the latest.
-    pub(crate) fn accept(&self, event: Event, delay: Duration) -> Result<Receipt> {
+    pub(crate) fn accept(&self, event: &Event, delay: Duration) -> Result<Receipt> {
         let shared = self.0.shared()?;
-        let event_name = &self.0.config.event_name;
-        let accepted = shared.accept(event, event_name, delay, clock::now());
+        let accepted = shared.accept(event, &self.0.config.event_name, delay, clock::now());
+        self.receipt_of(shared, accepted)
+    }
+
+    /// [`accept`](Self::accept) where nothing has to be waited for.
+    pub(crate) fn try_accept(&self, event: &Event, delay: Duration) -> Option<Result<Receipt>> {
+        let shared = self.0.opened().filter(|_| !self.0.is_closed())?;
+        let accepted = shared.try_accept(event, &self.0.config.event_name, delay, clock::now())?;
+        Some(self.receipt_of(shared, accepted))
+    }
+
+    fn receipt_of(&self, shared: &Arc<Shared>, accepted: Result<(String, Seq)>) -> Result<Receipt> {
         match &accepted {
             Ok(_) => _ = shared.counters.accepted.fetch_add(1, Ordering::Relaxed),
             Err(error) if error.kind() == ErrorKind::Validation => self.refuse(error.message()),

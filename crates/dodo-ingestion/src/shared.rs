@@ -120,26 +120,59 @@ impl Shared {
     /// Writes an event down, due after `delay` at the latest. Returns its id and place.
     pub(crate) fn accept(
         &self,
-        mut event: Event,
+        event: &Event,
         event_name: &str,
         delay: Duration,
         now: Now,
     ) -> Result<(String, Seq)> {
-        let event_id = event.event_id.take().unwrap_or_else(|| self.ids.next(now.wall));
+        let (event_id, mut draft) = self.draft(event, event_name, delay, now)?;
+        let seq = self.append(&mut draft, now)?;
+        Ok((event_id, seq))
+    }
+
+    /// [`accept`](Self::accept) where nothing has to be waited for. `None` where something would have to
+    /// be, and nothing is written.
+    pub(crate) fn try_accept(
+        &self,
+        event: &Event,
+        event_name: &str,
+        delay: Duration,
+        now: Now,
+    ) -> Option<Result<(String, Seq)>> {
+        let (event_id, mut draft) = match self.draft(event, event_name, delay, now) {
+            Ok(drafted) => drafted,
+            Err(error) => return Some(Err(error)),
+        };
+        let result = self.writer.try_append(&mut draft, now.wall)?;
+        Some(self.appended(&draft, result, now).map(|seq| (event_id, seq)))
+    }
+
+    /// The record of an event, which has an id from now on.
+    fn draft(
+        &self,
+        event: &Event,
+        event_name: &str,
+        delay: Duration,
+        now: Now,
+    ) -> Result<(String, Draft)> {
+        let event_id = event.event_id.clone().unwrap_or_else(|| self.ids.next(now.wall));
         let name = event.event_name.as_deref().unwrap_or(event_name);
         let mut draft = Draft::event(&event_id);
-        let valid = validate::write_event(&event, &event_id, name, now.wall, draft.json())?;
+        let valid = validate::write_event(event, &event_id, name, now.wall, draft.json())?;
         draft.occurred_at = valid.occurred_at;
         draft.group = valid.group;
         draft.metadata_pairs = valid.metadata_pairs;
         draft.delay_ms = delay.as_millis() as u32; // at most 300 s
-        let seq = self.append(&mut draft, now)?;
-        Ok((event_id, seq))
+        Ok((event_id, draft))
     }
 
     /// Appends a record and wakes the engine if it would sleep past the record's due time.
     pub(crate) fn append(&self, draft: &mut Draft, now: Now) -> Result<Seq> {
         let result = self.writer.append(draft, now.wall);
+        self.appended(draft, result, now)
+    }
+
+    fn appended(&self, draft: &Draft, result: Result<Seq>, now: Now) -> Result<Seq> {
         match &result {
             Ok(_) => self.wake.appended(now.mono + u64::from(draft.delay_ms)),
             Err(error) => self.refused(error.kind(), error.message(), now),

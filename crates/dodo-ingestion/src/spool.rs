@@ -55,6 +55,7 @@ mod outcomes;
 mod reader;
 mod settings;
 mod writer;
+mod written_segment;
 
 pub(crate) use cursor::Cursor;
 pub(crate) use drain::{Drain, remove_spool};

@@ -91,3 +91,25 @@ fn a_call_that_is_refused_fills_no_batch() {
     eventually("the batch is full", || server.billed() == 2);
     ingestion.blocking_close(PATIENT).unwrap();
 }
+
+#[test]
+fn what_would_have_to_wait_is_neither_accepted_nor_counted() {
+    let (server, dir) = (Server::start(), tempdir().unwrap());
+    let ingestion = client(&server, dir.path()).build().unwrap();
+    let (batch, call) = (batch_of_two(&ingestion), call().into());
+    assert!(ingestion.try_track(&call).is_none(), "the first begins a segment");
+    assert!(batch.try_add(&call).is_none());
+    assert_eq!(ingestion.stats().accepted, 0);
+    batch.add(call.clone()).unwrap();
+    let invalid = batch.try_add(&Event::new("")).unwrap().unwrap_err();
+    assert_eq!((invalid.kind(), invalid.field()), (ErrorKind::Validation, Some("customer_id")));
+    assert_eq!(ingestion.stats().invalid, 1);
+    batch.try_add(&call).unwrap_or_else(|| batch.add(call.clone())).unwrap();
+    eventually("the batch is full", || server.billed() == 2);
+    let receipt = ingestion.try_track(&call).unwrap_or_else(|| ingestion.track(call.clone()));
+    receipt.unwrap().blocking_delivered(PATIENT).unwrap();
+    assert_eq!((server.billed(), ingestion.stats().accepted), (3, 3));
+    ingestion.blocking_close(PATIENT).unwrap();
+    assert!(ingestion.try_track(&call).is_none());
+    assert_eq!(ingestion.track(call).unwrap_err().kind(), ErrorKind::Closed);
+}

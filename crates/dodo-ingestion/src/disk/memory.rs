@@ -127,6 +127,10 @@ impl DiskFile for MemoryFile {
         Ok(())
     }
 
+    fn is_in_memory(&self) -> bool {
+        true
+    }
+
     fn sync(&self) -> io::Result<()> {
         Ok(())
     }

@@ -292,7 +292,7 @@ fn a_segment_that_cannot_be_begun_is_tried_again_after_a_second() {
     process.serve(at(0));
     let accept = |process: &Process| {
         let call = crate::event::ApiCall::new("cus_1").into();
-        let accepted = process.shared.accept(call, "call", Duration::ZERO, at(0));
+        let accepted = process.shared.accept(&call, "call", Duration::ZERO, at(0));
         accepted.map(|(_, seq)| seq).map_err(|error| error.kind())
     };
     process.disk.fail("segment-", Open::CreateToAppend);
@@ -316,7 +316,7 @@ fn an_owner_that_goes_on_appending_is_not_followed_record_by_record() {
     process.disk.meanwhile(move || {
         count.fetch_add(1, Ordering::Relaxed);
         let hour = Duration::from_secs(3_600);
-        shared.accept(ApiCall::new("cus_1").into(), "call", hour, at(0)).unwrap();
+        shared.accept(&ApiCall::new("cus_1").into(), "call", hour, at(0)).unwrap();
     });
     for step in 1..=3 {
         process.task.serve(at(step));

@@ -53,7 +53,10 @@ impl World {
         let delay = Duration::from_millis(self.rng.u64(..4_000));
         let now = self.clocks();
         let Some(process) = self.processes.get_mut(&process) else { return };
-        match process.shared.accept(call.event().into(), "api_call", delay, now) {
+        let (event, shared) = (call.event().into(), &process.shared);
+        let at_once = number % 2 == 0;
+        let accepted = at_once.then(|| shared.try_accept(&event, "api_call", delay, now)).flatten();
+        match accepted.unwrap_or_else(|| shared.accept(&event, "api_call", delay, now)) {
             Ok((id, seq)) => {
                 self.oracle.accepted(number);
                 let spool = process.shared.writer.dir();

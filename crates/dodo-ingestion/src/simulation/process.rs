@@ -145,7 +145,7 @@ mod tests {
     fn a_sender_that_meets_a_newer_format_lets_others_try_and_goes_on_if_none_can() {
         let Two { machine, mut first, second, .. } = two();
         let call = ApiCall::new("c").into();
-        second.shared.accept(call, "api_call", std::time::Duration::ZERO, at(1_000)).unwrap();
+        second.shared.accept(&call, "api_call", std::time::Duration::ZERO, at(1_000)).unwrap();
         let path = second.shared.writer.dir().join("segment-0000000000000000");
         let mut header = machine.read(&path).unwrap()[..40].to_vec();
         header[8..12].copy_from_slice(&[9, 0, 9, 0]);

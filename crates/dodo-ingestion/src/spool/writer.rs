@@ -4,16 +4,16 @@
 //! fraction of a call of the operating system, and what was written survives the process just so.
 
 use std::io;
-use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use super::format::{Draft, SEGMENT_HEADER_BYTES, SegmentInfo, segment_header};
 use super::group_commit::GroupCommit;
+use super::written_segment::Segment;
 use super::{Namespace, Seq, SpoolName, reader::segment_name};
 use crate::clock::WallMs;
-use crate::disk::{DiskFile, FileId, Open, Reserved, is_in_place};
+use crate::disk::{DiskFile, FileId, Open, is_in_place};
 use crate::error::{Error, ErrorKind, Result};
 use crate::planted::{Fault, is_planted};
 
@@ -25,8 +25,6 @@ const RESERVE: u64 = 16;
 /// The last segments of living processes stay when all of them is settled: together they take one part in so many of
 /// the room, where the processes are many.
 const SHARE: u64 = 2;
-/// So much of a segment is prepared before it is written to, at most.
-const MOST_PREPARED_BYTES: u64 = 512 << 10;
 /// How often a lock that is held for one write is tried before this thread sleeps.
 const SPINS: u32 = 40;
 
@@ -93,50 +91,6 @@ struct State {
     closed: bool,
 }
 
-#[derive(Debug)]
-struct Segment {
-    file: Arc<dyn DiskFile>,
-    id: FileId,
-    info: SegmentInfo,
-    /// Where the next record goes.
-    len: u64,
-    /// What it is written through; `None` where it is appended to.
-    memory: Option<Box<dyn Reserved>>,
-    /// Where the next record went when the file was last found to take changes.
-    proven: u64,
-    /// Where the next record went when it was last looked what is to be prepared.
-    prepared: u64,
-}
-
-impl Segment {
-    /// Writes a record, or a part of it.
-    fn append(&mut self, frame: &[u8]) -> io::Result<usize> {
-        match &mut self.memory {
-            Some(memory) => memory.commit(frame, self.len).map(|()| frame.len()),
-            None => self.file.append(frame),
-        }
-    }
-
-    /// Whether the disk still takes what is written. Memory does in any case.
-    fn prove(&mut self) -> io::Result<()> {
-        if self.memory.is_some() && self.proven != self.len {
-            self.file.truncate(self.info.allotted.into())?;
-            self.proven = self.len;
-        }
-        Ok(())
-    }
-
-    /// Makes the file end where the last record does, if it is still this file.
-    fn cut(&mut self) -> io::Result<()> {
-        if self.file.identify()? != self.id {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        // What lies behind the end may not be written to.
-        self.memory = None;
-        self.file.truncate(self.len)
-    }
-}
-
 /// What [`Writer::look_after`] found.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Found {
@@ -171,16 +125,23 @@ impl Writer {
         }
     }
 
+    // Nothing that can panic happens under the lock, so a poisoned one is whole.
+
     fn lock(&self) -> MutexGuard<'_, State> {
+        let free = self.try_lock();
+        free.unwrap_or_else(|| self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The lock, unless it is held for longer than for one write.
+    fn try_lock(&self) -> Option<MutexGuard<'_, State>> {
         for _ in 0..SPINS {
             match self.state.try_lock() {
-                Ok(state) => return state,
-                Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
+                Ok(state) => return Some(state),
+                Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
                 Err(TryLockError::WouldBlock) => std::hint::spin_loop(),
             }
         }
-        // Nothing that can panic happens under it, so a poisoned one is whole.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        None
     }
 
     pub(crate) fn max_bytes(&self) -> u64 {
@@ -230,17 +191,22 @@ impl Writer {
         Ok(seq)
     }
 
+    /// [`append`](Self::append) where neither the disk nor another thread has to be waited for. `None`
+    /// where one would have to be, and nothing is appended.
+    pub(crate) fn try_append(&self, draft: &mut Draft, now: WallMs) -> Option<Result<Seq>> {
+        let state = &mut *self.try_lock()?;
+        let segment = state.segment.as_ref()?;
+        let at_once = segment.is_in_memory() && segment.has_room_for(draft.frame_len() as u64);
+        (at_once && !self.settings.sync).then(|| self.append_locked(state, draft, now))
+    }
+
     fn append_locked(&self, state: &mut State, draft: &mut Draft, now: WallMs) -> Result<Seq> {
         if state.closed {
             return Err(Error::closed());
         }
         let frame_len = draft.frame_len() as u64;
         let seq = state.next_seq;
-        let fits = state
-            .segment
-            .as_ref()
-            .is_some_and(|segment| segment.len + frame_len <= u64::from(segment.info.allotted));
-        if !fits {
+        if !state.segment.as_ref().is_some_and(|segment| segment.has_room_for(frame_len)) {
             self.roll(state, frame_len)?;
         }
         let Some(segment) = &mut state.segment else { return Err(Error::closed()) };
@@ -337,15 +303,14 @@ impl Writer {
         if self.settings.sync {
             disk.sync_dir(&state.spool.dir)?;
         }
-        let len = SEGMENT_HEADER_BYTES as u64;
-        state.segment = Some(Segment { file, id, info, len, memory, proven: len, prepared: len });
+        state.segment = Some(Segment::new(file, id, info, memory));
         Ok(())
     }
 
     /// Appends nothing more to the segment.
     fn leave_segment(&self, state: &mut State) {
         let Some(mut segment) = state.segment.take() else { return };
-        if segment.memory.is_some() {
+        if segment.is_mapped() {
             // What is not given back is given back with the segment.
             _ = segment.cut();
         }
@@ -367,14 +332,9 @@ impl Writer {
         .with_field("max_spool_bytes")
     }
 
-    /// To be called often, by a thread that no call waits for. Does what the next ones would wait for:
-    /// for as much as was written since the last time.
+    /// To be called often, by a thread that no call waits for. Does what the next ones would wait for.
     pub(crate) fn prepare(&self) {
-        let preparation = self.lock().segment.as_mut().and_then(|segment| {
-            let written = segment.len - mem::replace(&mut segment.prepared, segment.len);
-            let until = segment.len + written.min(MOST_PREPARED_BYTES);
-            segment.memory.as_ref().filter(|_| written > 0)?.preparation(until)
-        });
+        let preparation = self.lock().segment.as_mut().and_then(Segment::preparation);
         // Without the lock: meanwhile calls are accepted.
         if let Some(prepare) = preparation {
             prepare();
@@ -475,13 +435,16 @@ mod tests {
     use super::*;
     use crate::disk::SystemDisk;
 
+    fn writer(dir: &Path, sync: bool) -> Writer {
+        let namespace = Namespace::open(Arc::new(SystemDisk), dir.join("ns")).unwrap();
+        let owned = namespace.create_spool(SpoolName("one".into())).unwrap();
+        Writer::new(namespace, owned, WriterSettings { max_bytes: 4 << 20, sync })
+    }
+
     #[test]
     fn an_idle_segment_without_room_for_another_header_is_left_as_well() {
         let dir = tempfile::tempdir().unwrap();
-        let namespace = Namespace::open(Arc::new(SystemDisk), dir.path().join("ns")).unwrap();
-        let owned = namespace.create_spool(SpoolName("one".into())).unwrap();
-        let settings = WriterSettings { max_bytes: 4 << 20, sync: false };
-        let writer = Writer::new(namespace, owned, settings);
+        let writer = writer(dir.path(), false);
         writer.append(&mut draft("x"), 0).unwrap();
         let (allotted, used) = {
             let state = writer.lock();
@@ -495,5 +458,25 @@ mod tests {
         assert!((1..SEGMENT_HEADER_BYTES as u64).contains(&left), "{left}");
         assert_eq!(writer.look_after(60_000, 60_000).unwrap(), Found::InPlace);
         assert_eq!(writer.look_after(60_000, 60_000).unwrap(), Found::InPlace);
+    }
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_record_is_appended_at_once_where_there_is_room_and_nobody_in_the_way() {
+        let dir = tempfile::TempDir::new_in("/dev/shm").unwrap();
+        let mapped = writer(dir.path(), false);
+        let at_once = |text: &str| mapped.try_append(&mut draft(text), 0).map(Result::unwrap);
+        assert_eq!(at_once("zero"), None, "there is no segment yet");
+        mapped.append(&mut draft("zero"), 0).unwrap();
+        assert_eq!(at_once("one"), Some(1));
+        let other = mapped.lock();
+        assert_eq!(at_once("two"), None, "another thread is at it");
+        drop(other);
+        assert_eq!(at_once(&"x".repeat(64 << 10)), None, "it needs another segment");
+        assert_eq!(at_once("two"), Some(2));
+
+        let dir = tempfile::TempDir::new_in("/dev/shm").unwrap();
+        let synced = writer(dir.path(), true);
+        synced.append(&mut draft("zero"), 0).unwrap();
+        assert!(synced.try_append(&mut draft("one"), 0).is_none(), "it waits for the disk");
     }
 }

@@ -314,7 +314,7 @@ impl Process {
 
     pub(super) fn track(&self, now: Now) -> Seq {
         let call = ApiCall::new("cus_1").into();
-        self.shared.accept(call, "call", Duration::ZERO, now).unwrap().1
+        self.shared.accept(&call, "call", Duration::ZERO, now).unwrap().1
     }
 
     /// Serves until there is no answer to wait for.
