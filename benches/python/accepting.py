@@ -1,14 +1,34 @@
 """What one tracked call costs its thread, while others are delivered in the background."""
 
 import argparse
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 
 import event
 import ours
 from contender import API_KEY, Measured, run
 
 WARM_UP = 200
+CONTENDED = "-contended"
+
+
+@contextmanager
+def computing() -> Iterator[None]:
+    """Have another thread compute."""
+    done = False
+
+    def compute() -> None:
+        number = 0
+        while not done:
+            number += 1
+
+    thread = threading.Thread(target=compute)
+    thread.start()
+    yield
+    done = True
+    thread.join()
 
 
 def measure(options: argparse.Namespace, track: Callable[[int], object]) -> Measured:
@@ -16,10 +36,12 @@ def measure(options: argparse.Namespace, track: Callable[[int], object]) -> Meas
     for number in range(WARM_UP):
         track(number)
     clock = time.thread_time_ns if options.cpu else time.perf_counter_ns
-    start = clock()
-    for number in range(options.calls):
-        track(number)
-    return {"nanoseconds": (clock() - start) / options.calls, "made": options.calls + WARM_UP}
+    with computing() if options.contender.endswith(CONTENDED) else nullcontext():
+        start = clock()
+        for number in range(options.calls):
+            track(number)
+        spent = clock() - start
+    return {"nanoseconds": spent / options.calls, "made": options.calls + WARM_UP}
 
 
 def build_event(options: argparse.Namespace) -> Measured:
@@ -79,11 +101,6 @@ def segment(options: argparse.Namespace) -> Measured:
 
 
 if __name__ == "__main__":
-    run(
-        {
-            "build-event": build_event,
-            "ours": track_api_call,
-            "posthog": posthog,
-            "segment": segment,
-        }
-    )
+    trackers = {"ours": track_api_call, "posthog": posthog, "segment": segment}
+    contended = {name + CONTENDED: tracker for name, tracker in trackers.items()}
+    run({"build-event": build_event, **trackers, **contended})

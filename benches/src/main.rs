@@ -128,6 +128,7 @@ const RUST: &[(&str, Bench)] = &[
 ];
 const PYTHON: &[(&str, Bench)] = &[
     ("accepting", python::accepting),
+    ("contended", python::contended),
     ("delivering", python::delivering),
     ("fastapi", python::fastapi),
 ];

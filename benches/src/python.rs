@@ -27,30 +27,46 @@ const POSTHOG: Contender =
 const SEGMENT: Contender =
     Contender { name: "segment track", argument: "segment", key: r#""messageId": ""# };
 
+const TRACKED_CONTENDED: Contender = Contender { argument: "ours-contended", ..TRACKED };
+const POSTHOG_CONTENDED: Contender = Contender { argument: "posthog-contended", ..POSTHOG };
+const SEGMENT_CONTENDED: Contender = Contender { argument: "segment-contended", ..SEGMENT };
+
+/// So many calls of each, and whether they are delivered.
+type Made = (Contender, u64, bool);
+
+/// Nanoseconds that a call of each costs, in each round.
+fn costs<const N: usize>(plan: &Plan, contenders: &[Made; N]) -> Result<[Vec<f64>; N]> {
+    let mut sink = Sink::start(0)?;
+    let mut figures = [const { Vec::new() }; N];
+    for _ in 0..plan.rounds {
+        for ((contender, calls, delivers), figures) in contenders.iter().zip(&mut figures) {
+            let accepted: Accepted =
+                scripts::run(plan, "python/accepting.py", contender, *calls, &mut sink)?;
+            sink.counts()?.check(if *delivers { accepted.made } else { 0 })?;
+            figures.push(accepted.nanoseconds);
+        }
+    }
+    Ok(figures)
+}
+
+/// The cheaper of two in each round.
+fn cheaper(one: &[f64], other: &[f64]) -> Vec<f64> {
+    one.iter().zip(other).map(|(one, other)| one.min(*other)).collect()
+}
+
 /// What a call costs the thread that makes it.
 pub(crate) fn accepting(plan: &Plan) -> Result<Section> {
-    let script = "python/accepting.py";
     let calls = plan.calls(100_000, 20_000);
     // The queues of the others hold 10,000.
     let queued = plan.calls(8_000, 2_000);
-    let mut sink = Sink::start(0)?;
     let contenders = [
         (BUILT, calls, false),
         (POSTHOG, queued, true),
         (SEGMENT, queued, true),
         (TRACKED, calls, true),
     ];
-    let mut figures = contenders.map(|_| Vec::new());
-    for _ in 0..plan.rounds {
-        for ((contender, calls, delivers), figures) in contenders.iter().zip(&mut figures) {
-            let accepted: Accepted = scripts::run(plan, script, contender, *calls, &mut sink)?;
-            sink.counts()?.check(if *delivers { accepted.made } else { 0 })?;
-            figures.push(accepted.nanoseconds);
-        }
-    }
-    let [built, posthog, segment, ours] = figures;
-    let cheaper: Vec<f64> =
-        posthog.iter().zip(&segment).map(|(one, other)| one.min(*other)).collect();
+    let [built, posthog, segment, ours] = costs(plan, &contenders)?;
+    let cheaper = cheaper(&posthog, &segment);
     let mut section = Section::new(
         "accepting",
         format!(
@@ -83,6 +99,40 @@ pub(crate) fn accepting(plan: &Plan) -> Result<Section> {
         "posthog and segment: with their defaults, sending to the loopback interface on their own \
          threads. Ours has the call in the operating system's hands when it returns; theirs have it in \
          a queue in memory."
+            .into(),
+    );
+    Ok(section)
+}
+
+/// The same beside another thread of Python's that computes, which wants the interpreter all the time.
+pub(crate) fn contended(plan: &Plan) -> Result<Section> {
+    let calls = plan.calls(8_000, 2_000);
+    let contenders =
+        [POSTHOG_CONTENDED, SEGMENT_CONTENDED, TRACKED_CONTENDED].map(|it| (it, calls, true));
+    let [posthog, segment, ours] = costs(plan, &contenders)?;
+    let mut section = Section::new(
+        "contended",
+        format!(
+            "nanoseconds of {} that a call costs its thread in Python beside one that computes; {} \
+             rounds of {} calls",
+            if plan.cpu { "processor" } else { "wall clock" },
+            plan.rounds,
+            number(calls as f64)
+        ),
+    );
+    section
+        .compared(POSTHOG.name, "ns", &posthog, (TRACKED.name, &ours), None)
+        .compared(SEGMENT.name, "ns", &segment, (TRACKED.name, &ours), None)
+        .compared(
+            TRACKED.name,
+            "ns",
+            &ours,
+            ("the cheaper of the two", &cheaper(&posthog, &segment)),
+            None,
+        );
+    section.note(
+        "The interpreter goes from one thread to the other when that has wanted it for 5 ms, or when it is \
+         let go of."
             .into(),
     );
     Ok(section)
