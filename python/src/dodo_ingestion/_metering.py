@@ -72,14 +72,14 @@ class Metering:
         """Find out whose call it is."""
         found = exchange.customer
         if found is None:
+            if self._header is not None:
+                return self._header(exchange.request)
             if self.options.customer is not None:
                 found = self._ask("customer", self.options.customer, exchange.request)
                 if inspect.isawaitable(found):
                     _discard(found)
                     self.failed.occur("customer: awaitable where nothing can be awaited")
                     return None
-            elif self._header is not None:
-                found = self._header(exchange.request)
         return self._named(found)
 
     async def find_customer(self, exchange: Exchange) -> None:
@@ -216,8 +216,14 @@ class Metering:
                 return None, None
         if options.skip is not None and self._skips(exchange, options.skip):
             return None, None
-        if self._bills(exchange, endpoint):
-            return options.event_name, True
+        status = exchange.status
+        unrouted = status == 404 and (endpoint is None or exchange.takes_all(endpoint))
+        if status is not None and not unrouted:
+            billed = status < 500 and status not in (401, 403, 429)
+            if options.bill_status is not None:
+                billed = self._chosen(exchange, options.bill_status, status, billed)
+            if billed:
+                return options.event_name, True
         name = options.error_event_name
         return name, None if name is None else False
 
@@ -235,18 +241,13 @@ class Metering:
             exchange.skip = bool(self._ask("skip", skip, exchange.request, _decision))
         return exchange.skip
 
-    def _bills(self, exchange: Exchange, endpoint: str | None) -> bool:
-        status = exchange.status
-        if status is None or (status == 404 and (endpoint is None or exchange.takes_all(endpoint))):
-            return False
-        if self.options.bill_status is not None:
-            if exchange.bills is None or exchange.bills[0] != status:
-                chosen = self._ask("bill_status", self.options.bill_status, status, _decision)
-                exchange.bills = (status, chosen)
-            chosen = exchange.bills[1]
-            if chosen is not None:
-                return chosen
-        return status < 500 and status not in (401, 403, 429)
+    def _chosen(
+        self, exchange: Exchange, bill_status: Callable[[int], Any], status: int, default: bool
+    ) -> bool:
+        if exchange.bills is None or exchange.bills[0] != status:
+            exchange.bills = (status, self._ask("bill_status", bill_status, status, _decision))
+        chosen = exchange.bills[1]
+        return default if chosen is None else chosen
 
     # The event
 
@@ -262,20 +263,6 @@ class Metering:
             if billed:
                 self._missing.occur(f"{exchange.method} {endpoint or ''}")
             return
-        try:
-            self._accept(exchange, customer, name, endpoint, now)
-        except Exception as error:
-            self._refused.occur(error)
-
-    def _accept(
-        self,
-        exchange: Exchange,
-        customer: str,
-        name: str | None,
-        endpoint: str | None,
-        now: float,
-    ) -> None:
-        ingestion = self.client.made or self.client.make()
         began, head, first_byte = exchange.began, exchange.head, exchange.first_byte
         fields = (
             endpoint,
@@ -286,19 +273,26 @@ class Metering:
             None if head is None else exchange.bytes,
             exchange.aborted or None,
         )
-        metadata = self._metadata(exchange, fields) or None
         try:
-            left_out = accept_api_call(ingestion, customer, name, fields, metadata)
-        except ClosedError:
-            another = self.client.instead_of(ingestion)
-            if another is ingestion:
-                raise
-            left_out = accept_api_call(another, customer, name, fields, metadata)
-        if left_out is not None:
-            self._altered.occur(f"{left_out!r}: left out, no Unicode text")
+            metadata = exchange.extra
+            if self.options.adds or exchange.units is not None or exchange.metadata:
+                metadata = self._metadata(exchange, fields)
+            ingestion = self.client.made or self.client.make()
+            try:
+                left_out = accept_api_call(ingestion, customer, name, fields, metadata)
+            except ClosedError:
+                another = self.client.instead_of(ingestion)
+                if another is ingestion:
+                    raise
+                left_out = accept_api_call(another, customer, name, fields, metadata)
+        except Exception as error:
+            self._refused.occur(error)
+        else:
+            if left_out is not None:
+                self._altered.occur(f"{left_out!r}: left out, no Unicode text")
 
     def _metadata(self, exchange: Exchange, fields: tuple[object, ...]) -> dict[str, Any]:
-        """Return what there is beside the fields of each call."""
+        """Return what there is beside the fields of each call, once something is added."""
         options = self.options
         metadata: dict[str, Any] = {**exchange.extra} if exchange.extra else {}
         units = exchange.units
@@ -306,13 +300,12 @@ class Metering:
             units = self._units(self._ask("units", options.units, exchange.request))
         if units is not None:
             metadata["units"] = units
-        if options.fixed_metadata or options.metadata is not None or exchange.metadata:
-            room = METADATA_PAIRS - sum(field is not None for field in fields)
-            _fitting.add(metadata, options.fixed_metadata, room, self._altered)
-            if options.metadata is not None:
-                asked = self._ask("metadata", options.metadata, exchange.request)
-                _fitting.add(metadata, asked, room, self._altered)
-            _fitting.add(metadata, exchange.metadata, room, self._altered)
+        room = METADATA_PAIRS - sum(field is not None for field in fields)
+        _fitting.add(metadata, options.fixed_metadata, room, self._altered)
+        if options.metadata is not None:
+            asked = self._ask("metadata", options.metadata, exchange.request)
+            _fitting.add(metadata, asked, room, self._altered)
+        _fitting.add(metadata, exchange.metadata, room, self._altered)
         return metadata
 
     def _units(self, units: object) -> float | None:
@@ -363,8 +356,8 @@ def sole(values: Sequence[str]) -> str | None:
     """
     if len(values) != 1:
         return None
-    (value,) = values
-    return value if value.isascii() and "," not in value else None
+    value = values[0].strip()
+    return value if value and value.isascii() and "," not in value else None
 
 
 def _decision(answer: object) -> bool | None:

@@ -68,6 +68,8 @@ class Checked:
     metadata: Callable[[Any], Any] | None
     fixed_metadata: Metadata
     units: Callable[[Any], Any] | None
+    adds: bool
+    """Whether any of them adds to what is said of each call."""
     endpoint: Callable[[Any], Any] | None
     raises: bool
     default_customer: str | None
@@ -86,6 +88,7 @@ def check(ingestion: object, options: Mapping[str, Any]) -> Checked:
     customer = options.get("customer")
     metadata = options.get("metadata")
     exclude = list(_exclude(options.get("exclude", ())))
+    units = _callable("units", options.get("units"))
     raises, default_customer = _on_missing_customer(options.get("on_missing_customer", "skip"))
     return Checked(
         customer_header=_header(customer) if isinstance(customer, str) else None,
@@ -99,7 +102,8 @@ def check(ingestion: object, options: Mapping[str, Any]) -> Checked:
         skip=_callable("skip", options.get("skip")),
         metadata=None if isinstance(metadata, Mapping) else _callable("metadata", metadata),
         fixed_metadata=_metadata(metadata) if isinstance(metadata, Mapping) else {},
-        units=_callable("units", options.get("units")),
+        units=units,
+        adds=units is not None or bool(metadata),
         endpoint=_callable("endpoint", options.get("endpoint")),
         raises=raises,
         default_customer=default_customer,

@@ -84,7 +84,7 @@ class _Table:
                 return self._below_a_mount(scope)
         templates = found[1]
         root_path = scope.get("root_path", "")
-        if len(templates) == 1 and root_path == _root(scope):
+        if len(templates) == 1 and root_path == scope.get("app_root_path", root_path):
             return templates[0][0]
         path = scope["path"]
         if not path.startswith(root_path):
