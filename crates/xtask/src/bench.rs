@@ -1,5 +1,5 @@
 //! `bench`: the comparisons in `benches/`. `bench python` and `bench node` set up what users of these languages have
-//! today and compare our packages with it, both built as they are for release.
+//! today and compare our packages with it, both built as they are published.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -8,15 +8,15 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 
 use crate::checks::{Job, node, python};
+use crate::package::PUBLISHED;
 use crate::process::Log;
-use crate::run;
+use crate::run::{self, RELEASE};
 use crate::system::{self, Requirement};
 use crate::venv::Venv;
 use crate::workspace::Workspace;
 
 /// The package of the benches.
 const BENCHES: &str = "dodo-ingestion-benches";
-const PROFILE: &str = "release";
 
 /// A language whose package is compared.
 struct Language {
@@ -56,12 +56,13 @@ const LANGUAGES: &[Language] = &[
 
 pub(crate) fn run(workspace: &Workspace, args: &[OsString]) -> Result<ExitCode> {
     let language = args.first().and_then(|first| LANGUAGES.iter().find(|it| first == it.name));
-    let packages: Vec<&str> =
-        [BENCHES].into_iter().chain(language.map(|language| language.binding)).collect();
-    if !run::build(workspace, &packages)? {
-        return Ok(ExitCode::FAILURE);
+    let published = language.map(|language| (PUBLISHED, language.binding));
+    for (profile, package) in [(RELEASE, BENCHES)].into_iter().chain(published) {
+        if !run::build(workspace, profile, &[package])? {
+            return Ok(ExitCode::FAILURE);
+        }
     }
-    let mut command = workspace.command(workspace.program(PROFILE, BENCHES));
+    let mut command = workspace.command(workspace.program(RELEASE, BENCHES));
     match language {
         None => command.args(args),
         Some(language) => {
@@ -78,7 +79,7 @@ fn set_up(workspace: &Workspace, language: &Language) -> Result<PathBuf> {
     language.requirement.probe(workspace)?;
     let mut log = Log::create(workspace.cache("log").join("bench.log"), false)?;
     eprintln!("setting up what is compared: a minute the first time, then nothing");
-    let library = workspace.library_of(PROFILE, language.binding);
+    let library = workspace.library_of(PUBLISHED, language.binding);
     (language.set_up)(&mut Job { workspace, log: &mut log }, &library)
         .with_context(|| format!("all of it: {}", log.path().display()))
 }

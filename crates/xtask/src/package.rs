@@ -31,7 +31,7 @@ use platform::Platform;
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The profile of what is published.
-const PUBLISHED: &str = "dist";
+pub(crate) const PUBLISHED: &str = "dist";
 
 /// The profile of what the tests have built, and only try.
 const TRIED: &str = "dev";

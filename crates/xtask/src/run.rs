@@ -11,25 +11,28 @@ use anyhow::{Context, Result};
 use crate::process;
 use crate::workspace::Workspace;
 
+/// The profile of the programs that are run here.
+pub(crate) const RELEASE: &str = "release";
+
 /// The package of the loops that kill processes.
 const LIFECYCLE: &str = "dodo-ingestion-lifecycle";
 
 pub(crate) fn demo(workspace: &Workspace, args: &[OsString]) -> Result<ExitCode> {
-    if !build(workspace, &["dodometer"])? {
+    if !build(workspace, RELEASE, &["dodometer"])? {
         return Ok(ExitCode::FAILURE);
     }
-    let mut command = workspace.command(workspace.program("release", "dodometer"));
+    let mut command = workspace.command(workspace.program(RELEASE, "dodometer"));
     command.arg("demo").args(args);
     become_command(here(command))
 }
 
 /// The soak finds the writer beside itself.
 pub(crate) fn soak(workspace: &Workspace, args: &[OsString]) -> Result<ExitCode> {
-    if !build(workspace, &["dodometer", LIFECYCLE])? {
+    if !build(workspace, RELEASE, &["dodometer", LIFECYCLE])? {
         return Ok(ExitCode::FAILURE);
     }
-    let mut command = workspace.command(workspace.program("release", "soak"));
-    command.args(args).env("DODOMETER_BIN", workspace.program("release", "dodometer"));
+    let mut command = workspace.command(workspace.program(RELEASE, "soak"));
+    command.args(args).env("DODOMETER_BIN", workspace.program(RELEASE, "dodometer"));
     become_command(here(command))
 }
 
@@ -63,8 +66,8 @@ pub(crate) fn sim(workspace: &Workspace, seeds: &Seeds) -> Result<ExitCode> {
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-pub(crate) fn build(workspace: &Workspace, packages: &[&str]) -> Result<bool> {
-    let mut build = workspace.cargo(["build", "--quiet", "--release", "--locked"]);
+pub(crate) fn build(workspace: &Workspace, profile: &str, packages: &[&str]) -> Result<bool> {
+    let mut build = workspace.cargo(["build", "--quiet", "--locked", "--profile", profile]);
     for package in packages {
         build.args(["--package", package]);
     }
