@@ -21,7 +21,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 
 #[allow(unused_imports, reason = "each test file uses its own part")]
-pub use waiting::{PATIENT, eventually};
+pub use waiting::{PATIENT, UNTIL_HELD, eventually};
 
 /// A connection to misbehave on.
 pub struct Wire<'a> {
@@ -89,9 +89,6 @@ pub fn well() -> Act {
         wire.send(format!("{head}content-length: {}\r\n\r\n{body}", body.len()));
     })
 }
-
-/// So many requests are refused until everything waits: one, and three controls.
-pub const UNTIL_HELD: usize = 4;
 
 /// Nothing is taken, and this is said.
 pub fn say(bytes: impl AsRef<[u8]> + Send + 'static) -> Act {

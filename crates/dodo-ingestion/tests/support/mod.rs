@@ -17,13 +17,10 @@ use dodo_ingestion::{AlarmKind, Builder, Ingestion};
 use serde_json::{Value, json};
 
 #[allow(unused_imports, reason = "each test file uses its own part")]
-pub use waiting::{PATIENT, eventually};
+pub use waiting::{PATIENT, UNTIL_HELD, eventually};
 
 /// How long the server's threads wait before they look whether it was stopped.
 const POLL: Duration = Duration::from_millis(20);
-
-/// So many requests are refused until everything waits: one, and three controls.
-pub const UNTIL_HELD: usize = 4;
 
 /// What the server does with one request.
 #[derive(Clone, Debug)]

@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 /// Longer than anything takes on a busy machine: a bound for failures.
 pub const PATIENT: Duration = Duration::from_secs(120);
 
+/// So many requests are refused until everything waits: one, and three controls.
+pub const UNTIL_HELD: usize = 4;
+
 /// Waits until something holds.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
