@@ -36,8 +36,8 @@ pub(crate) fn of(_: &Path) -> io::Result<FileSystem> {
 }
 
 /// Whether memory that a file is mapped to can be written to for as long as the file has the blocks for
-/// it. On btrfs that ends the process when the disk is full; whether XFS lets it live when the disk fails
-/// was not tried; and of a layer it is not known what it lies on.
+/// it. On btrfs that ends the process when the disk is full, on XFS when the disk fails and the file system
+/// shuts itself down; and of a layer it is not known what it lies on.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(super) fn keeps_what_it_reserves(file: &std::fs::File) -> bool {
     const EXT4: u32 = 0xef53;
