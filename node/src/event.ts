@@ -58,15 +58,15 @@ export function encode(event: Event): Encoded {
   const { customerId, eventId, eventName, timestamp, metadata, ...others } = event;
   // All of one form, which costs half of what it costs to let each grow into it.
   const fields: Record<string, unknown> = {
-    customer_id: written(customerId),
-    event_id: written(eventId),
-    event_name: written(eventName),
-    timestamp: written(timestamp),
+    customer_id: written('customerId', customerId),
+    event_id: written('eventId', eventId),
+    event_name: written('eventName', eventName),
+    timestamp: written('timestamp', timestamp),
     metadata,
   };
   // A name that is not ours crosses as it is, for the core to refuse.
   for (const [name, value] of Object.entries(others)) {
-    fields[name] = written(value);
+    fields[name] = written(name, value);
   }
   if (typeof timestamp === 'object' && isDate(timestamp) && Number.isNaN(timestamp.getTime())) {
     fields.timestamp = 'Invalid Date';
@@ -99,9 +99,17 @@ export function encode(event: Event): Encoded {
   return encoded;
 }
 
-/** A bigint has no form in JSON. No field is a number, and the core refuses one. */
-function written(field: unknown): unknown {
-  return typeof field === 'bigint' ? Number(field) : field;
+/** What JSON writes of a field. No field is a number, and the core refuses one; others would be left out. */
+function written(name: string, field: unknown): unknown {
+  switch (typeof field) {
+    case 'bigint':
+      return Number(field);
+    case 'function':
+    case 'symbol':
+      throw new ValidationError(`${name}: is a ${typeof field}, not text`, { field: name });
+    default:
+      return field;
+  }
 }
 
 function areAllPlain(metadata: Metadata): boolean {

@@ -93,6 +93,11 @@ export function meter(ingestion: Ingestion, options?: MeterOptions<AnyContext>):
       // Whoever asks with the same request again makes another call.
       forget(raw);
     }
+    // Hono answers for who gives no response; asked for one here, it would make an empty one that is well.
+    if (!context.finalized) {
+      observation.fail(500);
+      return;
+    }
     const { res } = context;
     const wrapped = observation.wrap(res);
     if (wrapped !== res) {

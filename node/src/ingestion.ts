@@ -56,6 +56,12 @@ function textOf(options: Options): string {
   return JSON.stringify(settings);
 }
 
+/** What may configure a client of `process.env`, which is not the process's own in a worker, nor under Jest. */
+function variables(): string {
+  const ours = Object.entries(process.env).filter(([name]) => name.startsWith('DODO_'));
+  return JSON.stringify(Object.fromEntries(ours));
+}
+
 /** A client of the billing API: accepts calls in microseconds and delivers them in batches. */
 export class Ingestion implements AsyncDisposable, Disposable {
   readonly #client: Handle<'Ingestion'>;
@@ -71,7 +77,7 @@ export class Ingestion implements AsyncDisposable, Disposable {
       throw new ConfigurationError('onAlarm: is not a function', { field: 'onAlarm' });
     }
     try {
-      this.#client = native.open(textOf(settings), telling(onAlarm ?? warn));
+      this.#client = native.open(textOf(settings), variables(), telling(onAlarm ?? warn));
     } catch (thrown) {
       throw fromNative(thrown);
     }

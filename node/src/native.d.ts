@@ -43,10 +43,11 @@ export interface Native {
   /** Makes everything accepted so far due and waits until it is settled. */
   flushBatch(batch: Handle<'Batch'>, timeout: number | undefined | null, wake: () => void): Handle<'Pending'>;
   /**
-   * Opens a client. The text is an object of options by the core's names, with lengths of time in
-   * milliseconds. The listener does not keep the process from exiting.
+   * Opens a client. The first text is an object of options by the core's names, with lengths of time in
+   * milliseconds, the second one of environment variables: a worker has its own. The listener does not keep the
+   * process from exiting.
    */
-  open(options: string, onAlarm: (kind: string, message: string) => void): Handle<'Ingestion'>;
+  open(options: string, variables: string, onAlarm: (kind: string, message: string) => void): Handle<'Ingestion'>;
   /** Opens a batch. */
   openBatch(client: Handle<'Ingestion'>, maxSize?: number | undefined | null, flushInterval?: number | undefined | null): Handle<'Batch'>;
   /** Whether a wait is over; throws what it failed with, once. */

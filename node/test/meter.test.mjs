@@ -115,6 +115,31 @@ test('what a batch refuses is an alarm', async () => {
   assert.match(told, /customer_id/);
 });
 
+test('a worker is configured by its own environment variables', async () => {
+  const program = `
+    const { parentPort } = require('node:worker_threads');
+    const { Ingestion } = require('dodo-ingestion');
+    process.env.DODO_INGESTION_EVENT_NAME = 'set_there';
+    const ingestion = new Ingestion({ durability: 'memory', onAlarm() {} });
+    const receipt = ingestion.track({ customerId: 'cus_configured' });
+    receipt.delivered({ timeout: 120_000 }).then(
+      () => parentPort.postMessage(ingestion.environment),
+      (error) => parentPort.postMessage(String(error)),
+    );
+  `;
+  const env = {
+    DODO_PAYMENTS_API_KEY: 'dodo_test_worker',
+    DODO_PAYMENTS_BASE_URL: meter.url,
+    DODO_PAYMENTS_ENVIRONMENT: 'test_mode',
+  };
+  const worker = new Worker(program, { eval: true, env });
+  const [message] = await once(worker, 'message');
+  assert.equal(message, 'test_mode');
+  const [{ event_name: name }] = await meter.events('cus_configured');
+  assert.equal(name, 'set_there');
+  await worker.terminate();
+});
+
 test('workers come and go', async () => {
   const script = `
     const { Ingestion, trackAPICall } = require('dodo-ingestion');

@@ -26,7 +26,10 @@ const CALLS = [
   ['customerId', {}],
   ['timestamp', { customerId, timestamp: 1_700_000_000 }],
   ['timestamp', { customerId, timestamp: new Date(Number.NaN) }],
+  ['eventId', { customerId, eventId: () => 'made' }],
+  ['eventName', { customerId, eventName: Symbol('name') }],
   ['customer', { customerId, customer: 'x' }],
+  ['customer', { customerId, customer: () => 'x' }],
   ['metadata', { customerId, metadata: new Map([['n', 1]]) }],
   ['metadata.n', { customerId, metadata: { n: Number.NaN } }],
 ];

@@ -15,12 +15,14 @@ use crate::wait::{Pending, start};
 type OnAlarm = ThreadsafeFunction<Telling, (), Telling, Status, false, true>;
 type Telling = FnArgs<(String, String)>;
 
-/// Opens a client. The text is an object of options by the core's names, with lengths of time in
-/// milliseconds. The listener does not keep the process from exiting.
+/// Opens a client. The first text is an object of options by the core's names, with lengths of time in
+/// milliseconds, the second one of environment variables: a worker has its own. The listener does not keep the
+/// process from exiting.
 #[napi(catch_unwind)]
 #[allow(clippy::needless_pass_by_value, reason = "Node-API hands a string over as its own")]
 pub(crate) fn open(
     options: String,
+    variables: String,
     #[napi(ts_arg_type = "(kind: string, message: string) => void")] on_alarm: Function<
         '_,
         Telling,
@@ -29,6 +31,8 @@ pub(crate) fn open(
 ) -> Result<External<Ingestion>> {
     let options: BTreeMap<String, Value> = serde_json::from_str(&options)
         .map_err(|error| unconvertible("options", &error.to_string()))?;
+    let variables: BTreeMap<String, String> = serde_json::from_str(&variables)
+        .map_err(|error| unconvertible("environment variables", &error.to_string()))?;
     let tell: OnAlarm = on_alarm
         .build_threadsafe_function::<Telling>()
         .weak::<true>()
@@ -39,6 +43,7 @@ pub(crate) fn open(
         // A refusal means that the environment is shutting down.
         let _ = tell.call(telling, ThreadsafeFunctionCallMode::NonBlocking);
     });
+    builder = builder.variables(variables);
     for (name, value) in options {
         let value = match value {
             Value::String(text) => OptionValue::Text(text),

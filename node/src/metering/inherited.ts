@@ -16,6 +16,8 @@ export interface Watcher {
   writes(chunk: unknown, encoding: unknown): void;
   /** `end` is about to be called with this. */
   ends(chunk: unknown, encoding: unknown): void;
+  /** `end` threw: the response goes on. */
+  goesOn(): void;
 }
 
 const { watchers, telling } = shared('responses.1', () => ({
@@ -64,15 +66,20 @@ export function watchInherited(outgoing: ServerResponse, watcher: Watcher): bool
 function prepare(prototype: object): boolean {
   const framework = prototypeOfFramework(prototype);
   if (framework !== undefined && !telling.has(framework)) {
-    for (const [name, hears] of [
-      ['write', 'writes'],
-      ['end', 'ends'],
-    ] as const) {
-      wrap(framework, name, (method, response, args) => {
-        watchers.get(response)?.[hears](args[0], args[1]);
+    wrap(framework, 'write', (method, response, args) => {
+      watchers.get(response)?.writes(args[0], args[1]);
+      return method.apply(response, args);
+    });
+    wrap(framework, 'end', (method, response, args) => {
+      const watcher = watchers.get(response);
+      watcher?.ends(args[0], args[1]);
+      try {
         return method.apply(response, args);
-      });
-    }
+      } catch (error) {
+        watcher?.goesOn();
+        throw error;
+      }
+    });
     wrap(framework, 'writeHead', (method, response, args) => {
       const returned = method.apply(response, args);
       watchers.get(response)?.hasHead(args);

@@ -66,11 +66,11 @@ export interface Metered<Request> {
 
 /**
  * A framework's template that takes whatever is left: `*`, `*path` and `{*path}`, `:path*`, `(*)`, `(.*)` and `(.+)`,
- * Fastify's `(^.*$)`, Hono's `:path{.*}`, Next.js's `[...path]` and `[[...path]]`, or a regular expression. What a
- * router is mounted by may stand right before it: NestJS answers `/api*path` with 404.
+ * Fastify's `(^.*$)`, Hono's `:path{.*}`, Next.js's `[...path]` and `[[...path]]`, or a regular expression, as one is
+ * without an end. What a router is mounted by may stand right before it: NestJS answers `/api*path` with 404.
  */
 const CATCH_ALL =
-  /(?:\*\w*|\{\/?\*\w*\}|\((?:\*|\^?\.[*+]\$?)\)|:\w+\{\.[*+]\}|\[\.{3}[^/\]]+\]{1,2})\??$|\.[*+]\)?\$?\/[a-z]*$/;
+  /(?:\*\w*|\{\/?\*\w*\}|\((?:\*|\^?\.[*+]\$?)\)|:\w+\{\.[*+]\}|\[\.{3}[^/\]]+\]{1,2})\??$|\.[*+]\)?\$?\/[a-z]*$|\/[\\^].*[^$]\/[a-z]*$/;
 
 export class Meter<Request> {
   readonly #ingestion: Ingestion;

@@ -135,7 +135,12 @@ function write(this: ServerResponse & Watched, ...args: unknown[]): boolean {
 function end(this: ServerResponse & Watched, ...args: unknown[]): ServerResponse {
   const observation = this[OBSERVATION];
   observation.ends(args[0], args[1]);
-  return (observation.end as End).apply(this, args as Parameters<End>);
+  try {
+    return (observation.end as End).apply(this, args as Parameters<End>);
+  } catch (error) {
+    observation.goesOn();
+    throw error;
+  }
 }
 
 /** What ends with a connection, with one listener for all of it: Node warns where there are many. */
@@ -233,6 +238,10 @@ class Observation<Request> implements Wrapper {
       this.#ending = true;
       this.#overIfWhole(chunk);
     });
+  }
+
+  goesOn(): void {
+    this.#ending = false;
   }
 
   #finishes(): void {

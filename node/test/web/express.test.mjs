@@ -307,17 +307,37 @@ for (const [version, express] of [
     assert.deepEqual([String(body), written, metadata.response_bytes], ['a body', ['a body'], 6]);
   });
 
+  test(`${version}: a response goes on after an end that was refused`, async () => {
+    const ingestion = client();
+    const customer = someone();
+    const app = express();
+    app.use(meter(ingestion, { customer: () => customer }));
+    app.get('/', (_, res) => res.end(7));
+    app.use((error, _req, res, _next) => res.status(500).end(error.code));
+    const { body } = await call(await listen(createServer(app)), '/');
+    const [{ metadata }] = await events(ingestion, customer);
+    assert.deepEqual(
+      [String(body), metadata.status_code, metadata.response_bytes],
+      ['ERR_INVALID_ARG_TYPE', 500, 20],
+    );
+  });
+
   test(`${version}: what takes whatever is left is no route for what is not found`, async () => {
     const ingestion = client();
     const customer = someone();
-    for (const way of ['guard', 'answer', 'mounted']) {
+    const ways = ['guard', 'answer', 'mounted', /^\/nowhere\//, /^\/(?!users)/i, /^\/nowhere/];
+    for (const way of ways) {
       const app = express();
       app.use(meter(ingestion, { customer: () => customer }));
       const all = express === express4 ? '*' : '/{*splat}';
       if (way === 'guard') {
         app.all(all, (_req, _res, next) => next());
       }
+      if (way instanceof RegExp) {
+        app.all(way, (_req, _res, next) => next());
+      }
       app.get('/users/:id', (_, res) => res.status(404).end());
+      app.get(/^\/orders\/(\d+)$/, (_, res) => res.status(404).end());
       if (way === 'answer') {
         app.get(all, (_, res) => res.status(404).end());
       }
@@ -329,13 +349,15 @@ for (const [version, express] of [
       const port = await listen(createServer(app));
       await call(port, '/nowhere/else');
       await call(port, '/users/1');
+      await call(port, '/orders/1');
     }
-    const found = (await events(ingestion, customer, 6)).map(({ event_name: name, metadata }) =>
-      [name, metadata.endpoint].join(' '),
+    const found = (await events(ingestion, customer, 3 * ways.length)).map(
+      ({ event_name: name, metadata }) => [name, metadata.endpoint].join(' '),
     );
     assert.deepEqual(found.sort(), [
-      ...Array(3).fill('api_call /users/:id'),
-      ...Array(3).fill('api_error '),
+      ...ways.map(() => 'api_call /^\\/orders\\/(\\d+)$/'),
+      ...ways.map(() => 'api_call /users/:id'),
+      ...ways.map(() => 'api_error '),
     ]);
   });
 

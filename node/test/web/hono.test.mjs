@@ -187,6 +187,23 @@ test('Hono: a middleware that takes whatever is left is no route for what is not
   ]);
 });
 
+test('Hono by fetch: a handler that gives no response has failed', async () => {
+  const ingestion = client();
+  const app = new Hono();
+  const customer = someone();
+  app.use(meter(ingestion, { customer: () => customer }));
+  app.get('/forgotten', (c) => {
+    c.text('not returned');
+  });
+  app.onError((_error, c) => c.text('failed', 500));
+  assert.equal((await app.request('/forgotten')).status, 500);
+  const [{ event_name: name, metadata }] = await events(ingestion, customer);
+  assert.deepEqual(
+    [name, metadata.status_code, metadata.endpoint],
+    ['api_error', 500, '/forgotten'],
+  );
+});
+
 test('Hono: a middleware that answers is no route', async () => {
   const ingestion = client();
   const app = new Hono();

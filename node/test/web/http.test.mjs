@@ -89,6 +89,10 @@ test('every way to write a response', async () => {
       res.write('lost');
     },
     '/called': (res) => res.write('fo', 'utf8', () => res.end('ur', () => {})),
+    '/refused': (res) => {
+      assert.throws(() => res.end({ json: true }), { code: 'ERR_INVALID_ARG_TYPE' });
+      res.end('four');
+    },
   };
   const { port, headers, found } = await serve((req, res) => bodies[req.url](res), {
     endpoint: ({ url }) => url,

@@ -19,6 +19,7 @@ use crate::validate;
 #[derive(Clone, Default)]
 pub struct Builder {
     values: BTreeMap<&'static str, OptionValue>,
+    variables: Option<BTreeMap<String, String>>,
     unit: TimeUnit,
     on_alarm: Option<AlarmCallback>,
 }
@@ -106,6 +107,13 @@ impl Builder {
         Ok(self)
     }
 
+    /// The environment variables that options are looked up in, for a host that gives code an environment of
+    /// its own, as Node does to a worker. By default those of the process.
+    pub fn variables(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.variables = Some(variables.into_iter().collect());
+        self
+    }
+
     /// The unit of bare numbers that are lengths of time, for the bindings of languages that do not
     /// count in seconds. Environment variables are in seconds everywhere.
     pub fn time_unit(mut self, unit: TimeUnit) -> Self {
@@ -126,8 +134,11 @@ impl Builder {
     /// `configuration` when an option is missing or wrong, or conflicts with another client of the
     /// same account in this process; `storage` when the spool directory cannot be used.
     pub fn build(self) -> Result<Ingestion> {
-        // What is no text there is found to be none with the option.
-        let env = |name: &str| Some(std::env::var_os(name)?.to_string_lossy().into_owned());
+        let env = |name: &str| match &self.variables {
+            Some(variables) => variables.get(name).cloned(),
+            // What is no text there is found to be none with the option.
+            None => Some(std::env::var_os(name)?.to_string_lossy().into_owned()),
+        };
         let config = self.config(env)?;
         Ingestion::open(config, self.on_alarm)
     }
@@ -316,17 +327,17 @@ impl<E: Fn(&str) -> Option<String>> Given<'_, E> {
         let OptionKind::Seconds { min, max } = spec.kind else {
             return Err(wrong(name, &shown, "is not a duration"));
         };
-        let (unit, seconds) = match &value {
-            Some(OptionValue::Number(number)) => (self.unit, Some(number / self.unit.per_second())),
-            Some(OptionValue::Integer(number)) => {
-                (self.unit, Some(*number as f64 / self.unit.per_second()))
-            }
-            Some(OptionValue::Duration(duration)) => {
-                (TimeUnit::Seconds, Some(duration.as_secs_f64()))
-            }
-            Some(OptionValue::Text(text)) => (TimeUnit::Seconds, text.trim().parse().ok()),
-            _ => (self.unit, None),
+        let is_argument = self.arguments.contains_key(name);
+        let is_duration = matches!(value, Some(OptionValue::Duration(_)));
+        let unit = if is_argument && !is_duration { self.unit } else { TimeUnit::Seconds };
+        let given: Option<f64> = match &value {
+            Some(OptionValue::Number(number)) => Some(*number),
+            Some(OptionValue::Integer(number)) => Some(*number as f64),
+            Some(OptionValue::Duration(duration)) => Some(duration.as_secs_f64()),
+            Some(OptionValue::Text(text)) => text.trim().parse().ok(),
+            _ => None,
         };
+        let seconds = given.map(|given| given / unit.per_second());
         if let Some(seconds) = seconds.filter(|seconds| (min..=max).contains(seconds)) {
             return Ok(Duration::from_secs_f64(seconds));
         }
@@ -451,6 +462,8 @@ mod tests {
         assert_eq!(config.linger, Duration::from_millis(250));
         let config = millis("linger", 0.5.into()).config(no_env).unwrap();
         assert_eq!(config.linger, Duration::from_micros(500));
+        let config = millis("linger", "250".into()).config(no_env).unwrap();
+        assert_eq!(config.linger, Duration::from_millis(250));
         let error = millis("request_timeout", 5_000_000_i64.into()).config(no_env).err().unwrap();
         let expected = "request_timeout: must be 100 to 300000 milliseconds, not 5000000";
         assert_eq!(error.message(), expected);
@@ -459,6 +472,12 @@ mod tests {
         let builder = builder().time_unit(TimeUnit::Milliseconds);
         let error = builder.config(env).err().unwrap();
         assert!(error.message().contains("0 to 300 seconds, not \"5000\""), "{error}");
+    }
+
+    #[test]
+    fn a_host_may_have_environment_variables_of_its_own() {
+        let error = builder().variables([("DODO_INGESTION_LATE".into(), "drop".into())]).build();
+        assert_eq!(error.unwrap_err().field(), Some("late"));
     }
 
     #[test]
