@@ -144,11 +144,30 @@ fn gone_is_fine(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
+/// How long this process's files may become. A longer one ends it by a signal, unless the host ignores that.
+#[cfg(unix)]
+fn file_size_limit() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::Fsize).current
+}
+
+#[cfg(not(unix))]
+fn file_size_limit() -> Option<u64> {
+    None
+}
+
+fn may_be_as_long_as(len: u64) -> io::Result<()> {
+    let is_allowed = file_size_limit().is_none_or(|limit| len <= limit);
+    if is_allowed { Ok(()) } else { Err(io::ErrorKind::FileTooLarge.into()) }
+}
+
 #[derive(Debug)]
 struct SystemFile(OwnFile);
 
 impl DiskFile for SystemFile {
     fn append(&self, bytes: &[u8]) -> io::Result<usize> {
+        if file_size_limit().is_some() {
+            may_be_as_long_as(self.len()? + bytes.len() as u64)?;
+        }
         (&*self.0).write(bytes)
     }
 
@@ -164,6 +183,7 @@ impl DiskFile for SystemFile {
 
     #[cfg(unix)]
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        may_be_as_long_as(offset + bytes.len() as u64)?;
         std::os::unix::fs::FileExt::write_all_at(&*self.0, bytes, offset)
     }
 
@@ -180,16 +200,14 @@ impl DiskFile for SystemFile {
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {
+        may_be_as_long_as(len)?;
         self.0.set_len(len)
     }
 
     #[cfg(any(target_os = "linux", target_os = "android"))]
     fn reserve(&self, len: u64) -> Option<Box<dyn Reserved>> {
         use rustix::fs::{FallocateFlags, fallocate};
-        use rustix::process::{Resource, getrlimit};
-        // Beyond that a longer file is the process's end.
-        let is_allowed = getrlimit(Resource::Fsize).current.is_none_or(|limit| len <= limit);
-        if !is_allowed || !filesystem::keeps_what_it_reserves(&self.0) {
+        if may_be_as_long_as(len).is_err() || !filesystem::keeps_what_it_reserves(&self.0) {
             return None;
         }
         // Its length stays: a file that has it before it has a header would be taken for damage.
