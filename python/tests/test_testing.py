@@ -8,6 +8,7 @@ import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 import pytest
@@ -160,6 +161,10 @@ def test_events_are_chosen(local: Meter) -> None:
     assert len(local.events(customer="cus_1", event_name="call")) == 4
     assert len(local.events(endpoint="/v1/users", status_code=200, good=True)) == 5
     assert local.events(status_code=500) == []
+    for name in ("customer_id", "event_id", "timestamp"):
+        pair: dict[str, Any] = {name: "cus_1"}
+        with pytest.raises(TypeError, match=f"{name}: is no metadata"):
+            local.events(**pair)
     assert {each["customer_id"]: each["calls"] for each in local.bill()["customers"]} == {
         "cus_0": 5,
         "cus_1": 5,
@@ -174,6 +179,10 @@ def test_events_that_do_not_come(local: Meter) -> None:
         local.events(at_least=1, timeout=0.2)
     local.reset()
     assert len(local.events(at_least=1, timeout=WITHIN)) == 1
+    local.fault("unknown_customer=cus_2")
+    track_api_call(ingestion, customer_id="cus_2")
+    with pytest.raises(TimeoutError, match="the API has refused calls: see `stats`"):
+        local.events(at_least=2, timeout=2)
 
 
 def test_more_events_than_an_answer_holds(local: Meter) -> None:

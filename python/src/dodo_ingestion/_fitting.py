@@ -52,6 +52,8 @@ def check(customer_id: object, metadata: object, beside: Mapping[str, object]) -
         raise _refused("customer_id", f"a {type(customer_id).__name__} is not a str")
     if not customer_id:
         raise _refused("customer_id", "is empty; the billing API requires it")
+    if not _is_unicode(customer_id):
+        raise _refused("customer_id", "is no Unicode text")
     if len(customer_id) > IDENTIFIER_CHARACTERS:
         found = f"{len(customer_id)} characters"
         raise _refused("customer_id", f"{found}; at most {IDENTIFIER_CHARACTERS}")
@@ -101,14 +103,19 @@ def add(metadata: dict[str, Any], pairs: object, room: int, altered: Notice) -> 
             continue
         problem = _misfit(key, value)
         if problem is None and key not in metadata and len(metadata) >= room:
-            problem = f"left out, an event has at most {METADATA_PAIRS} pairs"
+            problem = f"an event has at most {METADATA_PAIRS} pairs"
         if problem is not None:
-            altered.occur(f"{shown(key)}: {problem}")
+            altered.occur(f"{shown(key)}: left out, {problem}")
         elif isinstance(value, str) and len(value) > METADATA_VALUE_CHARACTERS:
             altered.occur(f"{key!r}: cut to {METADATA_VALUE_CHARACTERS} characters")
             metadata[key] = value[:METADATA_VALUE_CHARACTERS]
         else:
             metadata[key] = value
+
+
+def misfit(key: object, value: object) -> str | None:
+    """Say why a pair of the user's cannot be one of a call's metadata, if it cannot."""
+    return None if value is None else _misfit(key, _plain(value))
 
 
 def number(value: object) -> float | None:
@@ -138,17 +145,17 @@ def _is_number(value: float) -> bool:
 
 def _misfit(key: object, value: object) -> str | None:
     if not isinstance(key, str) or not _is_unicode(key):
-        return "left out, a key is text"
+        return "a key is text"
     if key in _OWN_KEYS:
-        return "left out, the middleware writes this key itself"
+        return "the middleware writes this key itself"
     if not key or len(key) > METADATA_KEY_CHARACTERS:
-        return f"left out, a key has 1 to {METADATA_KEY_CHARACTERS} characters"
+        return f"a key has 1 to {METADATA_KEY_CHARACTERS} characters"
     if isinstance(value, (int, float)) and not isinstance(value, bool) and not _is_number(value):
-        return "left out, a number is finite and has 64 bits"
+        return "a number is finite and has 64 bits"
     if isinstance(value, str) and not _is_unicode(value):
-        return "left out, no Unicode text"
+        return "no Unicode text"
     if not isinstance(value, (str, int, float)):
-        return f"left out, a {type(value).__name__} is no value of metadata"
+        return f"a {type(value).__name__} is no value of metadata"
     return None
 
 

@@ -21,7 +21,10 @@ _ASKING = frozenset(
         "compact",
         "create",
         "create_and_poll",
+        "create_and_run",
         "create_and_run_poll",
+        "create_and_run_stream",
+        "create_and_stream",
         "edit",
         "embed_content",
         "generate",
@@ -31,7 +34,9 @@ _ASKING = frozenset(
         "send_message",
         "send_message_stream",
         "stream",
+        "submit_tool_outputs",
         "submit_tool_outputs_and_poll",
+        "submit_tool_outputs_stream",
     }
 )
 _ANSWERING = frozenset(
@@ -46,7 +51,7 @@ _ANSWERING = frozenset(
     }
 )
 """Those of them that return nothing but a model's answer."""
-_UNSEEN = ("caches", "with_raw_response", "with_streaming_response")
+_UNSEEN = ("caches", "sessions", "with_raw_response", "with_streaming_response")
 _COPYING = frozenset({"copy", "with_options"})
 _SNAPSHOTS = ("current_message_snapshot", "current_completion_snapshot", "current_run")
 
@@ -56,6 +61,8 @@ class Reading(Protocol):
 
     complete: bool
     """Whether nothing more comes of it."""
+    answered: bool
+    """Whether it looks like what a model writes, with usage or without."""
 
     def add(self, piece: object) -> None:
         """Take what a piece of it tells."""
@@ -66,6 +73,11 @@ def wrapped(
 ) -> object:
     """Wrap `client`. `read` takes the model that was asked; `bill` says whether there was usage."""
     return _Client(client, _Meter(packages(client), read, bill))
+
+
+def is_wrapped(client: object) -> bool:
+    """Whether `client` is wrapped, or a part of one that is."""
+    return isinstance(client, _Proxy)
 
 
 def packages(client: object) -> list[str]:
@@ -141,7 +153,7 @@ class _Meter:
             return answer
         if self.is_part(answer) and any(hasattr(kind, name) for name in _ASKING):
             return _Client(answer, self)
-        if answers:
+        if answers or reading.answered:
             warn("an answer of a language model has no token usage and is not billed")
         return answer
 
@@ -203,7 +215,9 @@ class _Watch:
         self._meter.safely(self._see_snapshot, self._stream)
         if self._meter.bill(self._reading):
             return
-        if read:
+        if self._reading.complete:
+            warn("a stream of a language model has ended without token usage and is not billed")
+        elif read:
             warn(
                 "a stream of a language model has ended without token usage and is not billed; "
                 "of OpenAI's chat ask for it with stream_options={'include_usage': True}"

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal, TypeAlias, TypedDict
 
-from dodo_ingestion._native import IDENTIFIER_CHARACTERS, Ingestion
-from dodo_ingestion.errors import ConfigurationError
-from dodo_ingestion.types import Metadata, MetadataValue, Scalar
+from dodo_ingestion import _fitting
+from dodo_ingestion._native import IDENTIFIER_CHARACTERS, METADATA_PAIRS, Ingestion
+from dodo_ingestion.errors import ConfigurationError, ValidationError
+from dodo_ingestion.types import Metadata, Scalar
 
 Units: TypeAlias = "float | Decimal | Scalar"
 IngestionSource: TypeAlias = "Ingestion | Callable[[], Ingestion]"
@@ -154,16 +155,15 @@ def _exclude(value: object) -> Iterable[str]:
         yield entry
 
 
-def _metadata(value: Mapping[object, object]) -> Metadata:
-    checked: dict[str, MetadataValue] = {}
+def _metadata(value: Mapping[Any, Any]) -> Metadata:
+    if len(value) > METADATA_PAIRS:
+        raise _wrong("metadata", f"{len(value)} pairs; an event has at most {METADATA_PAIRS}")
     for key, each in value.items():
-        if not isinstance(key, str):
-            raise _wrong("metadata", "a key is text", key)
-        if isinstance(each, (Mapping, list, tuple, set, bytes)):
-            raise _wrong(f"metadata.{key}", "a value is text, a number or a boolean", each)
-        # Which types there are besides, and what they become, is the client's to know.
-        checked[key] = each  # type: ignore[assignment]
-    return checked
+        problem = _fitting.misfit(key, each)
+        if problem is not None:
+            name = f"metadata.{key:.40}" if isinstance(key, str) else "metadata"
+            raise _wrong(name, problem, each)
+    return dict(value)
 
 
 def _on_missing_customer(value: object) -> tuple[bool, str | None]:
@@ -171,6 +171,9 @@ def _on_missing_customer(value: object) -> tuple[bool, str | None]:
         return value == "raise", None
     if isinstance(value, Mapping) and list(value) == ["default"]:
         customer = value["default"]
-        if isinstance(customer, str) and customer:
-            return False, customer
+        try:
+            _fitting.check(customer, None, {})
+        except ValidationError as error:
+            raise _wrong("on_missing_customer", f"default: {error}") from None
+        return False, customer
     raise _wrong("on_missing_customer", 'neither "skip", "raise" nor {"default": "cus_…"}', value)

@@ -55,15 +55,24 @@ class AsgiTemplates:
 
 
 @dataclass
-class _Table:
-    """The templates of a Starlette router and of what is mounted in it, by endpoint.
+class _Taken:
+    """A template, with the path and the methods of the requests that it takes.
 
-    Each has the path that takes its requests: for what is mounted these differ.
+    For what is mounted the path is another; without methods it takes all.
     """
+
+    template: str
+    path: str
+    methods: set[str] | None
+
+
+@dataclass
+class _Table:
+    """The templates of a Starlette router and of what is mounted in it, by endpoint."""
 
     router: Any
     loaded_at: float = 0.0
-    endpoints: dict[int, tuple[Any, list[tuple[str, str]]]] = field(default_factory=dict)
+    endpoints: dict[int, tuple[Any, list[_Taken]]] = field(default_factory=dict)
     routing: set[int] = field(default_factory=set)
     mounts: list[str] = field(default_factory=list)
 
@@ -85,13 +94,17 @@ class _Table:
         templates = found[1]
         root_path = scope.get("root_path", "")
         if len(templates) == 1 and root_path == scope.get("app_root_path", root_path):
-            return templates[0][0]
+            return templates[0].template
         path = scope["path"]
         if not path.startswith(root_path):
             path = root_path + path  # an older Starlette's mounts have taken their part off
         path = path.removeprefix(_root(scope))
-        taken = (template for template, takes in templates if _compiled(takes).match(path))
-        return next(taken, None) or self._below_a_mount(scope) or templates[0][0]
+        taken = [each for each in templates if _compiled(each.path).match(path)]
+        if not taken:
+            return self._below_a_mount(scope) or templates[0].template
+        method = scope.get("method")
+        by_method = (each for each in taken if each.methods is None or method in each.methods)
+        return next(by_method, taken[0]).template
 
     def _below_a_mount(self, scope: Mapping[str, Any]) -> str | None:
         """Make the template of a route that is not in the table: of what is mounted, say."""
@@ -113,18 +126,23 @@ class _Table:
         self.endpoints.clear()
         self.routing.clear()
         self.mounts.clear()
-        for template, takes, endpoint in self._walk(self.router.routes, ""):
+        for template, path, endpoint, methods in self._walk(self.router.routes, ""):
             _, templates = self.endpoints.setdefault(id(endpoint), (endpoint, []))
-            if (template, takes) not in templates:
-                templates.append((template, takes))
+            for each in templates:
+                if (each.template, each.path) == (template, path):
+                    each.methods = each.methods and methods and each.methods | methods
+                    break
+            else:
+                templates.append(_Taken(template, path, methods))
 
-    def _walk(self, routes: Any, prefix: str) -> Iterator[tuple[str, str, object]]:
+    def _walk(self, routes: Any, prefix: str) -> Iterator[tuple[str, str, object, set[str] | None]]:
         for route in _flattened(routes):
             path = getattr(route, "path", None)
             endpoint = getattr(route, "endpoint", None)
             inner = _inner(route)
             if endpoint is not None and isinstance(path, str):
-                yield prefix + path, prefix + path, endpoint
+                methods = getattr(route, "methods", None)
+                yield prefix + path, prefix + path, endpoint, set(methods) if methods else None
             elif inner:
                 # A mount, or a host, which has no path. It takes no request by itself.
                 self.routing.add(id(getattr(route, "app", None)))
@@ -132,7 +150,7 @@ class _Table:
                 yield from self._walk(inner, prefix + (path or ""))
             elif isinstance(path, str) and hasattr(route, "app"):
                 self.mounts.append(prefix + path)
-                yield _mounted(prefix + path), prefix + path + _REST, route.app
+                yield _mounted(prefix + path), prefix + path + _REST, route.app, None
 
 
 def _litestar_catch_all(scope: Mapping[str, Any], template: str) -> str | None:

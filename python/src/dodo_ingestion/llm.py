@@ -29,7 +29,7 @@ from datetime import datetime
 from typing import TypeVar, cast
 
 from dodo_ingestion import _fitting
-from dodo_ingestion._llm_wrap import packages, wrapped
+from dodo_ingestion._llm_wrap import is_wrapped, packages, wrapped
 from dodo_ingestion._native import Ingestion, Receipt, track_api_call
 from dodo_ingestion._notice import warn
 from dodo_ingestion._siblings import refused
@@ -78,13 +78,22 @@ _WRITTEN = ("completion_tokens", "output_tokens", "eval_count")
 _DETAILS = (
     ("prompt_tokens_details", "cached_tokens", "cached_tokens"),
     ("input_tokens_details", "cached_tokens", "cached_tokens"),
+    ("prompt_tokens_details", "cache_write_tokens", "cache_write_input_tokens"),
+    ("input_tokens_details", "cache_write_tokens", "cache_write_input_tokens"),
     ("completion_tokens_details", "reasoning_tokens", "reasoning_tokens"),
     ("output_tokens_details", "reasoning_tokens", "reasoning_tokens"),
+    ("output_tokens_details", "thinking_tokens", "reasoning_tokens"),
     ("input_token_details", "cache_read", "cached_tokens"),
     ("input_token_details", "cache_creation", "cache_write_input_tokens"),
     ("output_token_details", "reasoning", "reasoning_tokens"),
 )
-
+# Those of Anthropic's compaction, which are beside those of its answer.
+_COMPACTION = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_input_tokens",
+    "cache_creation_input_tokens",
+)
 
 # The events after which a stream tells nothing more.
 _LAST = (
@@ -136,12 +145,15 @@ class Reading:
     def __init__(self, model: object = None, provider: str | None = None) -> None:
         self._counts: dict[str, int] = {}
         self._earlier: Counter[str] = Counter()
+        self._compacted: Counter[str] = Counter()
         self._response_id: str | None = None
         self._model = model if isinstance(model, str) else None
         self._provider = provider
         self._anthropic = False
         self._openai = False
         self.complete = False
+        self.answered = False
+        self.goes_on = False
 
     def add(self, piece: object) -> None:
         """Take what a response or an event of a stream tells.
@@ -158,6 +170,11 @@ class Reading:
         self._count(_get(_get(piece, "metadata"), "usage"))
         self._add(piece)
         self.complete |= (_get(piece, "type") or _get(piece, "event_type")) in _LAST
+        # A run of OpenAI's that waits for outputs tells of all its steps again when it has them.
+        if _get(piece, "event") == "thread.run.requires_action":
+            self._counts.clear()
+            self.goes_on = True
+        self.answered |= _is_answer(piece)
 
     def _add(self, response: object) -> None:
         for name in ("model", "model_version", "modelVersion"):
@@ -199,6 +216,9 @@ class Reading:
             # What was cached some models repeat with every piece, though it was read once.
             sums = summed and known == "reasoning_tokens"
             self._set(known, _either(_either(usage, details), name), sums)
+        iterations = _get(usage, "iterations")
+        if isinstance(iterations, list):
+            self._compacted = _compacted(iterations)
 
     def _count_in(self, holder: object, summed: bool) -> None:
         if holder is not None:
@@ -220,6 +240,7 @@ class Reading:
         """Give what has been told so far; `None` if nothing was."""
         counts = self._earlier.copy()
         counts.update(self._counts)
+        counts.update(self._compacted)
         provider: str | None
         if "prompt_token_count" in counts or "total_token_count" in counts:
             provider = "google"
@@ -267,6 +288,24 @@ def _is_increment(piece: object, usage: object) -> bool:
         and usage is _get(piece, "usage_metadata")
         and hasattr(type(piece), "__add__")
     )
+
+
+def _is_answer(response: object) -> bool:
+    """Whether it is a completion, a response, embeddings or a message of Anthropic's."""
+    if (_get(response, "type"), _get(response, "role")) == ("message", "assistant"):
+        return True
+    lists = [_get(response, name) for name in ("choices", "output", "data")]
+    choices, output, data = (each if isinstance(each, list) else [] for each in lists)
+    return bool(choices or output) or any(_get(each, "embedding") is not None for each in data[:1])
+
+
+def _compacted(iterations: list[object]) -> Counter[str]:
+    """Sum what Anthropic's compaction took, which the counts beside it leave out."""
+    counts: Counter[str] = Counter()
+    for each in iterations:
+        if _get(each, "type") == "compaction":
+            counts.update({name: _whole(_get(each, name)) or 0 for name in _COMPACTION})
+    return counts
 
 
 def _either(holder: object, name: str) -> object:
@@ -341,18 +380,21 @@ class LLMTracker:
 
         `client` itself stays as it is. Billed is what the methods `create`, `parse`, `stream`,
         `generate`, `generate_content`, `generate_content_stream`, `embed_content`, `send_message`,
-        `send_message_stream`, `create_and_poll`, `create_and_run_poll`,
-        `submit_tool_outputs_and_poll`, `edit` and `compact` return, at any depth, awaited or not.
-        A stream is handed on piece by piece, and billed at its end, where it is left or when the
-        program ends, by what the provider has told until then. OpenAI's chat tells it only with
-        `stream_options={"include_usage": True}`, in its last piece; a stream without usage is
-        logged and not billed, and so is an answer of which it is expected, such as those of
-        Gemini's `embed_content`, which tells none. Close a stream that you leave before you close
-        the `Ingestion`. Not billed is what goes by
-        `with_raw_response`, `with_streaming_response` and Anthropic's `tool_runner`, and what
-        `responses.retrieve` and `interactions.get` tell of a response in the background: `track`
-        takes it. Nor is an answer that `parse` itself refuses, but for those of OpenAI's chat that
-        were cut: their error has them. Nor are sessions over a WebSocket. Where Gemini's library
+        `send_message_stream`, `create_and_poll`, `create_and_stream`, `create_and_run`,
+        `create_and_run_poll`, `create_and_run_stream`, `submit_tool_outputs`,
+        `submit_tool_outputs_and_poll`, `submit_tool_outputs_stream`, `edit` and `compact` return,
+        at any depth, awaited or not. A stream is handed on piece by piece, and billed at its end,
+        where it is left or when the program ends, by what the provider has told until then.
+        OpenAI's chat tells it only with `stream_options={"include_usage": True}`, in its last
+        piece; a stream without usage is logged and not billed, and so is an answer of which it is
+        expected, such as those of Gemini's `embed_content`, which tells none. Close a stream that
+        you leave before you close the `Ingestion`. Not billed is what goes by `with_raw_response`,
+        `with_streaming_response` and Anthropic's `tool_runner`, and what `responses.retrieve`,
+        `interactions.get`, and `retrieve` and `poll` of OpenAI's runs tell of what was still at
+        work: `track` takes it. Nor is an answer that `parse` itself refuses, but for those of
+        OpenAI's chat that were cut: their error has them. Nor are sessions over a WebSocket, nor
+        what is under `sessions`, whose events tell the usage of the whole session again and again,
+        nor the tokens of another model that Anthropic's advisor tool asks. Where Gemini's library
         calls functions by itself, an answer that is no stream tells the usage of the last round
         alone.
 
@@ -365,10 +407,13 @@ class LLMTracker:
             metadata: Further pairs of every call. One that breaks a limit is left out, and logged.
 
         Raises:
-            ValidationError: `client` is none: a module, a class or a method; or the customer or
-                the metadata break a limit that no call could keep.
+            ValidationError: `client` is none: a module, a class or a method; or is wrapped already;
+                or the customer or the metadata break a limit that no call could keep.
 
         """
+        if is_wrapped(client):
+            why = "client: is wrapped already; wrap the client itself"
+            raise ValidationError(why, field="client")
         roots = packages(client)
         if not roots:
             why = f"client: a {type(client).__name__}, whose answers cannot be seen"
@@ -379,7 +424,7 @@ class LLMTracker:
         def bill(reading: Reading) -> bool:
             usage = reading.usage()
             if usage is None:
-                return False
+                return reading.goes_on
             further = dict(metadata or {})
             while True:
                 try:

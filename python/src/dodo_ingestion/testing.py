@@ -43,6 +43,7 @@ __all__ = ["Meter", "MeteredEvent"]
 
 _STARTS_WITHIN = 20.0
 _WAITS = 5.0
+_FIELDS = frozenset({"customer_id", "event_id", "timestamp"})
 _ANSWERS_WITHIN = 30.0
 
 # It is of this machine, whatever proxy there is for others.
@@ -156,8 +157,11 @@ class Meter:
 
         Raises:
             TimeoutError: There are fewer than `at_least`.
+            TypeError: A pair has the name of an event's own field.
 
         """
+        for name in _FIELDS & metadata.keys():
+            raise TypeError(f"{name}: is no metadata; there are: customer, event_name")
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         until = time.monotonic() + seconds
         for client in self._clients:
@@ -172,7 +176,10 @@ class Meter:
         answer = self._ask("GET", f"/_dev/events?{urlencode(query | wait)}", waits=seconds)
         events: list[dict[str, Any]] = answer["events"]
         if answer["matching"] < at_least:
-            raise TimeoutError(f"{len(events)} of {at_least} events came within {seconds} s")
+            found = f"{len(events)} of {at_least} events came within {seconds} s"
+            if any(client.stats()["dead_lettered"] for client in self._clients):
+                found += "; the API has refused calls: see `stats` of the client"
+            raise TimeoutError(found)
         while answer["more"]:
             since = {"since": answer["next"]}
             answer = self._ask("GET", f"/_dev/events?{urlencode(query | since)}")
