@@ -49,6 +49,8 @@ faults! {
     SetAsideWithoutALookup,
     /// What went unanswered a day ago is sent again without a look-up.
     ResendAfterADay,
+    /// The time of an attempt is believed, also if the clock was set back since.
+    TrustTheClock,
     /// Damaged bytes are passed and not kept.
     SkipTheQuarantine,
     /// A segment is begun whether there is room or not.

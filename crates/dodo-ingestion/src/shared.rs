@@ -139,6 +139,9 @@ impl Shared {
         delay: Duration,
         now: Now,
     ) -> Option<Result<(String, Seq)>> {
+        if !self.writer.writes_at_once() {
+            return None;
+        }
         let (event_id, mut draft) = match self.draft(event, event_name, delay, now) {
             Ok(drafted) => drafted,
             Err(error) => return Some(Err(error)),

@@ -2,12 +2,30 @@
 
 use std::io;
 
-use crate::clock::{Now, rfc3339};
+use crate::clock::{HOUR_MS, Now, WallMs, rfc3339};
 use crate::delivery::{Cause, Meta, id_hash};
+use crate::planted::{Fault, is_planted};
 use crate::spool::{Cursor, DeadLetter, Drain, Kind, Record};
 
-/// What delivery needs to know of a record, given when something of its spool was first attempted.
-pub(super) fn meta(record: &Record, cursor: Cursor, first: Now) -> Meta {
+/// By so much a clock may have been set back since another sender looked at it, as where a time zone was taken
+/// for another.
+const MOST_SET_BACK_MS: i64 = 11 * HOUR_MS;
+
+/// When a record was sent that another sender attempted, at the earliest.
+fn sent_by_another(attempted_since: WallMs, accepted_at: WallMs, now: Now) -> Now {
+    // Nothing is sent before it is accepted.
+    let at = attempted_since.max(accepted_at);
+    // Where that is still to come the clock was set back, and nobody knows by how much.
+    let wall = match at {
+        _ if is_planted(Fault::TrustTheClock) => at,
+        _ if at > now.wall => 0,
+        _ => at - MOST_SET_BACK_MS,
+    };
+    Now { wall, ..now }
+}
+
+/// What delivery needs to know of a record, given when this sender first attempted something of its spool.
+pub(super) fn meta(record: &Record, cursor: Cursor, own: Option<Now>, now: Now) -> Meta {
     let header = &record.header;
     let attempted = header.seq < cursor.attempted;
     Meta {
@@ -19,8 +37,9 @@ pub(super) fn meta(record: &Record, cursor: Cursor, first: Now) -> Meta {
         id_hash: id_hash(record.event_id()),
         group: header.group,
         flush: header.kind == Kind::Flush,
-        // Nothing is sent before it is accepted.
-        maybe_sent: attempted.then_some(Now { wall: first.wall.max(header.accepted_at), ..first }),
+        maybe_sent: attempted.then(|| {
+            own.unwrap_or_else(|| sent_by_another(cursor.attempted_since, header.accepted_at, now))
+        }),
     }
 }
 

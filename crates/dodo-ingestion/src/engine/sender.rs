@@ -355,11 +355,10 @@ impl Sender {
             }
         };
         let cursor = drain.cursor();
-        let by_wall = Now { wall: cursor.attempted_since, ..now };
-        let own = self.first_sent.get(drain.name()).filter(|own| own.wall == by_wall.wall);
-        let first = own.copied().unwrap_or(by_wall);
+        let own = self.first_sent.get(drain.name()).copied();
+        let own = own.filter(|own| own.wall == cursor.attempted_since);
         let metas: Vec<Meta> =
-            drain.records_from(from).map(|record| meta(record, cursor, first)).collect();
+            drain.records_from(from).map(|record| meta(record, cursor, own, now)).collect();
         let lost: Vec<Rejection> = found.lost.iter().map(Rejection::lost).collect();
         if !lost.is_empty() {
             self.note_outcomes(spool, lost, now);

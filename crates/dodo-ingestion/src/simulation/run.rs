@@ -27,6 +27,7 @@ const fn found_by(fault: Fault) -> (u64, &'static str) {
         Fault::ForgetTheBudget => (458, "96 requests in a minute"),
         Fault::SetAsideWithoutALookup => (47, "set aside for certain"),
         Fault::ResendAfterADay => (7, "was billed 2 times"),
+        Fault::TrustTheClock => (7, "was billed 2 times"),
         Fault::SkipTheQuarantine => (4, "its bytes were not kept"),
         Fault::IgnoreTheRoom => (27, "bytes on the disk"),
         Fault::NeverSystemic => (0, "by a refusal of all"),

@@ -410,7 +410,7 @@ impl World {
         }
     }
 
-    /// What was answered last is not heard, and then more than a day passes.
+    /// What was answered last is not heard, and then more than a day passes. The clock may be set back meanwhile.
     fn long_outage(&mut self) {
         let hours = self.rng.i64(24..30);
         let kind = self.rng.u8(..3);
@@ -421,6 +421,7 @@ impl World {
                 self.bury(number);
             }
             self.pass(hours * HOUR_MS);
+            self.wall_offset -= if hours == 29 { 48 } else { 2 * (hours - 24) } * HOUR_MS;
         } else if kind == 1 {
             self.sleep(hours * HOUR_MS);
         } else {

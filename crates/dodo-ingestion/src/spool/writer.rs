@@ -71,6 +71,8 @@ pub(crate) struct Writer {
     /// touch `state`.
     first_dir: PathBuf,
     replaced: AtomicBool,
+    /// Whether records are written without waiting for a disk. Changed while `state` is held.
+    writes_at_once: AtomicBool,
     commit: GroupCommit,
 }
 
@@ -110,6 +112,7 @@ impl Writer {
             settings,
             first_dir: spool.dir.clone(),
             replaced: AtomicBool::new(false),
+            writes_at_once: AtomicBool::new(false),
             state: Mutex::new(State {
                 spool,
                 segment: None,
@@ -191,13 +194,17 @@ impl Writer {
         Ok(seq)
     }
 
+    /// Whether [`try_append`](Self::try_append) is worth trying.
+    pub(crate) fn writes_at_once(&self) -> bool {
+        self.writes_at_once.load(Ordering::Relaxed)
+    }
+
     /// [`append`](Self::append) where neither the disk nor another thread has to be waited for. `None`
     /// where one would have to be, and nothing is appended.
     pub(crate) fn try_append(&self, draft: &mut Draft, now: WallMs) -> Option<Result<Seq>> {
         let state = &mut *self.try_lock()?;
-        let segment = state.segment.as_ref()?;
-        let at_once = segment.is_in_memory() && segment.has_room_for(draft.frame_len() as u64);
-        (at_once && !self.settings.sync).then(|| self.append_locked(state, draft, now))
+        let has_room = state.segment.as_ref()?.has_room_for(draft.frame_len() as u64);
+        (has_room && self.writes_at_once()).then(|| self.append_locked(state, draft, now))
     }
 
     fn append_locked(&self, state: &mut State, draft: &mut Draft, now: WallMs) -> Result<Seq> {
@@ -303,7 +310,10 @@ impl Writer {
         if self.settings.sync {
             disk.sync_dir(&state.spool.dir)?;
         }
-        state.segment = Some(Segment::new(file, id, info, memory));
+        let segment = Segment::new(file, id, info, memory);
+        let at_once = segment.is_in_memory() && !self.settings.sync;
+        self.writes_at_once.store(at_once, Ordering::Relaxed);
+        state.segment = Some(segment);
         Ok(())
     }
 
