@@ -74,6 +74,9 @@ impl Delivery {
         if let Some(server) = judged.server_time.filter(|_| !is_old) {
             self.skew.learn(server, now.wall);
         }
+        if matches!(judged.verdict, Verdict::Refused { .. } | Verdict::TooLarge { .. }) {
+            self.hold_off(answer.asks_to_wait_ms(), now);
+        }
         let taken = matches!(judged.verdict, Verdict::Acknowledged);
         self.acknowledged += u64::from(taken);
         if request.key == self.key && (taken || matches!(judged.verdict, Verdict::Refused { .. })) {
@@ -216,7 +219,12 @@ impl Delivery {
         );
         actions.push(Action::Alarm { kind, message });
         self.trouble = Some(trouble);
-        self.not_before = now.mono + HOLD_MS;
+        self.hold_off(HOLD_MS, now);
+    }
+
+    /// Makes no request for so long, or for longer if that was asked for.
+    fn hold_off(&mut self, ms: u64, now: Now) {
+        self.not_before = self.not_before.max(now.mono + ms);
     }
 
     /// Whether the stamps that a request went with may be what it was refused for: the clock was found
@@ -295,7 +303,7 @@ impl Delivery {
     fn refused(&mut self, request: Request, cause: Cause, now: Now, actions: &mut Vec<Action>) {
         match (&request.purpose, &request.records[..]) {
             (Purpose::Probe, [alone]) => {
-                self.not_before = now.mono + HOLD_MS;
+                self.hold_off(HOLD_MS, now);
                 self.probed_in_vain(*alone);
             }
             (Purpose::Apart, [first, ..]) if self.refusals.is_condemned(first.group()) => {
@@ -345,7 +353,7 @@ impl Delivery {
              kept, and one a minute is tried: {words}"
         );
         actions.push(Action::Alarm { kind: AlarmKind::Systemic, message });
-        self.not_before = now.mono + HOLD_MS;
+        self.hold_off(HOLD_MS, now);
         let suspects = std::mem::take(&mut self.suspects);
         let failing = std::mem::take(&mut self.failing).into_iter().map(|(_, records)| records);
         let mut records: Vec<Sent> = suspects.into_iter().chain(failing).flatten().collect();

@@ -177,6 +177,20 @@ fn a_server_that_fails_on_one_call_and_asks_to_wait_is_left_alone() {
 }
 
 #[test]
+fn a_server_that_asks_to_wait_is_left_alone_whatever_it_says_beside() {
+    for status in [302, 400, 401, 403, 404, 413, 422, 429, 500, 503] {
+        let mut world = World::new(LatePolicy::Restamp);
+        world.append(10);
+        until_request(&mut world);
+        let asked_at = world.now.mono;
+        world.answer(with_header(status, |headers| headers.retry_after = Some("300".into())));
+        until_request(&mut world);
+        let waited = world.now.mono - asked_at;
+        assert!(waited >= 300_000, "{status}: {waited}");
+    }
+}
+
+#[test]
 fn an_outage_of_the_server_is_nobodys_fault() {
     for answer in [failing, lost] {
         let mut world = World::new(LatePolicy::Restamp);
