@@ -13,6 +13,12 @@ pub fn parse(text: &str) -> Result<Duration, String> {
         "s" => 1.0,
         "m" => 60.0,
         "h" => 3600.0,
+        "" if number.trim().parse::<f64>().is_ok_and(|number| number >= 0.0) => {
+            let number = number.trim();
+            return Err(format!(
+                "the unit is missing: give a number and a unit (ms, s, m or h), such as {number}s"
+            ));
+        }
         _ => return Err("give a number and a unit: ms, s, m or h, such as 3s".to_owned()),
     };
     let number: f64 = number.trim().parse().map_err(|_| format!("{number:?} is not a number"))?;
@@ -59,6 +65,10 @@ mod tests {
         }
         for text in ["", "3", "s", "-1s", "1d", "NaNs", "1e99h", "3s3s"] {
             assert!(parse(text).is_err(), "{text}");
+        }
+        for (text, told) in [("1", "the unit is missing"), ("1d", "give a number and a unit")] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(told), "{text}: {error}");
         }
     }
 

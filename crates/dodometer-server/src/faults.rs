@@ -150,6 +150,9 @@ impl Fault {
         let text: Vec<_> =
             words.iter().map(|(name, value)| shown(name, value.as_deref())).collect();
         let mut words = Words(words);
+        if let Some(name) = words.repeated() {
+            return Err(twice(name));
+        }
         let mut kind: Option<(String, Kind)> = None;
         for name in KINDS.split(", ").filter(|name| words.has(name)).collect::<Vec<_>>() {
             if let Some((other, _)) = &kind {
@@ -194,9 +197,6 @@ impl Fault {
             let word = shown(left, value.as_deref());
             return Err(error(match left.as_str() {
                 "stage" | "retry_after" => format!("{left} does not go with {name}: leave it out"),
-                left if KINDS.split(", ").chain(OPTIONS.split(", ")).any(|known| known == left) => {
-                    format!("{left} is given twice: leave one out")
-                }
                 _ => format!("{word:?} is not known: a fault is one of {KINDS}, with {OPTIONS}"),
             }));
         }
@@ -219,6 +219,12 @@ struct Words(Vec<(String, Option<String>)>);
 impl Words {
     fn has(&self, name: &str) -> bool {
         self.0.iter().any(|(known, _)| known == name)
+    }
+
+    /// A known word that is there more than once.
+    fn repeated(&self) -> Option<&str> {
+        let mut known = KINDS.split(", ").chain(OPTIONS.split(", "));
+        known.find(|known| self.0.iter().filter(|(name, _)| name == known).count() > 1)
     }
 
     /// Takes a word that is there, for its value.
@@ -267,6 +273,9 @@ fn read_kind(name: &str, words: &mut Words) -> Result<Kind, Error> {
         // Their value is short for `stage`.
         "hang" | "reset" => {
             if let Some(value) = value {
+                if words.has("stage") {
+                    return Err(twice("stage"));
+                }
                 words.0.push(("stage".to_owned(), Some(value)));
             }
             let what = if name == "hang" { What::Hang } else { What::Reset };
@@ -335,6 +344,10 @@ fn bad(name: &str, given: &str, way_out: &str) -> Error {
     error(format!("{name} is {given:?}: {way_out}"))
 }
 
+fn twice(name: &str) -> Error {
+    error(format!("{name} is given twice: leave one out"))
+}
+
 fn error(message: String) -> Error {
     Error::new(ErrorKind::Configuration, message)
 }
@@ -382,6 +395,10 @@ mod tests {
             ("status=503,retry_after=soon", r#"retry_after is "soon": give whole seconds"#),
             ("status=503,for=3", r#"for is "3": give a duration such as 30s"#),
             ("status=503,for=3s,for=4s", "for is given twice"),
+            ("hang,hang", "hang is given twice"),
+            ("reset=after_commit,stage=before_commit", "stage is given twice"),
+            ("html,stage=after_commit,stage=after_commit", "stage is given twice"),
+            ("status=503,retry_after=1,retry_after=2", "retry_after is given twice"),
             ("status=503,on=nowhere", r#"on is "nowhere": give ingest, lookup"#),
             ("status=503,shares=0.1", r#""shares=0.1" is not known"#),
             ("hang,retry_after=3", "retry_after does not go with hang"),

@@ -80,7 +80,8 @@ fn routed(routes: Routes) -> Router<Meter> {
 /// Refuses a body that would first have to be decompressed: as JSON it would be refused for a reason
 /// that misleads.
 async fn refuse_compressed(State(meter): State<Meter>, request: Request, next: Next) -> Response {
-    let compressed = request.headers().get(CONTENT_ENCODING).is_some_and(|how| how != "identity");
+    let encoding = request.headers().get(CONTENT_ENCODING);
+    let compressed = encoding.is_some_and(|how| !how.as_bytes().eq_ignore_ascii_case(b"identity"));
     if compressed && !request.body().is_end_stream() {
         return refuse(&meter, request, Refusal::compressed()).await;
     }

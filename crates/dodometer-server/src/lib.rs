@@ -92,7 +92,7 @@ pub use faults::Fault;
 pub use ledger::{Bill, CustomerBill, Totals};
 pub use meter::Meter;
 pub use options::{DEFAULT_MAX_BODY_BYTES, Data, Options, RateLimit, UnknownCustomer};
-pub use server::Server;
+pub use server::{Listener, Server};
 
 /// The one business that all events and meters belong to.
 const BUSINESS_ID: &str = "bus_local";

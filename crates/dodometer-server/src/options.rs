@@ -24,7 +24,8 @@ pub struct Options {
     /// Where events and meters are kept. Default: in memory.
     pub data: Data,
     /// The API keys that are taken. Default: none listed, so that any non-empty key is taken, of requests
-    /// whose `Host` names this machine. All keys belong to one business and see the same data.
+    /// whose `Host` names this machine. A key is of visible ASCII characters. All keys belong to one
+    /// business and see the same data.
     pub keys: Vec<String>,
     /// The largest request body taken, in bytes; a larger one is answered with 413.
     /// Default: [`DEFAULT_MAX_BODY_BYTES`].
@@ -130,13 +131,19 @@ impl fmt::Debug for Options {
 }
 
 impl Options {
-    pub(crate) fn validate(&self) -> Result<(), Error> {
+    /// Whether a meter can be opened with these options, as far as they say by themselves.
+    /// [`Meter::open`](crate::Meter::open) checks it too.
+    pub fn validate(&self) -> Result<(), Error> {
         let refuse = |message: &str| Err(Error::new(ErrorKind::Configuration, message));
         if matches!(&self.data, Data::File(path) if path.as_os_str().is_empty()) {
             return refuse("the data file must have a name");
         }
         if self.keys.iter().any(|key| key.trim() != key || key.is_empty()) {
             return refuse("an API key must not be empty, nor begin or end with a space");
+        }
+        // No HTTP header could carry it.
+        if self.keys.iter().any(|key| key.bytes().any(|byte| !(b' '..=b'~').contains(&byte))) {
+            return refuse("an API key must be of visible ASCII characters");
         }
         if self.max_body_bytes == 0 {
             return refuse("max_body_bytes must be at least 1");
@@ -215,6 +222,8 @@ mod tests {
             Options { data: Data::File("".into()), ..Options::default() },
             Options { keys: vec![String::new()], ..Options::default() },
             Options { keys: vec![" k".into()], ..Options::default() },
+            Options { keys: vec!["k".into(), "clé".into()], ..Options::default() },
+            Options { keys: vec!["a\nb".into()], ..Options::default() },
             Options { max_body_bytes: 0, ..Options::default() },
             Options {
                 rate_limit: Some(RateLimit { per_minute: 100, per_second: 0 }),

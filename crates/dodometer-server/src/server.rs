@@ -38,6 +38,37 @@ const MAX_CONNECTIONS: usize = 4096;
 /// How long to wait when the system has no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// An address that is listened on. Connections wait until a [`Meter`] is served there.
+#[derive(Debug)]
+pub struct Listener {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Listener {
+    /// Listens on `address`; port 0 takes a free one.
+    ///
+    /// Must be called within a tokio runtime.
+    pub async fn bind(address: SocketAddr) -> Result<Self, Error> {
+        let failed = |cause: std::io::Error| {
+            Error::new(ErrorKind::Listen, format!("cannot listen on {address}")).because(cause)
+        };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Self { listener, address })
+    }
+
+    /// Serves `meter` there.
+    ///
+    /// Must be called within a tokio runtime, which then carries the server.
+    pub fn serve(self, meter: &Meter) -> Server {
+        let Self { listener, address } = self;
+        let (stop, stopping) = watch::channel(false);
+        let accepting = tokio::spawn(accept(listener, meter.router(), stopping));
+        Server { address, stop, accepting }
+    }
+}
+
 /// A meter that listens.
 #[derive(Debug)]
 pub struct Server {
@@ -51,14 +82,7 @@ impl Server {
     ///
     /// Must be called within a tokio runtime, which then carries the server.
     pub async fn start(meter: &Meter, address: SocketAddr) -> Result<Self, Error> {
-        let failed = |cause: std::io::Error| {
-            Error::new(ErrorKind::Listen, format!("cannot listen on {address}")).because(cause)
-        };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        let (stop, stopping) = watch::channel(false);
-        let accepting = tokio::spawn(accept(listener, meter.router(), stopping));
-        Ok(Self { address, stop, accepting })
+        Ok(Listener::bind(address).await?.serve(meter))
     }
 
     /// The address listened on, with the real port.

@@ -3,14 +3,14 @@
 //! Invariants: an event id is stored once, while it is remembered; a batch is stored whole or not at all;
 //! one writer connection, so that a batch waits for at most the batch before it; reads of a file have a
 //! connection of their own and never wait for the writer (write-ahead log). A data file belongs to one
-//! meter at a time: a lock on `<file>.lock` says so, which the system frees when its holder dies.
+//! meter at a time: a lock on `<file>.lock` says so, which the system frees when its holder dies. On Unix a
+//! file with hard links, which would have a lock by each name, is refused.
 //! The module answers no request and keeps no totals.
 
 mod meters;
 mod reading;
 mod schema;
 
-use std::fs::File;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -29,7 +29,7 @@ pub(crate) struct Store {
     /// None in memory, where a second connection would see another database.
     reader: Option<Mutex<Connection>>,
     /// Held for as long as the connections are open: fields are dropped in this order.
-    _lock: Option<File>,
+    _lock: Option<schema::Lock>,
 }
 
 /// The writer connection, for one caller at a time.
@@ -48,8 +48,7 @@ impl Store {
                 Ok(Self { writer: Mutex::new(writer), reader: None, _lock: None })
             }
             Data::File(path) => {
-                let lock = schema::lock(path)?;
-                let (writer, reader) = schema::open_file(path)?;
+                let (writer, reader, lock) = schema::open(path)?;
                 let reader = Some(Mutex::new(reader));
                 Ok(Self { writer: Mutex::new(writer), reader, _lock: Some(lock) })
             }

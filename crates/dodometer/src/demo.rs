@@ -38,6 +38,7 @@ use self::staff::{Staff, listed};
 use self::traffic::{Targets, Traffic};
 use self::workers::Workers;
 use crate::duration;
+use crate::file_size;
 use crate::listen::address;
 use crate::stop::Stop;
 
@@ -109,6 +110,7 @@ pub(crate) struct Demo {
 impl Demo {
     /// Runs the demo to its end.
     pub(crate) fn run(self) -> anyhow::Result<()> {
+        file_size::survive_limit();
         tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()

@@ -8,9 +8,11 @@
 mod completions;
 mod demo;
 mod descriptors;
+mod file_size;
 mod listen;
 mod serve;
 mod stop;
+mod wrong;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -24,6 +26,9 @@ use tracing_subscriber::EnvFilter;
 /// What every subcommand ends with, unless its own help says more.
 const EXIT_STATUS: &str = "\
 Exit status: 0 when it did what was asked, 1 when something failed, 2 when the arguments are wrong.";
+
+/// The exit status, also clap's, for arguments that are wrong.
+const WRONG_ARGUMENTS: u8 = 2;
 
 /// Usage metering on your own machine.
 #[derive(Parser)]
@@ -91,7 +96,11 @@ fn main() -> ExitCode {
         Err(error) => {
             // Nobody is left to tell if this fails too.
             let _ = writeln!(std::io::stderr(), "dodometer: {error:#}");
-            ExitCode::FAILURE
+            if wrong::is_of_arguments(&error) {
+                ExitCode::from(WRONG_ARGUMENTS)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }

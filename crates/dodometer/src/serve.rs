@@ -8,19 +8,23 @@ use std::env::VarError;
 use std::ffi::OsString;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use clap::builder::{OsStringValueParser, RangedU64ValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use dodometer_server::{
-    DEFAULT_MAX_BODY_BYTES, Data, Fault, Meter, Options, RateLimit, Server, UnknownCustomer,
+    DEFAULT_MAX_BODY_BYTES, Data, Fault, Listener, Meter, Options, RateLimit, UnknownCustomer,
     duration,
 };
 
-use crate::descriptors;
 use crate::listen::address;
 use crate::stop::{Stop, input_closed};
+use crate::wrong::WrongArguments;
+use crate::{descriptors, file_size};
+
+/// The environment variable of keys.
+const KEYS_VARIABLE: &str = "DODOMETER_KEYS";
 
 /// Run a local meter server: the billing API on this machine, with a live page.
 #[derive(Args)]
@@ -36,23 +40,33 @@ pub(crate) struct Serve {
     listen: SocketAddr,
 
     /// The file that keeps events and meters; `:memory:` keeps them until the server stops.
-    #[arg(long, value_name = "FILE", default_value = ":memory:")]
-    data: OsString,
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = ":memory:",
+        value_parser = OsStringValueParser::new().try_map(data)
+    )]
+    data: Data,
 
     /// An API key to take; may be repeated. Without one, those of the environment variable `DODOMETER_KEYS`,
     /// with commas between them. Without either any key is taken, of calls to 127.0.0.1, localhost or the
     /// address itself.
-    #[arg(long = "key", value_name = "KEY", value_delimiter = ',')]
+    #[arg(long = "key", value_name = "KEY")]
     keys: Vec<String>,
 
     /// The largest request body taken, in bytes.
-    #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_MAX_BODY_BYTES)]
+    #[arg(
+        long,
+        value_name = "BYTES",
+        default_value_t = DEFAULT_MAX_BODY_BYTES,
+        value_parser = RangedU64ValueParser::<usize>::new().range(1..)
+    )]
     max_body_bytes: usize,
 
     /// The customers that exist, with commas between them, or the file that lists them, one a line: a
     /// value with a `.` or a `/` names a file. Without it, every customer exists.
-    #[arg(long, value_name = "FILE|LIST")]
-    customers: Option<String>,
+    #[arg(long, value_name = "FILE|LIST", value_parser = customers)]
+    customers: Option<Customers>,
 
     /// The status that refuses a request with an event of a customer who does not exist.
     #[arg(long, value_name = "STATUS", value_enum, default_value_t = Status::BadRequest)]
@@ -95,6 +109,12 @@ pub(crate) struct Serve {
     json: bool,
 }
 
+#[derive(Clone)]
+enum Customers {
+    Listed(HashSet<String>),
+    InFile(String),
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum Status {
     #[value(name = "400")]
@@ -118,25 +138,27 @@ impl From<Status> for UnknownCustomer {
 impl Serve {
     /// Serves until it is told to stop.
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let keys = if self.keys.is_empty() { keys_of_environment()? } else { self.keys };
+        file_size::survive_limit();
+        let (named, keys) = if self.keys.is_empty() {
+            (KEYS_VARIABLE, keys_of_environment()?)
+        } else {
+            ("--key", self.keys)
+        };
         if !self.listen.ip().is_loopback() && keys.is_empty() {
-            bail!(
+            bail!(WrongArguments(format!(
                 "{} can be reached from other machines: give at least one --key, or listen on a \
                  loopback address such as 127.0.0.1:{}",
                 self.listen,
                 self.listen.port()
-            );
+            )));
         }
-        let data = if self.data == ":memory:" {
-            Data::Memory
-        } else {
-            Data::File(Path::new(&self.data).to_owned())
-        };
-        let meter = Meter::open(Options {
-            data,
+        // By themselves, so that a refusal has the right name.
+        Options { keys: keys.clone(), ..Options::default() }.validate().context(named)?;
+        let options = Options {
+            data: self.data,
             keys,
             max_body_bytes: self.max_body_bytes,
-            customers: self.customers.as_deref().map(customers).transpose()?,
+            customers: self.customers.map(Customers::read).transpose()?,
             unknown_customer: self.unknown_customer.into(),
             count_known_ids: self.count_known_ids,
             remember_ids: self.remember_ids,
@@ -144,14 +166,17 @@ impl Serve {
             rate_limit: self.rate_limit.then(RateLimit::default),
             faults: self.faults,
             fault_seed: self.fault_seed,
-        })?;
+        };
+        options.validate()?;
         descriptors::make_room();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
             .context("no runtime could be started")?;
-        let served =
-            runtime.block_on(serve(&meter, self.listen, self.json, self.until_stdin_closes));
+        // Before the data: a start that fails for its address has made and changed no file.
+        let listener = runtime.block_on(Listener::bind(self.listen))?;
+        let meter = Meter::open(options)?;
+        let served = runtime.block_on(serve(&meter, listener, self.json, self.until_stdin_closes));
         // Dropped, it would wait for whatever still reads or writes the data.
         runtime.shutdown_background();
         served
@@ -160,13 +185,13 @@ impl Serve {
 
 async fn serve(
     meter: &Meter,
-    listen: SocketAddr,
+    listener: Listener,
     json: bool,
     until_stdin_closes: bool,
 ) -> anyhow::Result<()> {
     // Before anybody is told that the server is ready: who waits for that may stop it at once.
     let mut stop = Stop::listen()?;
-    let server = Server::start(meter, listen).await?;
+    let server = listener.serve(meter);
     announce(server.address(), json).context("cannot write to standard output")?;
     tokio::select! {
         () = stop.asked() => {}
@@ -177,25 +202,48 @@ async fn serve(
 }
 
 fn keys_of_environment() -> anyhow::Result<Vec<String>> {
-    match std::env::var("DODOMETER_KEYS") {
+    match std::env::var(KEYS_VARIABLE) {
         Ok(list) => Ok(trimmed(list.split(','))),
         Err(VarError::NotPresent) => Ok(Vec::new()),
-        Err(error) => Err(error).context("DODOMETER_KEYS cannot be read"),
+        // Without what there is, which is secret.
+        Err(VarError::NotUnicode(_)) => {
+            bail!(WrongArguments(format!("{KEYS_VARIABLE} is not valid Unicode")))
+        }
     }
 }
 
-/// The customers of a list, or of the file that it names.
-fn customers(list: &str) -> anyhow::Result<HashSet<String>> {
-    let customers: HashSet<String> = if list.contains(['.', '/']) {
-        let text = std::fs::read_to_string(list)
-            .with_context(|| format!("the customers cannot be read from {list}"))?;
-        // Some editors begin a file with a byte-order mark.
-        trimmed(text.strip_prefix('\u{feff}').unwrap_or(&text).lines())
+fn data(name: OsString) -> Result<Data, &'static str> {
+    if name.is_empty() {
+        Err("the data file must have a name")
+    } else if name == ":memory:" {
+        Ok(Data::Memory)
     } else {
-        trimmed(list.split(','))
-    };
-    ensure!(!customers.is_empty(), "{list:?} names no customer");
-    Ok(customers)
+        Ok(Data::File(name.into()))
+    }
+}
+
+fn customers(text: &str) -> Result<Customers, &'static str> {
+    if text.contains(['.', '/']) {
+        return Ok(Customers::InFile(text.to_owned()));
+    }
+    let listed: HashSet<String> = trimmed(text.split(','));
+    if listed.is_empty() { Err("it names no customer") } else { Ok(Customers::Listed(listed)) }
+}
+
+impl Customers {
+    fn read(self) -> anyhow::Result<HashSet<String>> {
+        let name = match self {
+            Self::Listed(customers) => return Ok(customers),
+            Self::InFile(name) => name,
+        };
+        let text = std::fs::read_to_string(&name)
+            .with_context(|| format!("the customers cannot be read from {name}"))?;
+        // Some editors begin a file with a byte-order mark.
+        let customers: HashSet<String> =
+            trimmed(text.strip_prefix('\u{feff}').unwrap_or(&text).lines());
+        ensure!(!customers.is_empty(), "{name:?} names no customer");
+        Ok(customers)
+    }
 }
 
 fn trimmed<'a, C: FromIterator<String>>(words: impl Iterator<Item = &'a str>) -> C {

@@ -55,6 +55,39 @@ fn wrong_arguments_are_told_apart_from_failures() {
 }
 
 #[test]
+fn wrong_arguments_of_serve_are_told_apart_from_failures() {
+    let folder = tempfile::tempdir().unwrap();
+    let nobody = folder.path().join("nobody.txt");
+    std::fs::write(&nobody, "\n").unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let busy = taken.local_addr().unwrap().to_string();
+    let many_faults = ["--fault", "hang"].repeat(101);
+    for (arguments, expected, told) in [
+        (&["--listen", "0.0.0.0:0"][..], 2, "give at least one --key"),
+        (&["--key", ""], 2, "--key: an API key must not be empty"),
+        (&["--key", "k", "--key", "secr\u{e9}t"], 2, "--key: an API key must be of visible ASCII"),
+        (&["--key", "", "--listen", &busy], 2, "--key: an API key must not be empty"),
+        (&["--max-body-bytes", "0"], 2, "--max-body-bytes"),
+        (&["--customers", ""], 2, "--customers"),
+        (&["--customers", ", ,"], 2, "names no customer"),
+        (&["--data", ""], 2, "--data"),
+        (&many_faults, 2, "too many faults"),
+        (&["--listen", &busy], 1, "cannot listen on"),
+        (&["--customers", nobody.to_str().unwrap()], 1, "names no customer"),
+        (&["--data", folder.path().to_str().unwrap()], 1, "cannot be opened for writing"),
+    ] {
+        let arguments = [&["serve"], arguments].concat();
+        let (status, stdout, stderr) = dodometer(&arguments, &[("DODOMETER_KEYS", "")]);
+        assert_eq!((status, stdout.as_str()), (Some(expected), ""), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(told) && !stderr.contains("secr"), "{arguments:?}: {stderr}");
+    }
+    let keys = [("DODOMETER_KEYS", "k,secr\u{e9}t")];
+    let (status, _, stderr) = dodometer(&["serve", "--listen", "127.0.0.1:0"], &keys);
+    assert_eq!(status, Some(2), "{stderr}");
+    assert!(stderr.contains("DODOMETER_KEYS: an API key") && !stderr.contains("secr"), "{stderr}");
+}
+
+#[test]
 fn each_shell_has_its_completions() {
     for (shell, words) in [
         ("bash", "complete -F _dodometer"),

@@ -22,6 +22,24 @@ fn command(arguments: &[&str]) -> Command {
     command
 }
 
+#[cfg(unix)]
+#[test]
+fn a_limit_on_the_size_of_files_does_not_kill_it() {
+    // A file beyond the limit already: the first line of the demo has no room.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out.txt");
+    std::fs::write(&path, [b'x'; 4096]).unwrap();
+    let full = std::fs::File::options().append(true).open(&path).unwrap();
+    let demo = command(&["--seconds", "1", "--rate", "5"]);
+    let mut limited = Command::new("sh");
+    limited.args(["-c", r#"ulimit -f 1 && exec "$0" "$@""#]).arg(demo.get_program());
+    limited.args(demo.get_args()).stdin(Stdio::null()).stdout(full);
+    let Output { status, stderr, .. } = limited.output().unwrap();
+    let stderr = String::from_utf8(stderr).unwrap();
+    assert_eq!(status.code(), Some(1), "{stderr}");
+    assert!(stderr.starts_with("dodometer: "), "{stderr}");
+}
+
 /// The lines of a demo that went well, and the JSON of the last one.
 fn bill(arguments: &[&str]) -> (Vec<String>, Value) {
     let Output { status, stdout, stderr } = demo(arguments);

@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use support::{Serving, dodometer, fails};
 
@@ -151,6 +151,8 @@ fn keys_can_be_listed_in_the_environment() {
         ("k", &["--key", "other"], false),
         ("", &[], true),
         ("", &["--key", "other"], false),
+        ("", &["--key", "other,k"], false),
+        ("", &["--key", "other,one", "--key", "k"], true),
     ] {
         assert_eq!(taken(environment, arguments), expected, "{environment:?} {arguments:?}");
     }
@@ -204,6 +206,56 @@ fn what_cannot_be_served_is_said_clearly() {
     let address = taken.local_addr().unwrap().to_string();
     let error = fails(&["--listen", &address]);
     assert!(error.contains(&format!("cannot listen on {address}")), "{error}");
+}
+
+#[test]
+fn a_start_that_fails_for_its_address_makes_and_changes_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("meter.db");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let arguments = |listen| ["--listen", listen, "--data", file.to_str().unwrap(), "--json"];
+    let error = fails(&arguments(&address));
+    assert!(error.contains("cannot listen on"), "{error}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+
+    assert_eq!(Serving::start(&arguments("127.0.0.1:0")).stop("-TERM"), Some(0));
+    let database = rusqlite::Connection::open(&file).unwrap();
+    database
+        .execute_batch("ALTER TABLE meter DROP COLUMN filter; PRAGMA user_version = 2;")
+        .unwrap();
+    database.close().unwrap();
+    let before = std::fs::read(&file).unwrap();
+    fails(&arguments(&address));
+    assert!(std::fs::read(&file).unwrap() == before, "it is of the version before still");
+}
+
+/// The same command with a limit on the size of files, in the unit of the shell: 512 or 1,024 bytes.
+fn limited(blocks: u32, command: &Command) -> Command {
+    let mut limited = Command::new("sh");
+    limited.args(["-c", &format!(r#"ulimit -f {blocks} && exec "$0" "$@""#)]);
+    limited.arg(command.get_program()).args(command.get_args()).env_remove("DODOMETER_KEYS");
+    limited
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_refuses_a_request_and_ends_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("meter.db");
+    let arguments = ["--listen", "127.0.0.1:0", "--data", file.to_str().unwrap(), "--json"];
+    let serving = Serving::of(limited(200, &dodometer(&arguments)).stderr(Stdio::null()));
+    let answers = (0..100).map(|n| serving.ingest(&format!("e{n}")));
+    let refused = answers.into_iter().find(|answer| !answer.starts_with("HTTP/1.1 200 ")).unwrap();
+    assert!(refused.starts_with("HTTP/1.1 500 "), "{refused}");
+    assert!(refused.contains("the meter could not store or read its data"), "{refused}");
+    assert!(serving.send("GET", "/events/e0", "").starts_with("HTTP/1.1 200 "));
+    assert_eq!(serving.stop("-TERM"), Some(0));
+
+    std::fs::remove_file(&file).unwrap();
+    let output = limited(1, &dodometer(&arguments)).output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("meter.db cannot be"), "{error}");
 }
 
 #[test]

@@ -109,12 +109,9 @@ impl Wanted {
                 "limit" => wanted.limit = within(MAX_EVENTS as u64)? as usize,
                 "at_least" => wanted.at_least = within(u64::from(u32::MAX))?,
                 "timeout" => {
-                    wanted.timeout = duration::parse(&value)
-                        .ok()
-                        .filter(|timeout| *timeout <= MAX_TIMEOUT)
-                        .ok_or_else(|| {
-                            Refusal::query(format!("timeout is {value:?}: give up to 300s"))
-                        })?;
+                    wanted.timeout = timeout(&value).map_err(|problem| {
+                        Refusal::query(format!("timeout is {value:?}: {problem}"))
+                    })?;
                 }
                 "customer_id" => wanted.of.customer_id = Some(value),
                 "event_name" => wanted.of.event_name = Some(value),
@@ -135,4 +132,10 @@ impl Wanted {
         }
         Ok(wanted)
     }
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    let timeout =
+        duration::parse(text).map_err(|problem| format!("{problem} (up to {MAX_TIMEOUT:?})"))?;
+    if timeout <= MAX_TIMEOUT { Ok(timeout) } else { Err(format!("give up to {MAX_TIMEOUT:?}")) }
 }

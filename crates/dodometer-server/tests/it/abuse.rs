@@ -14,6 +14,9 @@ use tokio::time::{sleep, timeout};
 /// Long enough for anything that happens at all.
 const EVENTUALLY: Duration = Duration::from_secs(600);
 
+/// In bytes.
+const LONGEST_URL: usize = 65_534;
+
 /// All that the server says to some bytes.
 async fn said(address: SocketAddr, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
@@ -126,7 +129,9 @@ async fn what_is_odd_and_right_is_taken() {
 async fn a_compressed_body_is_refused_for_what_it_is() {
     let running = running(Options::default()).await;
     let gzip = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
-    for (encoding, expected) in [("gzip", "415"), ("br", "415"), ("identity", "422")] {
+    for (encoding, expected) in
+        [("gzip", "415"), ("br", "415"), ("GZip", "415"), ("identity", "422"), ("Identity", "422")]
+    {
         let headers = format!("content-encoding: {encoding}\r\ncontent-length: {}\r\n", gzip.len());
         let request = post("/events/ingest", &headers, &gzip);
         let answer = said(running.server.address(), &request).await;
@@ -146,8 +151,15 @@ async fn requests_that_are_no_http_end_their_connection_only() {
     let many_headers =
         (0..200).map(|n| format!("x-{n}: y")).collect::<Vec<_>>().join("\r\n") + "\r\n";
     let long_header = format!("x: {}\r\n", "y".repeat(1_000_000));
+    let get = |path: &str| {
+        format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").into_bytes()
+    };
+    let long_url = format!("/{}", "x".repeat(LONGEST_URL - 1));
+    let longer_url = format!("{long_url}x");
     for (name, request, expected) in [
-        ("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(), &["", "400"][..]),
+        ("a long URL", get(&long_url), &["404"][..]),
+        ("a URL that is too long", get(&longer_url), &["414"]),
+        ("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(), &["", "400"]),
         ("noise", (0..5000_u32).map(|n| ((n * 7919) >> 3) as u8).collect(), &["", "400"]),
         ("no method", b"\r\n\r\n /\r\n\r\n".to_vec(), &["", "400"]),
         ("200 headers", post("/events/ingest", &many_headers, b""), &["431"]),

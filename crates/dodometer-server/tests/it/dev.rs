@@ -144,6 +144,7 @@ async fn arrivals_are_shown_whole_and_filtered() {
         ("limit=10001", "0 to 10000"),
         ("at_least=many", "at_least"),
         ("timeout=10", "300s"),
+        ("timeout=10", "the unit is missing"),
         ("timeout=1h", "300s"),
         ("since=-1", "since"),
     ] {

@@ -69,6 +69,7 @@ async fn events_are_listed_newest_first_and_in_pages_from_0() {
         "page_size=ten",
         "page_number=-1",
         "start=yesterday",
+        "start=2025-06-15T12:00:00%2B24:00",
         "end=2025-01-01",
     ] {
         client.get(&format!("/events?{bad}")).await.refuses(400, "INVALID_QUERY_PARAMS");

@@ -288,14 +288,40 @@ fn a_link_to_no_file_yet_meets_the_lock_of_the_file_that_is_made() {
     Meter::open(on(&file)).unwrap();
 }
 
+#[cfg(unix)]
+#[test]
+fn a_file_that_has_hard_links_is_refused_by_every_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let [file, other] = ["file.db", "other.db"].map(|name| folder.path().join(name));
+    let first = Meter::open(on(&file)).unwrap();
+    std::fs::hard_link(&file, &other).unwrap();
+    let error = Meter::open(on(&other)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Data);
+    assert!(error.to_string().contains("hard links"), "{error}");
+    drop(first);
+    for path in [&file, &other] {
+        assert_eq!(Meter::open(on(path)).unwrap_err().kind(), ErrorKind::Data, "{path:?}");
+    }
+    std::fs::remove_file(&other).unwrap();
+    Meter::open(on(&file)).unwrap();
+}
+
 #[tokio::test]
 async fn a_file_that_is_not_ours_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let text = folder.path().join("notes.txt");
     std::fs::write(&text, "not a database, and long enough to be looked at".repeat(40)).unwrap();
     let nowhere = folder.path().join("missing/meter.db");
-    for path in [&text, &nowhere, &folder.path().to_owned()] {
+    let theirs = folder.path().join("other.db");
+    let database = rusqlite::Connection::open(&theirs).unwrap();
+    database.execute_batch("CREATE TABLE t (x)").unwrap();
+    database.close().unwrap();
+    for path in [&text, &nowhere, &theirs, &folder.path().to_owned()] {
         assert_eq!(Meter::open(on(path)).unwrap_err().kind(), ErrorKind::Data, "{path:?}");
     }
+    let files = std::fs::read_dir(folder.path()).unwrap();
+    let mut files: Vec<_> = files.map(|file| file.unwrap().file_name()).collect();
+    files.sort();
+    assert_eq!(files, ["notes.txt", "other.db"]);
     assert!(std::fs::read_to_string(&text).unwrap().starts_with("not a database"));
 }

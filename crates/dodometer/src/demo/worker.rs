@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use super::api::Api;
 use super::{FLUSH_TIMEOUT, client};
+use crate::file_size;
 use crate::stop::{Stop, input_closed, input_line};
 
 const NO_DEMO: &str = "the demo is gone";
@@ -33,6 +34,7 @@ pub(crate) struct DemoWorker {
 impl DemoWorker {
     /// Serves until it is asked to close, and then until every call is billed.
     pub(crate) fn run(self) -> anyhow::Result<()> {
+        file_size::survive_limit();
         tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
