@@ -57,14 +57,24 @@ const GENERIC = ['input', 'output', 'total'] as const;
 const DETAILS = [
   ['prompt_tokens_details', 'cached_tokens', 'cached_tokens'],
   ['input_tokens_details', 'cached_tokens', 'cached_tokens'],
+  ['prompt_tokens_details', 'cache_write_tokens', 'cache_write_input_tokens'],
+  ['input_tokens_details', 'cache_write_tokens', 'cache_write_input_tokens'],
   ['completion_tokens_details', 'reasoning_tokens', 'reasoning_tokens'],
   ['output_tokens_details', 'reasoning_tokens', 'reasoning_tokens'],
+  ['output_tokens_details', 'thinking_tokens', 'reasoning_tokens'],
   ['input_token_details', 'cache_read_tokens', 'cached_tokens'],
   ['input_token_details', 'cache_write_tokens', 'cache_write_input_tokens'],
   ['output_token_details', 'reasoning_tokens', 'reasoning_tokens'],
   ['input_token_details', 'cache_read', 'cached_tokens'],
   ['input_token_details', 'cache_creation', 'cache_write_input_tokens'],
   ['output_token_details', 'reasoning', 'reasoning_tokens'],
+] as const;
+/** Those of Anthropic's compaction, which are beside those of its answer. */
+const COMPACTION = [
+  'input_tokens',
+  'output_tokens',
+  'cache_read_input_tokens',
+  'cache_creation_input_tokens',
 ] as const;
 /** Where a piece of an answer, or an event of a stream, has its response or its usage. */
 const WITHIN = [
@@ -99,6 +109,7 @@ export class Reading {
   #counts: Counted = {};
   /** Those of Gemini's responses before, of which a stream has more than one if it calls functions by itself. */
   #earlier: Counted = {};
+  #compacted: Counted = {};
   #responseId: string | undefined;
   #model: string | undefined;
   #provider: string | undefined;
@@ -129,6 +140,11 @@ export class Reading {
       this.#add(get(piece, name));
     }
     this.#add(piece);
+    // A run of OpenAI's that waits for outputs tells of all its steps again when it has them.
+    if (get(piece, 'event') === 'thread.run.requires_action') {
+      this.#counts = {};
+      this.#handedOn = true;
+    }
   }
 
   /** Takes a usage by itself. */
@@ -141,6 +157,7 @@ export class Reading {
   next(): void {
     this.#earlier = this.#all();
     this.#counts = {};
+    this.#compacted = {};
   }
 
   #take(usage: unknown): void {
@@ -158,6 +175,10 @@ export class Reading {
     this.#set('input_tokens', get(usage, 'tokens'));
     for (const [details, name, count] of DETAILS) {
       this.#set(count, pick(pick(usage, details), name));
+    }
+    const iterations = get(usage, 'iterations');
+    if (Array.isArray(iterations)) {
+      this.#compacted = compacted(iterations);
     }
   }
 
@@ -203,7 +224,7 @@ export class Reading {
 
   #all(): Counted {
     const all = { ...this.#earlier };
-    for (const [name, count] of entries(this.#counts)) {
+    for (const [name, count] of [...entries(this.#counts), ...entries(this.#compacted)]) {
       all[name] = (all[name] ?? 0) + count;
     }
     return all;
@@ -292,6 +313,20 @@ interface Counts {
   total: number | undefined;
   cached: number | undefined;
   thought: number | undefined;
+}
+
+/** What Anthropic's compaction took, which the counts beside it leave out. */
+function compacted(iterations: readonly unknown[]): Counted {
+  const counts: Counted = {};
+  for (const each of iterations) {
+    for (const name of get(each, 'type') === 'compaction' ? COMPACTION : []) {
+      const count = get(each, name);
+      if (Number.isSafeInteger(count) && (count as number) > 0) {
+        counts[name] = (counts[name] ?? 0) + (count as number);
+      }
+    }
+  }
+  return counts;
 }
 
 function entries(counts: Counted): [Name, number][] {
