@@ -127,25 +127,20 @@ class Exchange:
         """Whether the template is that of a route for whatever no other one takes."""
         return _CATCH_ALL.fullmatch(endpoint) is not None
 
-    def claim(self) -> bool:
-        """Let no event be made from now on. Of several threads one is told to make it."""
-        self.metering.unfinished.discard(self)
-        try:
-            self.finished = self._claims.pop()
-        except IndexError:
-            return False
-        return True
-
     def finish(self) -> None:
         """Make the event of the call, which has ended. Only the first time counts."""
-        if not self.claim():
+        metering = self.metering
+        metering.unfinished.discard(self)
+        try:
+            # Of several threads one makes it.
+            self.finished = self._claims.pop()
+        except IndexError:
             return
         try:
-            self.metering.write(self, perf_counter())
+            metering.write(self, perf_counter())
         except Exception as error:
-            self.metering.failed.occur("an event was not made", error)
-        finally:
-            self.request = None
+            metering.failed.occur("an event was not made", error)
+        self.request = None
 
 
 def exchange_of(request: object) -> Exchange | None:

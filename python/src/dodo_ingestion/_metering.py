@@ -179,7 +179,7 @@ class Metering:
             return
         exchange.customer = self.customer_of(exchange) or ""
         if not exchange.customer:
-            exchange.claim()
+            exchange.skipped = True
             where = f"{exchange.method} {self.endpoint_of(exchange) or exchange.path}"
             message = f"customer_id: nothing names the customer of {where}"
             raise MissingCustomer(message, field="customer_id")
