@@ -4,7 +4,7 @@
 //! the core. So it is called where nobody waits for its end:
 //!
 //! - An alarm that a call into the core raises on the main thread is told there, after the call
-//!   ([`released`]).
+//!   ([`held`]).
 //! - One of another thread, the core's own or a caller's, is told by a thread of Python's that does
 //!   nothing else. A notifier, which is a thread of ours, starts that: the core's threads do not wait for
 //!   the interpreter, and a caller may be a daemon thread, which the end of the program ends.

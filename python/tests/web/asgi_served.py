@@ -56,3 +56,21 @@ class Asgi:
             self.sent.append(message)
 
         asyncio.run(app(scope, receive, send))
+
+
+async def call(app: Any, path: str, customer: str, method: str = "GET") -> int:  # noqa: ANN401
+    """Make a call as a server does, and give its status."""
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"localhost"), (b"x-customer-id", customer.encode())]
+    scope = {"type": "http", "method": method, "path": path, "headers": headers}
+    rest = {"raw_path": path.encode(), "query_string": b"", "root_path": "", "scheme": "http"}
+    await app({**scope, **rest, "asgi": {"version": "3.0"}}, receive, send)
+    status: int = sent[0]["status"]
+    return status

@@ -13,6 +13,7 @@ import falcon
 import falcon.asgi
 import litestar
 import pytest
+from asgi_served import call
 from fastapi import FastAPI, HTTPException, Request
 from serving import billed
 from starlette.applications import Starlette
@@ -47,24 +48,6 @@ class Showing(Copying):
     def __init__(self, app: Any) -> None:  # noqa: ANN401
         super().__init__(app)
         self.app = app
-
-
-async def call(app: Any, path: str, customer: str) -> int:  # noqa: ANN401
-    """Make a call as a server does, and give its status."""
-    sent: list[dict[str, Any]] = []
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def send(message: dict[str, Any]) -> None:
-        sent.append(message)
-
-    headers = [(b"host", b"localhost"), (b"x-customer-id", customer.encode())]
-    scope = {"type": "http", "method": "GET", "path": path, "headers": headers}
-    rest = {"raw_path": path.encode(), "query_string": b"", "root_path": "", "scheme": "http"}
-    await app({**scope, **rest, "asgi": {"version": "3.0"}}, receive, send)
-    status: int = sent[0]["status"]
-    return status
 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])

@@ -1,9 +1,9 @@
 """Which of several templates of one function took a request."""
 
 import asyncio
-from typing import Any
 
 import pytest
+from asgi_served import call
 from fastapi import FastAPI
 from serving import billed
 from starlette.applications import Starlette
@@ -39,28 +39,6 @@ def starlette_app() -> Starlette:
     return Starlette(routes=[*routes, Mount("/below", routes=routes)])
 
 
-async def call(app: Any, method: str, path: str) -> int:  # noqa: ANN401
-    sent: list[dict[str, Any]] = []
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def send(message: dict[str, Any]) -> None:
-        sent.append(message)
-
-    scope = {
-        "type": "http",
-        "method": method,
-        "path": path,
-        "query_string": b"",
-        "headers": [],
-        "root_path": "",
-    }
-    await app(scope, receive, send)
-    status: int = sent[0]["status"]
-    return status
-
-
 @pytest.mark.parametrize("prefix", ["", "/below"])
 @pytest.mark.parametrize(
     ("method", "path", "template", "status"),
@@ -80,7 +58,7 @@ def test_the_template_is_that_of_the_method(
     for make in (fastapi_app, starlette_app):
         if prefix and make is fastapi_app:
             continue
-        app = MeterMiddleware(make(), ingestion=ingestion, customer=lambda _scope: customer)
-        assert asyncio.run(call(app, method, prefix + path)) == status
+        app = MeterMiddleware(make(), ingestion=ingestion, customer="x-customer-id")
+        assert asyncio.run(call(app, prefix + path, customer, method)) == status
     for event in billed(meter, ingestion, customer):
         assert event["metadata"]["endpoint"] == prefix + template

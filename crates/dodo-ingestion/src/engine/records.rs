@@ -16,10 +16,12 @@ fn sent_by_another(attempted_since: WallMs, accepted_at: WallMs, now: Now) -> No
     // Nothing is sent before it is accepted.
     let at = attempted_since.max(accepted_at);
     // Where that is still to come the clock was set back, and nobody knows by how much.
-    let wall = match at {
-        _ if is_planted(Fault::TrustTheClock) => at,
-        _ if at > now.wall => 0,
-        _ => at - MOST_SET_BACK_MS,
+    let wall = if is_planted(Fault::TrustTheClock) {
+        at
+    } else if at > now.wall {
+        0
+    } else {
+        at - MOST_SET_BACK_MS
     };
     Now { wall, ..now }
 }
