@@ -30,6 +30,7 @@ mod client;
 mod convert;
 mod error;
 mod exit;
+mod header;
 mod receipt;
 mod wait;
 
@@ -49,6 +50,8 @@ mod _native {
     use super::client::{Ingestion, accept_api_call, close_at_exit, refuse, track_api_call};
     #[pymodule_export]
     use super::error::make_error;
+    #[pymodule_export]
+    use super::header::{customer_in_asgi_headers, customer_in_header};
     #[pymodule_export]
     use super::receipt::Receipt;
     #[pymodule_export]

@@ -7,8 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use dodo_ingestion::{Event, Ingestion, MetadataValue};
-use http::{Extensions, HeaderMap, HeaderName, Method, request};
+use dodo_ingestion::{Event, Ingestion, MetadataValue, customer_in_header};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, request};
 
 use crate::exchange::Exchange;
 use crate::notice::Notice;
@@ -125,11 +125,8 @@ impl Meter {
     }
 
     pub(crate) fn customer_in_header(&self, headers: &HeaderMap) -> Option<String> {
-        let mut values = headers.get_all(self.customer_header.as_ref()?).iter();
-        let (value, others) = (values.next()?.to_str().ok()?, values.next());
-        // One of several may be the client's own word.
-        let is_alone = others.is_none() && !value.contains(',');
-        named(is_alone.then(|| value.trim().to_owned()))
+        let values = headers.get_all(self.customer_header.as_ref()?);
+        customer_in_header(values.iter().map(HeaderValue::as_bytes)).map(str::to_owned)
     }
 
     pub(crate) fn customer_in_extensions(&self, extensions: &Extensions) -> Option<String> {

@@ -2,10 +2,13 @@
 //!
 //! These types hold whatever they are given; [`crate::validate`] judges it when it is tracked.
 
+mod customer;
 mod json;
 
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
+
+pub use customer::customer_in_header;
 
 macro_rules! keys {
     ($($(#[$doc:meta])+ $name:ident = $key:literal;)+) => {

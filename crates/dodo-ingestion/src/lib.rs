@@ -70,7 +70,9 @@ pub use config::{
     TimeUnit,
 };
 pub use error::{Error, ErrorKind, Result};
-pub use event::{ApiCall, Event, MetadataValue, ObjectStorage, StreamBytes, TimeRange, keys};
+pub use event::{
+    ApiCall, Event, MetadataValue, ObjectStorage, StreamBytes, TimeRange, customer_in_header, keys,
+};
 pub use ingestion::{DEFAULT_FLUSH_TIMEOUT, Ingestion};
 pub use receipt::Receipt;
 pub use stats::Stats;

@@ -49,9 +49,16 @@ def reset(token: Token[Exchange | None]) -> None:
 class Exchange:
     """A call under way, and what was said of it. An adapter fills it in."""
 
+    # What few calls have. CPython remembers where an object's own attributes lie, and looks a
+    # class's up each time: those of each call are the object's.
+    finishing: asyncio.Task[None] | None = None
+    """The task of its own that finishes it."""
+    skip: bool | None = None
+    """What the option `skip` has said of it, which is asked once."""
+    bills: tuple[int, bool | None] | None = None
+    """The same of `bill_status`, with the status."""
+
     def __init__(self, metering: Metering, request: Any, method: str, path: str) -> None:
-        # Not on the class: CPython remembers where an object's own attributes lie, and looks a
-        # class's up each time.
         self.metering = metering
         self.request: Any = request
         self.method = method
@@ -66,8 +73,6 @@ class Exchange:
         self.extra: dict[str, MetadataValue] | None = None
         self.finished = False
         """Whether its event is made, or it makes none."""
-        self.finishing: asyncio.Task[None] | None = None
-        """The task of its own that finishes it."""
         self._claims = [True]
 
         # What handlers say.
@@ -76,10 +81,6 @@ class Exchange:
         self.units: float | None = None
         self.metadata: dict[str, Any] | None = None
         self.skipped = False
-
-        # What the options' callables have said, which are asked once.
-        self.skip: bool | None = None
-        self.bills: tuple[int, bool | None] | None = None
 
     def __deepcopy__(self, _memo: object = None) -> Exchange:
         return self  # it is one call in each copy of a scope, as hypercorn's ProxyFix makes one

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -346,18 +346,6 @@ class Metering:
             # Where nothing is awaited, it is something else that was cancelled.
             self.failed.occur(f"{what} raised", error)
             return None
-
-
-def sole(values: Sequence[str]) -> str | None:
-    """Give a header's value.
-
-    One that came twice names nobody, nor does one with a comma, which is how some servers write
-    the same: one of the two may be the client's own word.
-    """
-    if len(values) != 1:
-        return None
-    value = values[0].strip()
-    return value if value and value.isascii() and "," not in value else None
 
 
 def _decision(answer: object) -> bool | None:

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from datetime import datetime, timedelta
 from os import PathLike
 from typing import Any, Final, TypeAlias, final
@@ -23,6 +23,8 @@ __all__ = [
     "accept_api_call",
     "close_at_exit",
     "create_batch",
+    "customer_in_asgi_headers",
+    "customer_in_header",
     "make_error",
     "refuse",
     "told",
@@ -263,6 +265,20 @@ def accept_api_call(
         Which of endpoint and method was left out, if one was: it is no Unicode text.
 
     Exceptions are those of `track_api_call`."""
+
+def customer_in_header(values: list[str], /) -> str | None:
+    """Find the customer whom a header names.
+
+    Args:
+        values: All the values that the request has for it. More than one name nobody, nor does one with a
+            comma, which is how some servers write the same: one of the two may be the client's own word."""
+
+def customer_in_asgi_headers(headers: Iterable[Sequence[bytes]], name: bytes, /) -> str | None:
+    """Find the customer whom a header of ASGI names.
+
+    Args:
+        headers: The headers of the scope: pairs of a name and a value.
+        name: The name of the header, in lower case."""
 
 def close_at_exit() -> list[str]:
     """Close the clients that are still open, all at once, each for as long as its options allow, and tell no

@@ -35,8 +35,8 @@ class AsgiTemplates:
 
     def of(self, scope: Mapping[str, Any], path: str) -> str | None:
         """Return the template of the route that took the request, which came with this path."""
-        template = scope.get("path_template")
-        if isinstance(template, str):
+        if "path_template" in scope:
+            template: str = scope["path_template"]
             if getattr(scope.get("route_handler"), "is_mount", False):
                 return _litestar_mount(scope, path)
             return _litestar_catch_all(scope, template) or template or "/"
@@ -92,9 +92,9 @@ class _Table:
             if found is None:
                 return self._below_a_mount(scope)
         templates = found[1]
-        root_path = scope.get("root_path", "")
-        if len(templates) == 1 and root_path == scope.get("app_root_path", root_path):
+        if len(templates) == 1 and "app_root_path" not in scope:  # which a mount notes
             return templates[0].template
+        root_path = scope.get("root_path", "")
         path = scope["path"]
         if not path.startswith(root_path):
             path = root_path + path  # an older Starlette's mounts have taken their part off
@@ -345,7 +345,7 @@ def _watch_scopes(framework: Any) -> None:
     async def watched(self: Any, scope: Any, receive: Any, send: Any) -> None:
         exchange = scope.get(KEY)
         if (
-            isinstance(exchange, Exchange)
+            exchange is not None
             and exchange.request is not scope
             and not exchange.finished
             and not _is_routed(exchange.request)

@@ -20,7 +20,8 @@ from aiohttp import web
 from aiohttp.payload import Payload
 
 from dodo_ingestion._exchange import KEYS, SAID, SAID_KEYS, Exchange, current, reset
-from dodo_ingestion._metering import Metering, MissingCustomer, sole
+from dodo_ingestion._metering import Metering, MissingCustomer
+from dodo_ingestion._native import customer_in_header
 from dodo_ingestion.metering import (
     set_customer,
     set_endpoint,
@@ -289,6 +290,6 @@ def _size(data: bytes | bytearray | memoryview) -> int:
 
 def _header(name: str) -> Callable[[web.Request], str | None]:
     def read(request: web.Request) -> str | None:
-        return sole(request.headers.getall(name, []))
+        return customer_in_header(request.headers.getall(name, []))
 
     return read

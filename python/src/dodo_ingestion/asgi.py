@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from dodo_ingestion import _routes
 from dodo_ingestion._exchange import KEY, SAID, Exchange, current, reset
-from dodo_ingestion._metering import Metering, MissingCustomer, sole
+from dodo_ingestion._metering import Metering, MissingCustomer
+from dodo_ingestion._native import customer_in_asgi_headers
 from dodo_ingestion.metering import (
     set_customer,
     set_endpoint,
@@ -93,7 +94,7 @@ class MeterMiddleware:
         call: _Http | _WebSocket
         if KEY in scope:
             return await self.app(scope, receive, send)
-        if kind == "http" and scope["method"] != "OPTIONS":
+        if kind == "http":
             call = _Http(self._metering, self._templates, scope, receive, send)
         elif kind == "websocket":
             call = _WebSocket(self._metering, self._templates, scope, receive, send)
@@ -336,6 +337,6 @@ def _header(name: str) -> Callable[[Scope], str | None]:
     wanted = name.lower().encode()
 
     def read(scope: Scope) -> str | None:
-        return sole([value.decode("latin-1") for key, value in scope["headers"] if key == wanted])
+        return customer_in_asgi_headers(scope["headers"], wanted)
 
     return read

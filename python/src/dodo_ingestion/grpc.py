@@ -28,7 +28,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from dodo_ingestion._exchange import Exchange, current
-from dodo_ingestion._metering import PATIENCE, Metering, MissingCustomer, sole
+from dodo_ingestion._metering import PATIENCE, Metering, MissingCustomer
+from dodo_ingestion._native import customer_in_header
 from dodo_ingestion.metering import (
     set_customer,
     set_endpoint,
@@ -445,6 +446,8 @@ def _header(name: str) -> Callable[[Any], str | None]:
         found = request.invocation_metadata
         metadata: Any = found() if callable(found) else found
         values = [value for key, value in metadata or () if key == wanted]
-        return sole(values) if all(isinstance(value, str) for value in values) else None
+        if not all(isinstance(value, str) for value in values):
+            return None
+        return customer_in_header(values)
 
     return read

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dodo_ingestion import _routes
 from dodo_ingestion._exchange import KEY, SAID, Exchange, current
-from dodo_ingestion._metering import Metering, MissingCustomer, sole
+from dodo_ingestion._metering import Metering, MissingCustomer
+from dodo_ingestion._native import customer_in_header
 from dodo_ingestion.metering import (
     set_customer,
     set_endpoint,
@@ -283,6 +284,6 @@ def header(name: str) -> Callable[[Environ], str | None]:
 
     def read(environ: Environ) -> str | None:
         value = environ.get(wanted)
-        return sole([value]) if isinstance(value, str) else None
+        return customer_in_header([value]) if isinstance(value, str) else None
 
     return read
