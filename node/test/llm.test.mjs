@@ -284,6 +284,30 @@ test('a stream without usage is warned of, once', async (t) => {
   assert.match(warnings[0], /include_usage/);
 });
 
+test('an answer without usage is warned of, once', async (t) => {
+  const warnings = [];
+  const hear = ({ message }) => warnings.push(message);
+  process.on('warning', hear);
+  t.after(() => process.off('warning', hear));
+  const without = async (...request) => {
+    const response = await fetch(...request);
+    const { usage, ...answer } = await response.json();
+    assert.ok(usage);
+    return Response.json(answer);
+  };
+  const client = new OpenAI({ apiKey: 'k', baseURL: url, fetch: without });
+  const wrapped = createLLMTracker({ ingestion }).wrap({ client, customerId: 'cus_none' });
+  for (let count = 0; count < 2; count += 1) {
+    const { choices } = await wrapped.chat.completions.create(ask);
+    assert.equal(choices.length, 1);
+    await wrapped.responses.create({ model: 'asked', input: 'Hello?' });
+    await wrapped.embeddings.create({ model: 'asked', input: 'Hello?' });
+    await turn();
+  }
+  assert.equal(warnings.length, 1);
+  assert.match(warnings[0], /an answer of a language model has no token usage/);
+});
+
 test('an answer that somebody has already, and verbs taken out of the tracker', async () => {
   const { healthCheck, track } = createLLMTracker({
     apiKey: 'dodo_test_node',

@@ -110,8 +110,8 @@ export class LLMTracker implements AsyncDisposable {
    * at is what fetches, counts or keeps, by its name: `retrieve`, `get`, `list…`, `poll`, `cancel`, `count…`,
    * `update`, `archive`, what is in `sessions`, and what converts messages of the AI SDK: `…UIMessage…`, `convert…`,
    * `prune…`. A stream is handed on piece by piece, and billed at its end by what the provider has told until then.
-   * OpenAI's chat tells it only with `stream_options: { include_usage: true }`; a stream without usage is not billed,
-   * of which the first is warned of. Not billed is what goes by `asResponse()`. Where Gemini's library calls functions
+   * OpenAI's chat tells it only with `stream_options: { include_usage: true }`; a stream or an answer without usage is
+   * not billed, of which the first is warned of. Not billed is what goes by `asResponse()`. Where Gemini's library calls functions
    * by itself, an answer that is no stream tells the usage of the last round alone.
    *
    * A call that fails after its model has answered is billed as far as the usage is known: an answer that `parse`,

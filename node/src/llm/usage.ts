@@ -147,6 +147,18 @@ export class Reading {
     }
   }
 
+  /** Whether it is a completion, a response, a message of Anthropic's, embeddings, or one of Gemini's. */
+  isAnswer(given: object): boolean {
+    if (get(given, 'type') === 'message' && get(given, 'role') === 'assistant') {
+      return true;
+    }
+    const [first] = listOf(given, 'data');
+    const written = ['choices', 'output', 'candidates'].some(
+      (name) => listOf(given, name).length > 0,
+    );
+    return written || (get(first, 'embedding') ?? undefined) !== undefined;
+  }
+
   /** Takes a usage by itself. */
   addUsage(usage: unknown): void {
     this.#openai ||= OPENAI.some((name) => get(usage, name) !== undefined);
@@ -337,6 +349,11 @@ function get(holder: unknown, name: string): unknown {
   return typeof holder === 'object' && holder !== null
     ? (holder as Record<string, unknown>)[name]
     : undefined;
+}
+
+function listOf(holder: unknown, name: string): unknown[] {
+  const list = get(holder, name);
+  return Array.isArray(list) ? list : [];
 }
 
 /** The usage of a piece of LangChain's, which `concat` adds to that of the pieces before. */

@@ -19,6 +19,8 @@ export interface Reading {
   add(piece: unknown): void;
   /** Begins another answer, whose usage is added. */
   next(): void;
+  /** Whether something looks like what a model writes, with usage or without. */
+  isAnswer(given: object): boolean;
 }
 
 /** Takes the call that asked. */
@@ -254,7 +256,13 @@ class Wrapper<R extends Reading> {
     if (this.#safely(() => reading.add(answer)) && this.#billed(reading)) {
       return answer;
     }
-    return this.#led(answer);
+    const led = this.#led(answer);
+    this.#safely(() => {
+      if (led === answer && reading.isAnswer(answer)) {
+        this.#tell('an answer of a language model has no token usage and is not billed');
+      }
+    });
+    return led;
   }
 
   /** A promise, whose class may have methods of its own. */
