@@ -32,6 +32,13 @@ impl<B: Body> MeteredBody<B> {
     }
 }
 
+/// The body of no call, with which a layer further out answers by itself: many ask for a body that can be made so.
+impl<B: Default> Default for MeteredBody<B> {
+    fn default() -> Self {
+        Self { inner: B::default(), call: None }
+    }
+}
+
 impl<B: Body> Body for MeteredBody<B> {
     type Data = B::Data;
     type Error = B::Error;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dodo_ingestion::{Ingestion, MetadataValue};
+use dodo_ingestion::{Ingestion, MetadataValue, limits};
 use http::{HeaderName, request};
 use tower_layer::Layer;
 
@@ -80,14 +80,19 @@ impl MeterLayer {
         self.with(|meter| meter.on_missing_customer = what)
     }
 
-    /// The event name of calls that are billed. Default: the client's.
+    /// The event name of calls that are billed, 1 to 255 characters. Default: the client's.
     pub fn event_name(self, name: impl Into<String>) -> Self {
-        self.with(|meter| meter.event_name = Some(name.into()))
+        let name = name.into();
+        tell_if_unusable("event_name", &name);
+        self.with(|meter| meter.event_name = Some(name))
     }
 
     /// The event name of calls that are not billed, from which error rates can be had; `None` for no events of
     /// them. No meter may count it. Default: `api_error`.
     pub fn error_event_name(self, name: Option<&str>) -> Self {
+        if let Some(name) = name {
+            tell_if_unusable("error_event_name", name);
+        }
         self.with(|meter| meter.error_event_name = name.map(str::to_owned))
     }
 
@@ -172,5 +177,16 @@ impl<S> Layer<S> for MeterLayer {
 
     fn layer(&self, inner: S) -> MeterService<S> {
         MeterService::new(inner, self.meter.clone())
+    }
+}
+
+fn tell_if_unusable(option: &str, name: &str) {
+    if !(1..=limits::IDENTIFIER_CHARS).contains(&name.chars().count()) {
+        let most = limits::IDENTIFIER_CHARS;
+        tracing::error!(
+            option,
+            name,
+            "an event's name has 1 to {most} characters; no call is accepted with this one"
+        );
     }
 }

@@ -117,7 +117,7 @@
 //! Outermost, or nearly so: what an outer layer answers by itself is not metered, and what it does to a body (compressing
 //! it) is not counted. Two layers do not count twice: the outer one meters, the inner one lets the call pass.
 //!
-//! With axum, [`Router::layer`](axum::Router::layer) after all routes, `nest` and `merge` included, sees the whole template. It
+//! With axum, [`Router::layer`] after all routes, `nest` and `merge` included, sees the whole template. It
 //! sees none where the route is found further in: behind `nest_service`, or if the layer is wrapped around the whole
 //! router. There, give the inner router a clone of the layer too. It does not meter again, and tells the outer one the template:
 //!
@@ -132,7 +132,10 @@
 //! # }
 //! ```
 //!
-//! [`Router::route_layer`](axum::Router::route_layer) meters what a route takes and nothing else.
+//! To axum, where a service is nested is a route itself: a call of `/v1` above is a 404 that is billed, as the inner router
+//! has no route for `/`.
+//!
+//! [`Router::route_layer`] meters what a route takes and nothing else.
 //! With `tonic-web`, put the layer inside of its own: the code of gRPC-web is in the body.
 //!
 //! # When the metering fails
@@ -143,8 +146,20 @@
 //!
 //! # Features
 //!
-//! `axum` (default): route templates of axum's routers, and [`Metering`] as an extractor.
+//! `axum` (default): route templates of the routers of axum 0.8, and [`Metering`] as an extractor. Other versions of axum are
+//! metered like any tower service, and their templates are found by an option:
 //!
+//! ```
+//! # #[cfg(feature = "axum")] mod with_axum {
+//! use axum::extract::MatchedPath; // of that version
+//! # fn with(layer: dodo_ingestion_tower::MeterLayer) -> dodo_ingestion_tower::MeterLayer {
+//! layer.endpoint(|request| Some(request.extensions.get::<MatchedPath>()?.as_str().to_owned()))
+//! # }
+//! # }
+//! ```
+//!
+//! [`Router::layer`]: https://docs.rs/axum/0.8/axum/struct.Router.html#method.layer
+//! [`Router::route_layer`]: https://docs.rs/axum/0.8/axum/struct.Router.html#method.route_layer
 //! [axum]: https://docs.rs/axum
 //! [hyper]: https://docs.rs/hyper
 //! [tonic]: https://docs.rs/tonic

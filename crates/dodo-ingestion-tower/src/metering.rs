@@ -1,6 +1,5 @@
 //! The handle by which handlers and other layers say what only they know of a call.
 
-use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dodo_ingestion::MetadataValue;
@@ -14,7 +13,7 @@ use http::Extensions;
 ///
 /// Where no layer meters the call (it is excluded, or a test calls the handler), a handle does nothing.
 #[derive(Clone, Debug, Default)]
-pub struct Metering(Option<Arc<Mutex<Told>>>);
+pub struct Metering(Option<Arc<Mutex<Option<Told>>>>);
 
 /// What was said of a call.
 #[derive(Debug, Default)]
@@ -35,7 +34,7 @@ impl Metering {
     }
 
     pub(crate) fn active() -> Self {
-        Self(Some(Arc::default()))
+        Self(Some(Arc::new(Mutex::new(Some(Told::default())))))
     }
 
     /// Whose call it is. It wins over every option of the layer that names a customer.
@@ -50,7 +49,12 @@ impl Metering {
 
     /// Sets one metadata pair. See [`MeterLayer::metadata`](crate::MeterLayer::metadata) for the limits.
     pub fn set_metadata(&self, key: impl Into<String>, value: impl Into<MetadataValue>) {
-        self.say(|told| told.metadata.push((key.into(), value.into())));
+        let (key, value) = (key.into(), value.into());
+        // A stream may set one with each piece of its body.
+        self.say(|told| match told.metadata.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, old)) => *old = value,
+            None => told.metadata.push((key, value)),
+        });
     }
 
     /// The route's template, where the layer cannot know it: in a service that finds its routes by itself.
@@ -67,19 +71,21 @@ impl Metering {
         self.say(|told| told.route = Some(template.to_owned()));
     }
 
-    /// All that was said.
+    /// All that was said. What is said from now on is kept nowhere: whoever serves a WebSocket may hold a handle for days.
     pub(crate) fn take(&self) -> Told {
-        self.0.as_deref().map(|told| mem::take(&mut *lock(told))).unwrap_or_default()
+        self.0.as_deref().and_then(|told| lock(told).take()).unwrap_or_default()
     }
 
     fn say(&self, what: impl FnOnce(&mut Told)) {
-        if let Some(told) = &self.0 {
-            what(&mut lock(told));
+        if let Some(told) = &self.0
+            && let Some(told) = &mut *lock(told)
+        {
+            what(told);
         }
     }
 }
 
-fn lock(told: &Mutex<Told>) -> MutexGuard<'_, Told> {
+fn lock(told: &Mutex<Option<Told>>) -> MutexGuard<'_, Option<Told>> {
     told.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -92,5 +98,24 @@ impl<S: Sync> axum::extract::FromRequestParts<S> for Metering {
         _: &S,
     ) -> Result<Self, Self::Rejection> {
         Ok(Self::of(&parts.extensions))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_is_said_again_and_again_the_last_is_kept_and_nothing_after_the_end() {
+        let metering = Metering::active();
+        for tokens in 0..1000 {
+            metering.set_metadata("tokens", tokens);
+        }
+        metering.set_metadata("model", "small");
+        let told = metering.take();
+        let expected = [("tokens".to_owned(), 999.into()), ("model".to_owned(), "small".into())];
+        assert_eq!(told.metadata, expected);
+        metering.set_metadata("tokens", 1000);
+        assert!(metering.take().metadata.is_empty());
     }
 }

@@ -12,7 +12,19 @@ pub(crate) fn pass_on(extensions: &http::Extensions) {
 /// The route that a router of axum has found.
 #[cfg(feature = "axum")]
 pub(crate) fn matched(extensions: &http::Extensions) -> Option<&str> {
-    extensions.get::<axum::extract::MatchedPath>().map(axum::extract::MatchedPath::as_str)
+    let path = extensions.get::<axum::extract::MatchedPath>()?.as_str();
+    Some(template(path))
+}
+
+/// The template in what axum says: a router puts its route behind that of the router that called it.
+#[cfg(feature = "axum")]
+fn template(path: &str) -> &str {
+    // Behind a wildcard, which ends every route, stands that of a router which a handler called, as axum's way to route by
+    // host is: it has found the whole path anew.
+    let behind = path.rfind("/{*").and_then(|at| path[at..].split_once('}'));
+    let path = behind.map_or(path, |(_, route)| if route.is_empty() { path } else { route });
+    // The root of what is nested as a service, or called for the root, has a slash of each.
+    if path.ends_with("//") { &path[..path.len() - 1] } else { path }
 }
 
 #[cfg(not(feature = "axum"))]

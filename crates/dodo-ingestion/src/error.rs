@@ -16,7 +16,7 @@ macro_rules! error_kinds {
 
         impl ErrorKind {
             /// Every kind, in the order in which it is documented.
-            pub const ALL: [Self; 10] = [$(Self::$variant,)+];
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
             /// The kind's stable name, the same in every language.
             pub const fn as_str(self) -> &'static str {

@@ -86,6 +86,19 @@ metadata_value_from! {
     u8 => Integer, u16 => Integer, u32 => Integer, u64 => Integer,
 }
 
+// What a length is counted in fits 128 bits, and has no `Into` that says so.
+impl From<usize> for MetadataValue {
+    fn from(value: usize) -> Self {
+        Self::Integer(value as i128)
+    }
+}
+
+impl From<isize> for MetadataValue {
+    fn from(value: isize) -> Self {
+        Self::Integer(value as i128)
+    }
+}
+
 /// A fraction is the number that it is written as: `0.1_f32` is billed as 0.1.
 impl From<f32> for MetadataValue {
     fn from(value: f32) -> Self {
@@ -292,6 +305,12 @@ mod tests {
             .metadata("units", 2.0)
             .metadata("region", "us");
         assert_eq!(Event::from(call), expected);
+    }
+
+    #[test]
+    fn a_length_is_an_integer() {
+        assert_eq!(MetadataValue::from([1, 2].len()), MetadataValue::Integer(2));
+        assert_eq!(MetadataValue::from(-2_isize), MetadataValue::Integer(-2));
     }
 
     #[test]

@@ -33,10 +33,13 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// Reads the object that a request's body is.
+/// Reads the object that a request's body is. What is wrong with a field names it.
 pub(crate) fn read_body<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Answer<T> {
-    let read = serde_json::from_slice(body);
-    read.map(|Object(value)| value).map_err(|error| Refusal::body(error.to_string()))
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let Object(value) = serde_path_to_error::deserialize(&mut json)
+        .map_err(|error| Refusal::body(error.to_string()))?;
+    json.end().map_err(|error| Refusal::body(error.to_string()))?;
+    Ok(value)
 }
 
 /// Reads a field that is an object.

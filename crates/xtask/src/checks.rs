@@ -28,7 +28,7 @@ mod workflows;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::OnceLock;
@@ -205,11 +205,11 @@ struct Report {
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     let selected = select(PARTS, &options.only)?;
     if options.list {
-        for step in PARTS.iter().flat_map(|part| part.steps) {
-            if selected.contains(step.id) {
-                println!("{:<18} {}", step.id, step.about);
-            }
-        }
+        let steps = PARTS.iter().flat_map(|part| part.steps);
+        let lines = steps.filter(|step| selected.contains(step.id));
+        let list: Vec<_> = lines.map(|step| format!("{:<18} {}\n", step.id, step.about)).collect();
+        // Whoever reads it, as `head` does, may have had enough.
+        _ = io::stdout().write_all(list.concat().as_bytes());
         return Ok(ExitCode::SUCCESS);
     }
     let started = Instant::now();

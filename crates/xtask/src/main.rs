@@ -39,7 +39,12 @@ use clap::{Parser, Subcommand};
 use crate::workspace::Workspace;
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "What a contributor to this repository runs", version)]
+#[command(
+    name = "xtask",
+    bin_name = "cargo xtask",
+    about = "What a contributor to this repository runs",
+    version
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

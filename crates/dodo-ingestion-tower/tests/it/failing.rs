@@ -115,10 +115,12 @@ async fn missing_customers_are_told_of_once_or_each() {
 }
 
 #[tokio::test]
-async fn a_header_that_cannot_be_is_told_of_at_once() {
+async fn a_name_that_cannot_be_is_told_of_at_once() {
     let log = Log::default();
     let _listening = log.listen();
     let stage = Stage::new().await;
-    serves(&MeterLayer::new(stage.ingestion.clone()).customer_header("no header"), 1).await;
+    let layer = MeterLayer::new(stage.ingestion.clone()).customer_header("no header");
     assert_eq!(log.lines_with("no header has such a name"), 1);
+    layer.event_name("").error_event_name(Some(&"n".repeat(256)));
+    assert_eq!(log.lines_with("an event's name has 1 to 255 characters"), 2);
 }

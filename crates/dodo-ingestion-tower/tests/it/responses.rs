@@ -3,12 +3,13 @@
 use std::convert::Infallible;
 use std::future::pending;
 use std::io;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::WebSocketUpgrade;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Request, StatusCode, header};
 use axum::response::Response;
 use axum::routing::{any, get};
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -16,6 +17,7 @@ use hyper::body::Frame;
 use serde_json::Value;
 use tokio::sync::Notify;
 use tokio::time::sleep;
+use tower::{Service, ServiceBuilder, layer::layer_fn};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::support::{CUSTOMER, PATIENCE, Stage, ask, begin, read_until, serve};
@@ -285,4 +287,32 @@ async fn the_body_hints_as_the_one_inside() {
     assert!(!body.is_end_stream());
     let whole = tokio::time::timeout(PATIENCE, body.collect()).await.unwrap().unwrap();
     assert_eq!(whole.to_bytes(), "abc");
+}
+
+#[tokio::test]
+async fn a_layer_further_out_may_answer_with_a_body_of_its_own() {
+    // As those of tower-http that answer a preflight, a timeout or a wrong header do.
+    #[derive(Clone)]
+    struct Answers<S>(S);
+    impl<S, Q, B: Default> Service<Request<Q>> for Answers<S>
+    where
+        S: Service<Request<Q>, Response = Response<B>, Error = Infallible>,
+    {
+        type Response = Response<B>;
+        type Error = Infallible;
+        type Future = std::future::Ready<Result<Response<B>, Infallible>>;
+
+        fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            self.0.poll_ready(context)
+        }
+
+        fn call(&mut self, _: Request<Q>) -> Self::Future {
+            std::future::ready(Ok(Response::new(B::default())))
+        }
+    }
+    let stage = Stage::new().await;
+    let layers = ServiceBuilder::new().layer(layer_fn(Answers)).layer(stage.layer());
+    let router = Router::new().route("/", get(async || "not sent")).layer(layers);
+    assert_eq!(ask(serve(router).await, "GET /").await.1, "");
+    stage.none().await;
 }

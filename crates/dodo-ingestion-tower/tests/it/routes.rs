@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::Path;
+use axum::extract::{Path, Request};
 use axum::http::StatusCode;
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
-use tower::Layer as _;
+use tower::{Layer as _, ServiceExt as _};
 
 use crate::support::{CUSTOMER, Stage, ask, ask_with, begin, serve};
 
@@ -207,4 +207,27 @@ async fn a_method_is_excluded_also_if_its_client_leaves_before_the_response() {
     let event = stage.one().await;
     event.is("api_error", &[("endpoint", json!("/pkg.Service/{method}"))]);
     stage.none().await;
+}
+
+#[tokio::test]
+async fn a_router_that_a_handler_calls_has_templates_of_its_own() {
+    let stage = Stage::new().await;
+    // As axum's documentation routes by host.
+    let inner = users().route("/", get(async || "")).layer(stage.layer());
+    let call = async |inner: Router, request: Request| inner.oneshot(request).await;
+    let (root, rest) = (inner.clone(), inner);
+    let router = Router::new()
+        .route("/", any(async move |request: Request| call(root, request).await))
+        .route("/{*path}", any(async move |request: Request| call(rest, request).await));
+    let paths = [("/", json!("/")), ("/users/7/orders/1", json!("/users/{id}/orders/{order}"))];
+    metered(&stage, router.clone(), &paths).await;
+    metered(&stage, router.layer(stage.layer()), &paths).await;
+}
+
+#[tokio::test]
+async fn the_root_of_a_nested_service_is_one_endpoint() {
+    let stage = Stage::new().await;
+    let inner = Router::new().route("/", get(async || "")).layer(stage.layer());
+    let router = Router::new().nest_service("/v1", inner).layer(stage.layer());
+    metered(&stage, router, &[("/v1", json!("/v1/")), ("/v1/", json!("/v1/"))]).await;
 }

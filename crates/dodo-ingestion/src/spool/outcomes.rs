@@ -88,7 +88,7 @@ impl Rejection {
     }
 
     pub(crate) fn to_error(&self) -> Error {
-        let kind = ErrorKind::ALL.into_iter().find(|kind| kind.as_str() == self.kind);
+        let kind = ErrorKind::ALL.iter().copied().find(|kind| kind.as_str() == self.kind);
         let error = Error::new(kind.unwrap_or(ErrorKind::Rejected), self.message.clone())
             .with_status(self.status);
         if self.uncertain { error.and_may_be_billed() } else { error }

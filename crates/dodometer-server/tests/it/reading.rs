@@ -302,9 +302,9 @@ async fn usage_is_priced_after_the_free_threshold() {
     assert_eq!(usage(client, &meter, "?customer_id=cus_c").await[0]["consumed_units"], "0");
 
     set_price(client, "mtr_none", &price).await.refuses(404, "NOT_FOUND");
-    set_price(client, &meter, &json!({ "price_per_unit": 1 }))
-        .await
-        .refuses(422, "INVALID_REQUEST_BODY");
+    let no_text = set_price(client, &meter, &json!({ "price_per_unit": 1 })).await;
+    no_text.refuses(422, "INVALID_REQUEST_BODY");
+    assert!(no_text.body.contains("price_per_unit: invalid type"), "{no_text:?}");
     let second = client.meter("api_call", "count", None).await;
     set_price(client, &second, &json!({ "price_per_unit": "1" })).await.refuses(409, "CONFLICT");
 }
