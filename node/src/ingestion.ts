@@ -81,7 +81,7 @@ export class Ingestion implements AsyncDisposable, Disposable {
     } catch (thrown) {
       throw fromNative(thrown);
     }
-    this.#apiKey = options.apiKey ?? process.env.DODO_PAYMENTS_API_KEY;
+    this.#apiKey = options.apiKey || process.env.DODO_PAYMENTS_API_KEY;
     this.#leave = closeAtExit(this, this.#client);
   }
 

@@ -6,6 +6,7 @@
 
 mod base_url;
 mod builder;
+mod given;
 mod options;
 
 pub(crate) use base_url::BaseUrl;

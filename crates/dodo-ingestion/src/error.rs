@@ -110,6 +110,21 @@ impl Error {
         self.map(|inner| inner.field = Some(field.into()))
     }
 
+    /// What is wrong with a call, as what is wrong with an option.
+    pub(crate) fn of_configuration(self) -> Self {
+        self.map(|inner| inner.kind = ErrorKind::Configuration)
+    }
+
+    /// The same error, whose message names its field by another text.
+    pub(crate) fn named(self, field: &str, text: &str) -> Self {
+        let prefix = format!("{field}: ");
+        self.map(|inner| {
+            if let Some(what) = inner.message.strip_prefix(&prefix) {
+                inner.message = format!("{text}: {what}");
+            }
+        })
+    }
+
     /// With dots wherever the message repeats a secret. What is shorter than a key can be is none.
     pub(crate) fn without(self, secret: &str) -> Self {
         if secret.len() < 8 || !self.0.message.contains(secret) {

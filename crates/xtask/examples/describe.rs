@@ -35,7 +35,7 @@ fn configuration(options: &[OptionSpec]) -> String {
 # Configuration
 
 An option's value is the argument that the program gives, else the environment variable, else the default.
-An empty environment variable counts as not set. In Node they are those of `process.env`, of which a worker has its own. The names are the same in every language, in that language's case.
+An empty text counts as not given, an empty environment variable as not set. In Node they are those of `process.env`, of which a worker has its own. The names are the same in every language, in that language's case.
 Lengths of time are in seconds here and in environment variables; Node's options take milliseconds, Kotlin's and Rust's a `Duration`.
 An option that is not in this list is refused.
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{
     ApiKey, BaseUrl, Config, Durability, Environment, LatePolicy, NamespaceConfig, OptionKind,
-    OptionSpec, OptionValue, TimeUnit, options::did_you_mean,
+    OptionSpec, OptionValue, TimeUnit, given::Given,
 };
 use crate::alarm::{Alarm, AlarmCallback};
 use crate::error::{Error, Result};
@@ -145,6 +145,10 @@ impl Builder {
 
     pub(crate) fn config(&self, env: impl Fn(&str) -> Option<String>) -> Result<Config> {
         let given = Given { arguments: &self.values, env: &env, unit: self.unit };
+        Self::checked(&given).map_err(|error| given.with_origin(error))
+    }
+
+    fn checked(given: &Given<'_, impl Fn(&str) -> Option<String>>) -> Result<Config> {
         let api_key = given.required("api_key")?;
         // Nothing is cut off: a key that was copied wrong may be wrong elsewhere as well.
         if !api_key.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -155,7 +159,7 @@ impl Builder {
             ));
         }
         // Given for another option by mistake, it would be repeated as that one's wrong value.
-        Self::with_key(&given, api_key.clone()).map_err(|error| error.without(&api_key))
+        Self::with_key(given, api_key.clone()).map_err(|error| error.without(&api_key))
     }
 
     fn with_key(
@@ -171,8 +175,7 @@ impl Builder {
             None => BaseUrl::of(environment)?,
         };
         let event_name = given.required("event_name")?;
-        validate::event_name(&event_name)
-            .map_err(|error| Error::configuration("event_name", error.message()))?;
+        validate::event_name(&event_name).map_err(Error::of_configuration)?;
         let account = match given.text("account")? {
             Some(name) => check_account(name)?,
             None => digest(&api_key),
@@ -223,145 +226,6 @@ fn check_account(name: String) -> Result<String> {
     Err(Error::configuration("account", format!("{name:?} is not 1 to 40 letters, digits, - or _")))
 }
 
-/// Looks values up: argument, then environment, then default; and checks them against the table.
-struct Given<'a, E> {
-    arguments: &'a BTreeMap<&'static str, OptionValue>,
-    env: &'a E,
-    unit: TimeUnit,
-}
-
-impl<E: Fn(&str) -> Option<String>> Given<'_, E> {
-    fn value(&self, name: &str) -> Result<(&'static OptionSpec, Option<OptionValue>, String)> {
-        let spec = OptionSpec::find(name)?;
-        if let Some(value) = self.arguments.get(name) {
-            return Ok((spec, Some(value.clone()), name.to_owned()));
-        }
-        if let Some(text) = (self.env)(spec.env).filter(|text| !text.is_empty()) {
-            return Ok((
-                spec,
-                Some(OptionValue::Text(text)),
-                format!("{name} (from {})", spec.env),
-            ));
-        }
-        let default = Some(spec.default).filter(|default| !default.is_empty());
-        Ok((spec, default.map(OptionValue::from), name.to_owned()))
-    }
-
-    fn is_given(&self, name: &str) -> Result<bool> {
-        let env = (self.env)(OptionSpec::find(name)?.env).filter(|text| !text.is_empty());
-        Ok(self.arguments.contains_key(name) || env.is_some())
-    }
-
-    fn text(&self, name: &str) -> Result<Option<String>> {
-        match self.value(name)? {
-            (_, None, _) => Ok(None),
-            (_, Some(OptionValue::Text(text)), shown) => {
-                if text.contains(['\0', char::REPLACEMENT_CHARACTER]) {
-                    let what = "holds a NUL or what is not UTF-8; give it without";
-                    return Err(wrong(name, &shown, what));
-                }
-                Ok(Some(text).filter(|text| !text.is_empty()))
-            }
-            (_, Some(_), shown) => Err(wrong(name, &shown, "must be text")),
-        }
-    }
-
-    fn required(&self, name: &str) -> Result<String> {
-        self.text(name)?.ok_or_else(|| {
-            let env = OptionSpec::find(name).map_or("", |spec| spec.env);
-            Error::configuration(name, format!("is required; pass it, or set {env}"))
-        })
-    }
-
-    fn choice<T>(&self, name: &str, from_word: impl Fn(&str) -> Option<T>) -> Result<T> {
-        let (spec, value, shown) = self.value(name)?;
-        let OptionKind::Choice(words) = spec.kind else {
-            return Err(wrong(name, &shown, "is not a choice"));
-        };
-        let given = match value {
-            Some(OptionValue::Text(word)) => word,
-            other => format!("{other:?}"),
-        };
-        from_word(&given).ok_or_else(|| {
-            let hint = did_you_mean(&given, words.iter().copied());
-            wrong(name, &shown, &format!("unknown value {given:?}{hint}"))
-        })
-    }
-
-    fn flag(&self, name: &str) -> Result<bool> {
-        let (_, value, shown) = self.value(name)?;
-        match value {
-            Some(OptionValue::Flag(flag)) => Ok(flag),
-            Some(OptionValue::Text(word)) if matches!(word.as_str(), "true" | "1" | "yes") => {
-                Ok(true)
-            }
-            Some(OptionValue::Text(word)) if matches!(word.as_str(), "false" | "0" | "no") => {
-                Ok(false)
-            }
-            _ => Err(wrong(name, &shown, "must be true or false")),
-        }
-    }
-
-    fn count(&self, name: &str) -> Result<u64> {
-        let (spec, value, shown) = self.value(name)?;
-        let (OptionKind::Count { min, max } | OptionKind::Bytes { min, max }) = spec.kind else {
-            return Err(wrong(name, &shown, "is not a number"));
-        };
-        let number = match &value {
-            Some(OptionValue::Integer(number)) => u64::try_from(*number).ok(),
-            Some(OptionValue::Number(number)) if number.fract() == 0.0 && *number >= 0.0 => {
-                Some(*number as u64)
-            }
-            Some(OptionValue::Text(text)) => text.trim().parse().ok(),
-            _ => None,
-        };
-        number.filter(|number| (min..=max).contains(number)).ok_or_else(|| {
-            let given = shown_value(value.as_ref());
-            let message = format!("must be a whole number from {min} to {max}, not {given}");
-            wrong(name, &shown, &message)
-        })
-    }
-
-    fn duration(&self, name: &str) -> Result<Duration> {
-        let (spec, value, shown) = self.value(name)?;
-        let OptionKind::Seconds { min, max } = spec.kind else {
-            return Err(wrong(name, &shown, "is not a duration"));
-        };
-        let is_argument = self.arguments.contains_key(name);
-        let is_duration = matches!(value, Some(OptionValue::Duration(_)));
-        let unit = if is_argument && !is_duration { self.unit } else { TimeUnit::Seconds };
-        let given: Option<f64> = match &value {
-            Some(OptionValue::Number(number)) => Some(*number),
-            Some(OptionValue::Integer(number)) => Some(*number as f64),
-            Some(OptionValue::Duration(duration)) => Some(duration.as_secs_f64()),
-            Some(OptionValue::Text(text)) => text.trim().parse().ok(),
-            _ => None,
-        };
-        let seconds = given.map(|given| given / unit.per_second());
-        if let Some(seconds) = seconds.filter(|seconds| (min..=max).contains(seconds)) {
-            return Ok(Duration::from_secs_f64(seconds));
-        }
-        let given = shown_value(value.as_ref());
-        Err(wrong(name, &shown, &unit.out_of_range(&given, seconds, min, max)))
-    }
-}
-
-/// An error about the option `name`, which is shown with where its value came from.
-fn wrong(name: &str, shown: &str, message: &str) -> Error {
-    Error::configuration(shown, message).with_field(name)
-}
-
-fn shown_value(value: Option<&OptionValue>) -> String {
-    match value {
-        None => "nothing".into(),
-        Some(OptionValue::Text(text)) => format!("{text:?}"),
-        Some(OptionValue::Integer(number)) => number.to_string(),
-        Some(OptionValue::Number(number)) => number.to_string(),
-        Some(OptionValue::Flag(flag)) => flag.to_string(),
-        Some(OptionValue::Duration(duration)) => format!("{} seconds", duration.as_secs_f64()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -401,6 +265,21 @@ mod tests {
         assert_eq!(from_env.api_key.expose(), "from_env");
         let empty = crate::Ingestion::builder("").event_name("x").config(env).unwrap();
         assert_eq!(empty.api_key.expose(), "from_env");
+        for name in ["api_key", "base_url", "event_name", "account", "spool_dir"] {
+            let env = |variable: &str| {
+                let spec = crate::OPTIONS.iter().find(|spec| spec.env == variable)?;
+                match spec.name {
+                    "base_url" => Some("http://127.0.0.1:4040".to_owned()),
+                    "spool_dir" => Some("/from_env".to_owned()),
+                    "api_key" | "event_name" | "account" => Some("from_env".to_owned()),
+                    _ => None,
+                }
+            };
+            let mut empty = Builder::new();
+            empty.set(name, OptionValue::from("")).unwrap();
+            let (empty, unset) = (empty.config(env).unwrap(), Builder::new().config(env).unwrap());
+            assert_eq!(format!("{empty:?}"), format!("{unset:?}"), "{name}");
+        }
         let error = Builder::new().config(env).err().unwrap();
         assert_eq!(error.field(), Some("event_name"));
         assert!(error.message().contains("DODO_INGESTION_EVENT_NAME"), "{error}");
@@ -482,10 +361,28 @@ mod tests {
 
     #[test]
     fn a_value_from_the_environment_names_its_variable() {
-        let env = |name: &str| (name == "DODO_INGESTION_LATE").then(|| "drop".to_owned());
-        let error = builder().config(env).err().unwrap();
-        assert!(error.message().contains("DODO_INGESTION_LATE"), "{error}");
-        assert_eq!(error.field(), Some("late"));
+        let long = "n".repeat(256);
+        for (variable, value, field, message) in [
+            ("DODO_INGESTION_LATE", "drop", "late", "unknown value \"drop\""),
+            (
+                "DODO_INGESTION_ALLOW_HTTP",
+                "TRUE",
+                "allow_http",
+                "must be true or false, not \"TRUE\"",
+            ),
+            ("DODO_PAYMENTS_BASE_URL", "ftp://x", "base_url", "ftp:// is not http"),
+            ("DODO_INGESTION_EVENT_NAME", &long, "event_name", "256 characters"),
+        ] {
+            let env = |name: &str| match name {
+                _ if name == variable => Some(value.to_owned()),
+                "DODO_INGESTION_EVENT_NAME" => Some("api_call".to_owned()),
+                _ => None,
+            };
+            let error = Builder::new().api_key("sk_1").config(env).err().unwrap();
+            let expected = format!("{field} (from {variable}): {message}");
+            assert!(error.message().starts_with(&expected), "{error}");
+            assert_eq!(error.field(), Some(field));
+        }
     }
 
     #[test]
