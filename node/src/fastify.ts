@@ -10,7 +10,7 @@
  * @packageDocumentation
  */
 
-import type { FastifyPluginCallback, FastifyRequest } from 'fastify';
+import type { FastifyPluginCallback, FastifyRequest, onRequestHookHandler } from 'fastify';
 import type { Ingestion } from './ingestion';
 import { Meter, type MeterStats } from './metering/meter';
 import type { HttpRequest } from './metering/middleware';
@@ -38,10 +38,7 @@ export interface MeterPlugin extends FastifyPluginCallback {
 export function meter(ingestion: Ingestion, options?: MeterOptions<FastifyRequest>): MeterPlugin {
   const meter = new Meter(ingestion, options);
   const plugin: FastifyPluginCallback = (instance, _, done) => {
-    instance.addHook('onRequest', (request, reply, next) => {
-      watch(meter, request.raw, reply.raw, request, template);
-      next();
-    });
+    instance.addHook('onRequest', hookOf(meter));
     done();
   };
   return Object.assign(plugin, {
@@ -51,6 +48,18 @@ export function meter(ingestion: Ingestion, options?: MeterOptions<FastifyReques
     [Symbol.for('fastify.display-name')]: 'dodo-ingestion',
     [Symbol.for('plugin-meta')]: { name: 'dodo-ingestion', fastify: '4.x || 5.x' },
   });
+}
+
+/**
+ * The hook that takes a request in hand, unless it is.
+ *
+ * @internal
+ */
+export function hookOf(meter: Meter<FastifyRequest>): onRequestHookHandler {
+  return (request, reply, next) => {
+    watch(meter, request.raw, reply.raw, request, template);
+    next();
+  };
 }
 
 function template(request: FastifyRequest): () => string | undefined {

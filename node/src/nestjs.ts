@@ -16,9 +16,9 @@
 
 import type { INestApplication } from '@nestjs/common';
 import { meter as express } from './express';
-import { meter as fastify } from './fastify';
+import { hookOf } from './fastify';
 import type { Ingestion } from './ingestion';
-import type { MeterStats } from './metering/meter';
+import { Meter, type MeterStats } from './metering/meter';
 import type { NodeMiddleware } from './metering/middleware';
 import type { Call, Customer, Metadata, MeterOptions, OnMissingCustomer } from './metering/options';
 import { tellers } from './metering/told';
@@ -48,11 +48,29 @@ export function meter(
 ): NestMeter {
   const adapter = app.getHttpAdapter();
   if (adapter.getType() === 'fastify') {
-    const plugin = fastify(ingestion, options);
-    adapter.getInstance().register(plugin);
-    return plugin;
+    const meter = new Meter<NestRequest>(ingestion, options);
+    const hook = hookOf(meter);
+    // Nest's middleware are registered before an app is there to be given to: their hook comes before any of its own.
+    hookFirst(adapter, hook);
+    adapter.getInstance().addHook('onRequest', hook);
+    return { stats: () => meter.stats() };
   }
   const middleware: NodeMiddleware<NestRequest> = express(ingestion, options);
   app.use(middleware);
   return middleware;
+}
+
+type Hook = (request: NestRequest, reply: NestRequest, done: (error?: Error) => void) => unknown;
+
+/** Nest's adapter for Fastify has one hook before all others. Whoever has set it keeps it. */
+function hookFirst(adapter: object, hook: Hook): void {
+  const { onRequestHook: own, setOnRequestHook } = adapter as {
+    onRequestHook?: Hook;
+    setOnRequestHook?: (hook: Hook) => void;
+  };
+  const both: Hook = (request, reply, done) => {
+    hook(request, reply, () => {});
+    return own?.call(adapter, request, reply, done);
+  };
+  setOnRequestHook?.call(adapter, own ? both : hook);
 }

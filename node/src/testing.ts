@@ -21,6 +21,7 @@ import type { Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { now } from './clock';
 import { findDodometer } from './dodometer';
 import { ClosedError, TimeoutError } from './errors';
 import { Ingestion, type IngestionOptions } from './ingestion';
@@ -125,15 +126,15 @@ export class LocalMeter implements AsyncDisposable {
   async events(query: EventsQuery = {}): Promise<MeteredEvent[]> {
     checkNames(query, ['customerId', 'eventName', 'count', 'timeout']);
     const { count = 0, timeout = WAITS } = query;
-    const until = Date.now() + timeout;
+    const until = now() + timeout;
     for (;;) {
-      const left = Math.max(1, until - Date.now());
+      const left = Math.max(1, until - now());
       await Promise.all([...this.#clients].map((client) => this.#flushed(client, left)));
       const found = await this.#found(query);
       if (found.length >= count) {
         return found;
       }
-      if (Date.now() >= until) {
+      if (now() >= until) {
         throw new TimeoutError(`${found.length} of ${count} events came within ${timeout} ms`);
       }
       await sleep(20);
@@ -177,6 +178,7 @@ export class LocalMeter implements AsyncDisposable {
   /** Closes the clients that were connected here, and ends the meter. */
   async stop(): Promise<void> {
     await Promise.allSettled([...this.#clients].map((client) => client.close({ timeout: WAITS })));
+    this.#clients.clear();
     if (this.#child.exitCode === null && this.#child.signalCode === null) {
       const ended = once(this.#child, 'exit');
       this.#child.ref();

@@ -2,6 +2,9 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { createServer } from 'node:http';
 import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { TimeoutError } from 'dodo-ingestion';
 import { meter as metering } from 'dodo-ingestion/http';
 import { startMeter } from 'dodo-ingestion/testing';
@@ -30,6 +33,27 @@ test('what an app bills can be looked at', async () => {
   await meter.stop();
   await meter.stop();
   await assert.rejects(fetch(meter.url));
+});
+
+test('the clock of a test is not that by which events are waited for', async (t) => {
+  const meter = await startMeter();
+  t.after(() => meter.stop());
+  t.mock.timers.enable({ apis: ['Date'] });
+  await assert.rejects(meter.events({ count: 1, timeout: 100 }), TimeoutError);
+});
+
+test('a meter that is stopped keeps no client', async () => {
+  setFlagsFromString('--expose-gc');
+  const gc = runInNewContext('gc');
+  const meter = await startMeter();
+  const client = new WeakRef(meter.connect());
+  await meter.stop();
+  for (let tries = 0; client.deref() !== undefined; tries += 1) {
+    assert.ok(tries < 100, 'it is kept');
+    await sleep(10);
+    gc();
+  }
+  await meter.stop();
 });
 
 test('what a client billed that its app has closed can be looked at', async (t) => {

@@ -1,5 +1,6 @@
 /** Watches a `Response` of the fetch interface. Its body is handed on as it is asked for. */
 
+import { AsyncResource } from 'node:async_hooks';
 import { isAnyArrayBuffer } from 'node:util/types';
 import { whenAborted } from '../wait';
 import type { Meter, Metered } from './meter';
@@ -14,6 +15,8 @@ export class FetchObservation<Request> {
   #bytes = 0;
   #ended = false;
   readonly #leave: (() => void) | undefined;
+  /** Where the handler was called: a callback may ask for its request by what is stored there, as `headers()` does. */
+  readonly #scope = new AsyncResource('dodo-ingestion');
 
   constructor(
     meter: Meter<Request>,
@@ -54,7 +57,7 @@ export class FetchObservation<Request> {
       return response;
     }
     const declared = Number(response.headers.get('content-length') ?? Number.NaN);
-    return new Response(this.#watched(body, declared), response);
+    return alike(response, this.#watched(body, declared));
   }
 
   /** `declared` is the length that it is to have, or `NaN`. */
@@ -100,15 +103,23 @@ export class FetchObservation<Request> {
     this.#leave?.();
     const now = performance.now();
     const begun = this.#statusCode !== undefined;
-    this.#meter.end(this.#metered, {
-      method: this.#method,
-      statusCode: this.#statusCode,
-      aborted,
-      responseTimeMs: now - this.#began,
-      ttfbMs: begun ? (this.#firstByte ?? now) - this.#began : undefined,
-      responseBytes: begun ? this.#bytes : undefined,
-    });
+    this.#scope.runInAsyncScope(() =>
+      this.#meter.end(this.#metered, {
+        method: this.#method,
+        statusCode: this.#statusCode,
+        aborted,
+        responseTimeMs: now - this.#began,
+        ttfbMs: begun ? (this.#firstByte ?? now) - this.#began : undefined,
+        responseBytes: begun ? this.#bytes : undefined,
+      }),
+    );
   }
+}
+
+/** The same response with another body. One of Next.js has `cookies` for whoever has wrapped the handler once more. */
+function alike(response: Response, body: ReadableStream<Uint8Array>): Response {
+  const Class = 'cookies' in response ? (response.constructor as typeof Response) : Response;
+  return new Class(body, response);
 }
 
 /** Whether it is a response that can be sent: the status of `Response.error()` is 0. */

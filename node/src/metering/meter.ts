@@ -5,6 +5,7 @@
  * `onMissingCustomer: 'throw'`.
  */
 
+import { now } from '../clock';
 import { ConfigurationError } from '../errors';
 import type { MetadataValue } from '../event';
 import type { Ingestion } from '../ingestion';
@@ -160,7 +161,7 @@ export class Meter<Request> {
     const ended: Ended<Request> = { request, seen, told, call, billed, eventName };
     const customer = this.#id(told.customer) ?? this.#customer(metered, call);
     if (isPromise(customer)) {
-      const timestamp = new Date();
+      const timestamp = new Date(now());
       const tracking = Promise.resolve(customer)
         .then(undefined, (error: unknown) => {
           this.#fails('customer', error);

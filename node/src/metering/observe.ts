@@ -11,6 +11,7 @@
  * that is left to `write` or `end`, the call is metered when they have made it, before they send it.
  */
 
+import { AsyncResource } from 'node:async_hooks';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
@@ -184,6 +185,8 @@ class Observation<Request> implements Wrapper {
   #declared: number | undefined;
   #ended = false;
   #leave: (() => void) | undefined;
+  /** Where the response was begun, if it was not ended there: Node tells of its end where nothing of the call is stored. */
+  #scope: AsyncResource | undefined;
 
   constructor(
     meter: Meter<Request>,
@@ -221,6 +224,7 @@ class Observation<Request> implements Wrapper {
       this.#head = args;
       this.#statusSent = this.#outgoing.statusCode;
       this.#overIfWhole();
+      this.#goesOnHere();
     });
   }
 
@@ -228,6 +232,7 @@ class Observation<Request> implements Wrapper {
     this.#meter.attempt(() => {
       this.#passes(chunk, encoding);
       this.#overIfWhole(chunk);
+      this.#goesOnHere();
     });
   }
 
@@ -244,16 +249,22 @@ class Observation<Request> implements Wrapper {
     this.#ending = false;
   }
 
+  #goesOnHere(): void {
+    if (!this.#ended) {
+      this.#scope ??= new AsyncResource('dodo-ingestion');
+    }
+  }
+
   #finishes(): void {
     if (!this.#ended) {
       const outgoing = this.#outgoing;
-      this.#over(!this.#inherits && wasReset(outgoing), outgoing.headersSent);
+      this.#overElsewhere(!this.#inherits && wasReset(outgoing), outgoing.headersSent);
     }
   }
 
   #closes(): void {
     if (!this.#ended) {
-      this.#over(true, hasBegun(this.#outgoing));
+      this.#overElsewhere(true, hasBegun(this.#outgoing));
     }
     if (this.#inherits) {
       unwatch(this.#outgoing);
@@ -294,6 +305,15 @@ class Observation<Request> implements Wrapper {
       this.#bytes += Buffer.byteLength(chunk, known ? encoding : 'utf8');
     } else if (chunk instanceof Uint8Array) {
       this.#bytes += chunk.byteLength;
+    }
+  }
+
+  #overElsewhere(aborted: boolean, begun: boolean): void {
+    const over = () => this.#over(aborted, begun);
+    if (this.#scope === undefined) {
+      over();
+    } else {
+      this.#scope.runInAsyncScope(over);
     }
   }
 

@@ -1,5 +1,6 @@
 /** Watches a connection that leaves HTTP, such as a WebSocket: one event when it closes. */
 
+import { AsyncResource } from 'node:async_hooks';
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
@@ -19,6 +20,8 @@ export function watchUpgrade<Request>(
   const began = performance.now();
   const before = socket.bytesWritten ?? 0;
   let head: { statusCode: number; after: number; bytes: number } | undefined;
+  // It closes where nothing of the call is stored.
+  let scope = new AsyncResource('dodo-ingestion');
 
   const { write, end } = socket;
   const begins = (chunk: unknown) => {
@@ -36,6 +39,7 @@ export function watchUpgrade<Request>(
       after: performance.now() - began,
       bytes: status === undefined ? 0 : headLength(chunk),
     };
+    scope = new AsyncResource('dodo-ingestion');
     if (socket.write === firstWrite) {
       socket.write = write;
     }
@@ -54,7 +58,7 @@ export function watchUpgrade<Request>(
   socket.write = firstWrite;
   socket.end = firstEnd;
 
-  socket.once('close', (failed: boolean) => {
+  const closes = (failed: boolean) =>
     meter.end(metered, {
       method: metered.incoming.method ?? '',
       statusCode: head?.statusCode,
@@ -63,7 +67,7 @@ export function watchUpgrade<Request>(
       ttfbMs: head?.after,
       responseBytes: head && Math.max(0, (socket.bytesWritten ?? 0) - before - head.bytes),
     });
-  });
+  socket.once('close', (failed: boolean) => scope.runInAsyncScope(closes, undefined, failed));
 }
 
 /** The bytes up to the empty line that ends a head. */

@@ -38,6 +38,15 @@ test('a graceful stop bills the call whose customer is being looked up, as of it
   assert.ok(tracked[0].timestamp.getTime() < found, 'the time is not that of the call');
 });
 
+test('a clock that a test has set is not that of the call', async (t) => {
+  const customer = someone();
+  t.mock.timers.enable({ apis: ['Date'], now: 0 });
+  const { ingestion, metered } = await answered(async () => customer);
+  t.mock.timers.reset();
+  await ingestion.close();
+  assert.deepEqual([metered.stats().billed, metered.stats().refused], [1, 0]);
+});
+
 test('one that fails holds nothing up', async () => {
   const customer = someone();
   const failing = async () => {

@@ -105,4 +105,37 @@ for (const [platform, adapter] of Object.entries(platforms)) {
     const [{ event_name: name, metadata }] = await events(ingestion, customer);
     assert.deepEqual([name, metadata.endpoint], ['api_error', undefined]);
   });
+  test(`NestJS on ${platform}: what a middleware answers is a call`, async () => {
+    const ingestion = client();
+    class Gateway {
+      use(_, res) {
+        res.end('answered');
+      }
+    }
+    class App {
+      configure(consumer) {
+        consumer.apply(Gateway).forRoutes('gateway');
+      }
+    }
+    decorate(App, [Module({})], {});
+    const app = await NestFactory.create(App, adapter(), { logger: false });
+    const hooked = [];
+    app.getHttpAdapter().setOnRequestHook((_, __, done) => {
+      hooked.push('the own hook');
+      done();
+    });
+    const { stats } = meter(app, ingestion, { customer: 'x-customer-id' });
+    app.use('/used', (_, res) => res.end('used'));
+    await app.listen(0, '127.0.0.1');
+    after(() => app.close());
+    const { port } = app.getHttpServer().address();
+    const customer = someone();
+    for (const path of ['/gateway', '/used']) {
+      await call(port, path, { headers: { 'x-customer-id': customer } });
+    }
+    const found = await events(ingestion, customer, 2);
+    assert.deepEqual(found.map(({ metadata }) => metadata.response_bytes).sort(), [4, 8]);
+    assert.equal(stats().billed, 2);
+    assert.equal(hooked.length, 2);
+  });
 }

@@ -185,3 +185,22 @@ test('Next.js: a handler that gives no response has failed', async () => {
   const [{ event_name: name, metadata }] = await events(ingestion, customer);
   assert.deepEqual([name, metadata.status_code], ['api_error', 500]);
 });
+
+test('Next.js: a response of its own stays one', async () => {
+  /** As `NextResponse`. */
+  class Answer extends Response {
+    cookies = { set: (name, value) => this.headers.append('set-cookie', `${name}=${value}`) };
+  }
+  const ingestion = client();
+  const customer = someone();
+  const init = { status: 201, headers: { 'set-cookie': 'a=1' } };
+  const withMeter = meter(ingestion, { customer: () => customer });
+  const handler = withMeter(() => new Answer('a body', init), { endpoint: '/' });
+  const response = await handler(new Request('http://127.0.0.1/'));
+  response.cookies.set('b', '2');
+  assert.deepEqual(
+    [response.status, response.headers.getSetCookie(), await response.text()],
+    [201, ['a=1', 'b=2'], 'a body'],
+  );
+  assert.equal((await events(ingestion, customer)).length, 1);
+});
