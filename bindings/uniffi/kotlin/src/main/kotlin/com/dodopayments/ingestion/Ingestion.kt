@@ -15,7 +15,9 @@ import kotlin.time.toKotlinDuration
  * The options of a client. Those without a parameter of their own go into [options], by the names of the documentation:
  * the core defines them, and refuses what it does not know. One that is `null` counts as absent.
  */
-public class IngestionConfig(
+public class IngestionConfig
+@Throws(IngestionException::class)
+constructor(
     apiKey: String? = null,
     environment: String? = null,
     baseUrl: String? = null,
@@ -86,7 +88,9 @@ private object AtExit {
 }
 
 /** A client of the billing API: accepts calls in microseconds and delivers them in batches. */
-public class Ingestion(
+public class Ingestion
+@Throws(IngestionException::class)
+constructor(
     config: IngestionConfig,
 ) : AutoCloseable {
     private val native: NativeIngestion =
@@ -109,6 +113,7 @@ public class Ingestion(
     }
 
     /** Accepts one API call for billing. Does not wait for the network. */
+    @Throws(IngestionException::class)
     public fun trackApiCall(
         customerId: String,
         metadata: Map<String, Any?> = emptyMap(),
@@ -146,6 +151,7 @@ public class Ingestion(
     public fun blockingClose(timeout: Duration? = null): Unit = runBlocking { close(timeout) }
 
     /** [blockingClose] with its default. */
+    @Throws(IngestionException::class, InterruptedException::class)
     override fun close(): Unit = blockingClose()
 
     /** Closes the client after [block]; if that failed, within `exit_timeout`. */

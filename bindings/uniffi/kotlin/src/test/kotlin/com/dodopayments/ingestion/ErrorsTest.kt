@@ -4,12 +4,15 @@ import com.dodopayments.ingestion.native.Failure
 import com.dodopayments.ingestion.native.errorKinds
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertThrows
+import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.DynamicTest
 import org.junit.jupiter.api.DynamicTest.dynamicTest
 import org.junit.jupiter.api.Test
 import org.junit.jupiter.api.TestFactory
 import org.junit.jupiter.api.extension.ExtendWith
 import java.io.File
+import java.lang.reflect.Constructor
+import java.lang.reflect.Executable
 import java.math.BigDecimal
 import java.math.BigInteger
 import kotlin.time.Duration
@@ -30,6 +33,15 @@ class ErrorsTest {
         val error = IngestionException.of(Failure.Core("too_large", "words", "metadata.x", 413u, true))
         assertEquals(listOf("too_large", "words", "metadata.x", 413), listOf(error.kind, error.message, error.field, error.status))
         assertEquals(true, error.mayBeBilled)
+    }
+
+    @Test
+    fun `Java may catch what is thrown`() {
+        val open = Ingestion::class.java
+        val callable = listOf<Executable>(*open.constructors, *IngestionConfig::class.java.constructors, *open.methods)
+        for (each in callable.filter { !it.isSynthetic && (it is Constructor<*> || it.name in FOR_JAVA) }) {
+            assertTrue(IngestionException::class.java in each.exceptionTypes, "$each")
+        }
     }
 
     @TestFactory
@@ -163,5 +175,6 @@ class ErrorsTest {
 
     private companion object {
         const val HALF = "half_\ud800"
+        val FOR_JAVA = setOf("trackApiCall", "close")
     }
 }
