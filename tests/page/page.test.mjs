@@ -168,7 +168,7 @@ pageTest('what others wrote is shown as text and runs nothing', async (meter) =>
   );
   await meter.ingest([
     event({ customer: script, name: script, endpoint: script, method: script, status_code: script }),
-    event({ customer: long, name: long, endpoint: long, method: long, response_time_ms: long }),
+    event({ customer: long, name: long, endpoint: long, method: long, status_code: long, response_time_ms: long }),
     event({ customer: turned, endpoint: turned }),
     event({
       customer: '__proto__',
@@ -199,11 +199,43 @@ pageTest('what others wrote is shown as text and runs nothing', async (meter) =>
     assert.equal(await page.locator('main img, main script').count(), 0);
     assert.equal(await page.title(), 'Local meter');
     assert.equal(await overflows(page), false, 'a long text stays in its cell');
+    const widths = await page.locator('#newest td').evaluateAll((cells) => cells.map((cell) => cell.offsetWidth));
+    assert.ok(Math.max(...widths) < 200, 'a long status leaves the columns behind it in view');
     // Each of them has a page.
     await page.locator('#by-customer a', { hasText: script }).first().click();
     await shows(page, '#who-name', script);
     await shows(page, '#calls', '1');
     assert.equal(await overflows(page), false, 'a long text stays in the heading');
+  }
+});
+
+pageTest('another period keeps a name that a field of text cannot hold', async (meter) => {
+  await meter.ingest([event({ customer: 'two\nlines' }), event({ customer: 'other' })]);
+  const page = await open(meter);
+  await page.locator('#by-customer a', { hasText: 'two' }).click();
+  await shows(page, '#who-name', 'two\nlines');
+  await page.getByRole('radio', { name: '24 h' }).check();
+  await page.waitForURL('**period=24h**');
+  await shows(page, '#who-name', 'two\nlines');
+  assert.equal(new URL(page.url()).searchParams.get('customer'), 'two\nlines');
+});
+
+pageTest('a large invoice and a long time stay in their places', async (meter) => {
+  await meter.price(
+    { name: 'Sum', event_name: 'api_call', measurement_unit: 'unit', aggregation: { type: 'sum', key: 'x' } },
+    { price_per_unit: '1' },
+  );
+  await meter.ingest([event({ x: 1e18, response_time_ms: 1e14 })]);
+  for (const width of [1280, 1024, 768, 360]) {
+    const page = await open(meter, '/', { viewport: { width, height: 800 } });
+    await shows(page, '#calls', '1');
+    const beyond = await page
+      .locator('.totals > div')
+      .evaluateAll((cells) =>
+        cells.filter((cell) => cell.scrollWidth > cell.clientWidth).map((cell) => cell.textContent),
+      );
+    assert.deepEqual(beyond, [], `at ${width}`);
+    assert.equal(await overflows(page), false, `at ${width}`);
   }
 });
 

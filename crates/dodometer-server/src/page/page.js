@@ -60,9 +60,8 @@ function showFilter() {
   lastSpoken = 0;
 }
 
-form.addEventListener('change', () => {
-  go(address({ customer: form.customer.value, endpoint: form.endpoint.value, period: form.period.value }));
-});
+// Of the field alone that was changed: a field of text cannot hold every name, such as one with a line break.
+form.addEventListener('change', ({ target }) => go(address({ [target.name]: target.value })));
 form.addEventListener('submit', (event) => event.preventDefault());
 at('clear').addEventListener('click', () => {
   go(address({ customer: '', endpoint: '' }));

@@ -145,7 +145,13 @@ export function sections() {
         text: (event) => event.endpoint ?? NONE,
         title: (event) => event.endpoint ?? '',
       },
-      { label: 'Status', number: true, text: (event) => event.status_code ?? NONE, style: statusStyle },
+      {
+        label: 'Status',
+        shape: 'text',
+        text: (event) => event.status_code ?? NONE,
+        title: (event) => event.status_code ?? '',
+        style: statusStyle,
+      },
       { label: 'Time taken', number: true, text: (event) => time(event.response_time_ms) },
       {
         label: 'Billed',
