@@ -27,11 +27,18 @@ _CATCH_ALL: Final = re.compile(
     r"""/?(?:
         \{ \w+ :path \}                        # Starlette, Falcon
       | < path: \w+ > | < \w+ :path >          # Flask, Quart, Django; Bottle
+      | < \w* :re: \.[*+] >                   # Bottle
       | \* \w*                                # Pyramid
       | (?: \( (?: \?P<\w+> )? )? \.[*+] \)?  # a regular expression of Django's
     )""",
     re.VERBOSE,
 )
+
+BODILESS: Final = (204, 304)
+"""The statuses of responses that have no body, whatever the app sends."""
+
+_MOST_WORDS: Final = 1000
+"""So many words are kept in a request that no meter may ever come to."""
 
 _CARRIERS: Final = ("scope", "environ", "env", "META")
 
@@ -105,8 +112,14 @@ class Exchange:
             if self.bytes is not None:
                 self.bytes += size
 
+    def is_bodiless(self) -> bool:
+        """Whether the response has begun and its head is all that a client waits for."""
+        return self.head is not None and (self.method == "HEAD" or self.status in BODILESS)
+
     def has_sent(self, length: int | None) -> bool:
         """Whether a client that was told this length has the whole, before the response's end."""
+        if self.is_bodiless():
+            return True
         return length is not None and self.bytes is not None and self.bytes >= length
 
     def fail(self, error: BaseException | None = None) -> None:
@@ -160,7 +173,9 @@ def keep(request: object, word: Callable[[Exchange], None]) -> None:
     for carrier in _carriers(request):
         for kind, key in SAID_KEYS:
             if isinstance(carrier, kind):
-                carrier.setdefault(key, []).append(word)
+                words = carrier.setdefault(key, [])
+                if len(words) < _MOST_WORDS:
+                    words.append(word)
                 return
 
 

@@ -52,7 +52,7 @@ def check(customer_id: object, metadata: object, beside: Mapping[str, object]) -
         raise _refused("customer_id", f"a {type(customer_id).__name__} is not a str")
     if not customer_id:
         raise _refused("customer_id", "is empty; the billing API requires it")
-    if not _is_unicode(customer_id):
+    if not is_unicode(customer_id):
         raise _refused("customer_id", "is no Unicode text")
     if len(customer_id) > IDENTIFIER_CHARACTERS:
         found = f"{len(customer_id)} characters"
@@ -62,7 +62,7 @@ def check(customer_id: object, metadata: object, beside: Mapping[str, object]) -
     if not isinstance(metadata, Mapping):
         raise _refused("metadata", f"a {type(metadata).__name__} is not a mapping")
     for key, value in metadata.items():
-        if not isinstance(key, str) or not _is_unicode(key):
+        if not isinstance(key, str) or not is_unicode(key):
             problem = f"the key {shown(key)} is not a string of Unicode characters"
             raise _refused("metadata", problem)
         if len(key) > METADATA_KEY_CHARACTERS:
@@ -144,7 +144,7 @@ def _is_number(value: float) -> bool:
 
 
 def _misfit(key: object, value: object) -> str | None:
-    if not isinstance(key, str) or not _is_unicode(key):
+    if not isinstance(key, str) or not is_unicode(key):
         return "a key is text"
     if key in _OWN_KEYS:
         return "the middleware writes this key itself"
@@ -152,7 +152,7 @@ def _misfit(key: object, value: object) -> str | None:
         return f"a key has 1 to {METADATA_KEY_CHARACTERS} characters"
     if isinstance(value, (int, float)) and not isinstance(value, bool) and not _is_number(value):
         return "a number is finite and has 64 bits"
-    if isinstance(value, str) and not _is_unicode(value):
+    if isinstance(value, str) and not is_unicode(value):
         return "no Unicode text"
     if not isinstance(value, (str, int, float)):
         return f"a {type(value).__name__} is no value of metadata"
@@ -167,7 +167,8 @@ def _plain(value: object) -> object:
         return value
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written down: one with a lone surrogate cannot."""
     if text.isascii():
         return True
     try:

@@ -311,7 +311,9 @@ class Metering:
     def _units(self, units: object) -> float | None:
         found = _fitting.number(units)
         if found is None and units is not None:
-            self._altered.occur(f"'units': left out, {_fitting.shown(units)} is no number")
+            self._altered.occur(
+                f"'units': left out, {_fitting.shown(units)} is no finite number of 64 bits"
+            )
         return found
 
     # The rest

@@ -140,10 +140,16 @@ def is_async(function: object) -> bool:
 
 
 def _name(name: str, value: object) -> str | None:
-    if value is None or (isinstance(value, str) and 1 <= len(value) <= IDENTIFIER_CHARACTERS):
+    if value is None:
+        return None
+    if isinstance(value, str) and _is_name(value):
         return value
     problem = f"not the name of an event, of 1 to {IDENTIFIER_CHARACTERS} characters"
     raise _wrong(name, problem, value)
+
+
+def _is_name(text: str) -> bool:
+    return 1 <= len(text) <= IDENTIFIER_CHARACTERS and _fitting.is_unicode(text)
 
 
 def _exclude(value: object) -> Iterable[str]:

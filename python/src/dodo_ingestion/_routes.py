@@ -116,10 +116,10 @@ class _Table:
         mount = next((each for each in self.mounts if _compiled(each).match(mounted_at)), None)
         if mount is not None:
             # Starlette notes a mount like a route.
-            return mount + path if hasattr(route, "endpoint") else _mounted(mount)
+            return mount + path if hasattr(route, "endpoint") else mounted(mount)
         # Mounts in what is mounted, which only it knows.
         below = (each for each in self.mounts if _compiled(each + _REST).match(mounted_at))
-        return next((_mounted(each) for each in below), path)
+        return next((mounted(each) for each in below), path)
 
     def _load(self) -> None:
         self.loaded_at = time.monotonic()
@@ -150,7 +150,7 @@ class _Table:
                 yield from self._walk(inner, prefix + (path or ""))
             elif isinstance(path, str) and hasattr(route, "app"):
                 self.mounts.append(prefix + path)
-                yield _mounted(prefix + path), prefix + path + _REST, route.app, None
+                yield mounted(prefix + path), prefix + path + _REST, route.app, None
 
 
 def _litestar_catch_all(scope: Mapping[str, Any], template: str) -> str | None:
@@ -169,7 +169,7 @@ def _litestar_mount(scope: Mapping[str, Any], path: str) -> str:
     at = [each.path for each in app.routes if getattr(each, "route_handler", None) is handler]
     path = path.removeprefix(_root(scope))
     mount = next((each for each in sorted(at, reverse=True) if path.startswith(each)), at[0])
-    return _mounted(mount.rstrip("/"))
+    return mounted(mount.rstrip("/"))
 
 
 def _root(scope: Mapping[str, Any]) -> str:
@@ -178,7 +178,7 @@ def _root(scope: Mapping[str, Any]) -> str:
     return root
 
 
-def _mounted(mount: str) -> str:
+def mounted(mount: str) -> str:
     """Make the template of what is mounted and has no routes, or none that are known."""
     return mount + "/{path}" if mount else _REST
 
@@ -222,7 +222,7 @@ class WsgiTemplates:
 
     def of(self, environ: Mapping[str, Any], path: str) -> str | None:
         """Return the template of the route that took the request, which came with this path."""
-        rule = getattr(getattr(environ.get("werkzeug.request"), "url_rule", None), "rule", None)
+        rule = getattr(getattr(_flask_request(environ), "url_rule", None), "rule", None)
         if rule is None:
             return self._of_bottle(environ, path)
         if not isinstance(rule, str):
@@ -266,6 +266,20 @@ class WsgiTemplates:
         return moved if known == moved else known + "/*"
 
 
+def _flask_request(environ: Mapping[str, Any]) -> object:
+    """Give Flask's request of an environ.
+
+    A context that a view copies for a thread takes it out of the environ when that has ended.
+    """
+    request = environ.get("werkzeug.request")
+    flask = sys.modules.get("flask")
+    if request is not None or flask is None or "werkzeug.request" not in environ:
+        return request
+    if flask.has_request_context() and flask.request.environ is environ:
+        return flask.request
+    return None
+
+
 def _moved(environ: Mapping[str, Any], path: str, path_info: str) -> str:
     """Give what others, such as werkzeug's dispatcher, have moved from the path to SCRIPT_NAME.
 
@@ -281,16 +295,16 @@ def _mounts(app: object, above: str = "", around: tuple[object, ...] = ()) -> It
         if any(owner is each for each in around):
             return
         around += (owner,)
-        for at, mounted in _mounted_in(owner):
+        for at, inner in _mounted_in(owner):
             yield above + at
-            yield from _mounts(mounted, above + at, around)
+            yield from _mounts(inner, above + at, around)
 
 
 def _mounted_in(app: Any) -> Iterator[tuple[str, object]]:
     werkzeug = sys.modules.get("werkzeug.middleware.dispatcher")
     if werkzeug is not None and isinstance(app, werkzeug.DispatcherMiddleware):
-        for at, mounted in list(app.mounts.items()):
-            yield at.rstrip("/"), mounted
+        for at, inner in list(app.mounts.items()):
+            yield at.rstrip("/"), inner
     bottle = sys.modules.get("bottle")
     if bottle is not None and isinstance(app, bottle.Bottle):
         for route in app.routes:
@@ -405,12 +419,15 @@ class _FalconHook:
     def process_resource(self, req: Any, *_rest: object) -> None:
         _note(exchange_of(req), req.uri_template)
 
+    # Where another's `process_resource`, which comes first, has answered.
+    process_response = process_resource
+
 
 class _AsyncFalconHook:
     async def process_resource(self, req: Any, *_rest: object) -> None:
         _note(exchange_of(req), req.uri_template)
 
-    process_resource_ws = process_resource
+    process_response = process_resource_ws = process_resource
 
 
 def _watch_pyramid(registry: Any) -> None:

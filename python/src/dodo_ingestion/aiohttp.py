@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 from aiohttp.payload import Payload
 
-from dodo_ingestion._exchange import KEYS, SAID, SAID_KEYS, Exchange, current, reset
+from dodo_ingestion import _routes
+from dodo_ingestion._exchange import BODILESS, KEYS, SAID, SAID_KEYS, Exchange, current, reset
 from dodo_ingestion._metering import Metering, MissingCustomer
 from dodo_ingestion._native import customer_in_header
 from dodo_ingestion.metering import (
@@ -45,7 +46,6 @@ __all__ = [
     "skip_metering",
 ]
 
-_BODILESS = (204, 304)
 _NORMAL_CLOSURES = (None, 1000, 1001, 1005)
 # Versions before 3.14 take text.
 _KEY: Any = (
@@ -124,6 +124,9 @@ class _Call(Exchange):
         super().__init__(metering, request, request.method, request.path)
         resource = request.match_info.route.resource
         self.route = resource.canonical if resource is not None else None
+        if isinstance(resource, web.StaticResource):
+            # Its own is the prefix alone: nothing, where it takes what no other route does.
+            self.route = _routes.mounted(resource.canonical)
         self.watched: web.StreamResponse | None = None
 
     async def answer(self, response: web.StreamResponse) -> None:
@@ -150,7 +153,7 @@ class _Call(Exchange):
             self._watch_messages(response)
             return
         if isinstance(response, web.FileResponse):
-            self.bytes = 0 if self.method == "HEAD" or self.status in _BODILESS else None
+            self.bytes = 0 if self.method == "HEAD" or self.status in BODILESS else None
         write_eof = response.write_eof
 
         async def ended(data: bytes = b"") -> None:
@@ -174,7 +177,7 @@ class _Call(Exchange):
 
     def sending(self, size: int) -> None:
         """Count a part of the body, which aiohttp drops where a response has none."""
-        if self.status not in _BODILESS:
+        if self.status not in BODILESS:
             super().sending(size)
 
     def _counting(self, response: web.StreamResponse, write: Callable[..., Awaitable[None]]) -> Any:

@@ -187,7 +187,7 @@ class _Http(_Call):
 
     async def receive(self) -> Message:
         message: Message = await self._receive()
-        if message["type"] == "http.disconnect" and not self.ended:
+        if message["type"] == "http.disconnect" and not self.ended and not self.is_bodiless():
             self.disconnected = True
         return message
 
@@ -258,7 +258,9 @@ class _Http(_Call):
             self.fail()
 
     def returned(self) -> None:
-        self.raised()
+        # An app may stop where its client has left, which has the whole with the head.
+        if not self.is_bodiless():
+            self.raised()
 
 
 class _WebSocket(_Call):

@@ -6,8 +6,8 @@
 `ingestion` is an `Ingestion`, what makes one, or the dotted path of either; without it one is made
 of the environment (`DODO_PAYMENTS_API_KEY`, `DODO_INGESTION_EVENT_NAME`, …) by the first call: if
 something is missing there, the log says so then, and calls are not billed. The other entries are
-those of `MeteringOptions`. Callables are given the `HttpRequest`; `customer` may be async. Those
-that are not may use the database, also under ASGI.
+those of `MeteringOptions`. Callables, or their dotted paths, are given the `HttpRequest`;
+`customer` may be async. Those that are not may use the database, also under ASGI.
 
 The middleware stands first, so that what others answer is metered as well. A call's event is made
 when its response is there or, of one that streams, has been streamed. Query strings and bodies are
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -32,7 +32,7 @@ from django.conf import settings
 from django.http import StreamingHttpResponse
 from django.utils.module_loading import import_string
 
-from dodo_ingestion._exchange import KEY, SAID, Exchange, current, reset
+from dodo_ingestion._exchange import BODILESS, KEY, SAID, Exchange, current, reset
 from dodo_ingestion._metering import Metering, MissingCustomer
 from dodo_ingestion._native import Ingestion
 from dodo_ingestion._options import Checked, is_async
@@ -56,6 +56,7 @@ __all__ = [
     "skip_metering",
 ]
 
+_CALLABLES = frozenset({"bill_status", "customer", "endpoint", "metadata", "skip", "units"})
 _HEARS_AFTER = 65536
 _ANCHORS = re.compile(r"(?:(?<=^)|(?<=/))\^|\$$|\\Z$")
 
@@ -207,7 +208,7 @@ class _Call(Exchange):
             return
         length = response.headers.get("Content-Length", "")
         self.length = int(length) if length.isdecimal() else None
-        empty = self.method == "HEAD" or response.status_code in (204, 304)
+        empty = self.method == "HEAD" or response.status_code in BODILESS
         if getattr(response, "file_to_stream", None) is not None and self.request.META.get(
             "wsgi.file_wrapper"
         ):
@@ -303,14 +304,36 @@ async def _read(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
 
 
 def _metering() -> Metering:
-    options = dict(getattr(settings, "DODO_INGESTION", {}))
+    given = getattr(settings, "DODO_INGESTION", {})
+    if not isinstance(given, Mapping):
+        raise ConfigurationError(f"DODO_INGESTION: not a dict of options: {given!r}")
+    options = dict(given)
     source = options.pop("ingestion", Ingestion)
     if isinstance(source, str):
-        source = _imported(source)
+        source = _maker(source)
+    for name in _CALLABLES & options.keys():
+        path = options[name]
+        if isinstance(path, str) and "." in path:
+            options[name] = _imported(name, path)
+    if isinstance(options.get("exclude"), (list, tuple, set, frozenset)):
+        options["exclude"] = [_rooted(entry) for entry in options["exclude"]]
     return Metering(source, options, header=_header, asynchronous=True)
 
 
-def _imported(path: str) -> Callable[[], Ingestion]:
+def _imported(name: str, path: str) -> Any:
+    try:
+        return import_string(path)
+    except ImportError as error:
+        raise ConfigurationError(f"{name}: {error}", field=name) from error
+
+
+def _rooted(entry: Any) -> Any:
+    """Write a route as in its template: in the patterns of a project it has no slash before it."""
+    is_bare = isinstance(entry, str) and not entry.startswith(("/", "*"))
+    return f"/{entry}" if is_bare else entry
+
+
+def _maker(path: str) -> Callable[[], Ingestion]:
     if "." not in path:
         raise ConfigurationError(f"ingestion: not a dotted path: {path!r}", field="ingestion")
 

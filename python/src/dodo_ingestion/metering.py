@@ -63,7 +63,9 @@ def set_units(*arguments: Any) -> None:
         if found is not None:
             exchange.units = found
         else:
-            exchange.metering.failed.occur(f"set_units: {shown(units)} is no number")
+            exchange.metering.failed.occur(
+                f"set_units: {shown(units)} is no finite number of 64 bits"
+            )
 
     _say("set_units", arguments, note)
 

@@ -172,15 +172,9 @@ class _Call(Exchange):
             return
         if self.status is None:
             self.fail()
-        elif not self.is_whole():
+        elif not self.has_sent(self.length):
             self.aborted = True
         self.end()
-
-    def is_whole(self) -> bool:
-        """Whether a client waits for nothing more."""
-        if self.method == "HEAD" or self.status in (204, 304):
-            return True
-        return self.has_sent(self.length)
 
     def watch_file_wrapper(self) -> None:
         """See which bodies a server's function for files makes: it may know them by identity."""
@@ -247,7 +241,7 @@ class _Body:
             self._call.raised(error)
             raise
         self._call.sending(len(chunk))
-        if self._call.is_whole():
+        if self._call.has_sent(self._call.length):
             self._call.end()
         return chunk
 

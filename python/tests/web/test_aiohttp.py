@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import io
+import threading
 from array import array
 from collections.abc import AsyncIterator, Callable
 from http.client import HTTPConnection, IncompleteRead
@@ -248,3 +249,47 @@ def test_a_body_that_aiohttp_drops_is_not_measured(
             name = f"cus_aiohttp_drops_{handler.__name__}_{status}"
             assert site.call("GET", f"/{handler.__name__}", name) == (status, b"")
             assert site.event(name)["metadata"]["response_bytes"] == 0
+
+
+def test_static_files_are_excluded_as_elsewhere(
+    connect: Connect, meter: Meter, tmp_path: Path
+) -> None:
+    ingestion = connect(account="aiohttp-static")
+    (tmp_path / "a.txt").write_text("a")
+    app = web.Application()
+    options: Any = {"ingestion": ingestion, "customer": "x-customer-id"}
+    aiohttp.setup(app, exclude=["/static/*"], **options)
+    app.router.add_static("/static", tmp_path)
+    app.router.add_static("/files", tmp_path)
+    with aiohttp_server(app) as port:
+        site = Site("aiohttp-static", port, ingestion, meter)
+        for path in ("/static/a.txt", "/files/a.txt"):
+            assert site.call("GET", path, site.customer("all"))[0] == 200
+        event = site.event(site.customer("all"))
+    assert event["metadata"]["endpoint"] == "/files/{path}"
+
+
+def test_a_client_that_leaves_has_the_whole_of_a_head(connect: Connect, meter: Meter) -> None:
+    ingestion = connect(account="aiohttp-head")
+    left = threading.Event()
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while not left.is_set():
+            await response.write(b"part")
+            await asyncio.sleep(0.01)
+        for _ in range(100):
+            await response.write(b"part")
+            await asyncio.sleep(0.01)
+        return response
+
+    app = web.Application()
+    aiohttp.setup(app, ingestion=ingestion, customer="x-customer-id")
+    app.router.add_get("/stream", stream)
+    with aiohttp_server(app) as port:
+        site = Site("aiohttp-head", port, ingestion, meter)
+        assert site.call("HEAD", "/stream", site.customer("head"))[0] == 200
+        left.set()
+        event = site.event(site.customer("head"))
+    assert "aborted" not in event["metadata"]

@@ -149,6 +149,19 @@ def aiohttp_app(ingestion: Ingestion) -> Any:  # noqa: ANN401
     return app
 
 
+def aiohttp_static_app(ingestion: Ingestion) -> Any:  # noqa: ANN401
+    app = web.Application()
+    aiohttp.setup(app, ingestion=ingestion, customer="x-customer-id")
+    app.router.add_static("/", ".")
+    return app
+
+
+def bottle_regex_app(ingestion: Ingestion) -> Any:  # noqa: ANN401
+    app = bottle.Bottle()
+    app.route("/<rest:re:.*>", callback=lambda rest: bottle.HTTPResponse(rest, status=404))
+    return WsgiMiddleware(app, ingestion=ingestion, customer="x-customer-id")
+
+
 def django_app(
     pattern: Any,  # noqa: ANN401
     serve: Callable[[], Any] = get_wsgi_application,
@@ -184,6 +197,8 @@ FRAMEWORKS: dict[str, tuple[Any, Callable[[Ingestion], Any]]] = {
     "django-named": (plain_wsgi, django_app(re_path(r"^(?P<rest>.*)$", missing))),
     "django-bare": (plain_wsgi, django_app(re_path(".*", missing))),
     "aiohttp": (aiohttp_server, aiohttp_app),
+    "aiohttp-static": (aiohttp_server, aiohttp_static_app),
+    "bottle-regex": (plain_wsgi, bottle_regex_app),
 }
 
 

@@ -22,6 +22,7 @@ from serving import Site, asgi, billed, plain_wsgi, wsgi
 from conftest import Connect, Meter
 from dodo_ingestion import Ingestion, django
 from dodo_ingestion.asgi import MeterMiddleware as AsgiMiddleware
+from dodo_ingestion.errors import ConfigurationError
 from dodo_ingestion.metering import set_customer
 from dodo_ingestion.wsgi import MeterMiddleware as WsgiMiddleware
 
@@ -360,3 +361,46 @@ def test_a_meter_around_django_s_is_the_only_one(
         site = Site("django-around", port, ingestion, meter)
         assert site.call("GET", path, name)[0] == 200
     assert len(billed(meter, ingestion, name)) == 1
+
+
+def named(_request: HttpRequest) -> str:
+    return "cus_django_dotted"
+
+
+def test_a_dotted_path_stands_for_a_callable(connect: Connect, meter: Meter) -> None:
+    ingestion = connect(account="django-dotted")
+    metered(lambda _: HttpResponse(), ingestion, f"{__name__}.named")(get())
+    (event,) = billed(meter, ingestion, "cus_django_dotted")
+    assert event["event_name"] == "api_call"
+
+
+def test_a_route_is_excluded_as_the_project_writes_it(connect: Connect, meter: Meter) -> None:
+    ingestion = connect(account="django-exclude")
+    customer = "cus_django_exclude"
+    settings.DODO_INGESTION = {
+        "ingestion": ingestion,
+        "customer": "x-customer-id",
+        "exclude": ["users/<int:id>/"],
+    }
+    with plain_wsgi(get_wsgi_application()) as port:
+        site = Site("django-exclude", port, ingestion, meter)
+        for route in ("/users/7/", "/later/7/"):
+            assert site.call("GET", route, customer)[0] == 200
+    (event,) = billed(meter, ingestion, customer)
+    assert event["metadata"]["endpoint"] == "/later/<int:id>/"
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        (None, "DODO_INGESTION"),
+        ({"customer": "nothing.of_the_sort"}, "customer"),
+        ({"skip": f"{__name__}.not_there"}, "skip"),
+        ({"exclude": "health/"}, "exclude"),
+        ({"event_name": "half \ud800"}, "event_name"),
+    ],
+)
+def test_settings_that_are_wrong(options: Any, field: str) -> None:  # noqa: ANN401
+    settings.DODO_INGESTION = options
+    with pytest.raises(ConfigurationError, match=f"^{field}: "):
+        get_wsgi_application()

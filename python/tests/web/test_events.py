@@ -2,11 +2,14 @@
 
 import asyncio
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
+import falcon
+import falcon.testing
 import flask
 import numpy as np
 import pytest
@@ -17,6 +20,7 @@ from serving import billed
 from conftest import Connect, Meter
 from dodo_ingestion._exchange import Exchange
 from dodo_ingestion._metering import Metering
+from dodo_ingestion.asgi import MeterMiddleware as AsgiMiddleware
 from dodo_ingestion.asgi import set_units
 from dodo_ingestion.wsgi import MeterMiddleware
 
@@ -213,6 +217,85 @@ def test_a_view_of_flask_s_that_raises_through_has_its_endpoint(
     (event,) = billed(meter, ingestion, customer)
     assert event["event_name"] == "api_error"
     assert event["metadata"]["endpoint"] == "/users/<int:number>"
+
+
+def test_a_view_of_flask_s_that_copies_its_context_has_its_endpoint(
+    connect: Connect, meter: Meter
+) -> None:
+    ingestion = connect(account="copies-context")
+    app = flask.Flask(__name__)
+    customer = "cus_copies_context"
+    metered: Any = MeterMiddleware(app.wsgi_app, ingestion=ingestion, customer=lambda _: customer)
+    app.wsgi_app = metered  # type: ignore[method-assign]
+
+    @app.get("/users/<int:number>")
+    def concurrent(number: int) -> str:
+        @flask.copy_current_request_context
+        def work() -> None:
+            set_units(flask.request, number)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        return "ok"
+
+    app.test_client().get("/users/7")
+    (event,) = billed(meter, ingestion, customer)
+    assert event["metadata"]["endpoint"] == "/users/<int:number>"
+    assert event["metadata"]["units"] == 7
+
+
+def test_what_a_middleware_of_falcon_s_answers_for_a_resource_has_its_endpoint(
+    connect: Connect, meter: Meter
+) -> None:
+    ingestion = connect(account="falcon-answers")
+    customer = "cus_falcon_answers"
+
+    class Paying:
+        def process_resource(self, *_arguments: object) -> None:
+            raise falcon.HTTPError(402)
+
+    app = falcon.App(middleware=[Paying()])
+    app.add_route("/users/{number}", Paying())
+    metered = MeterMiddleware(app, ingestion=ingestion, customer=lambda _: customer)
+    assert falcon.testing.TestClient(metered).get("/users/7").status_code == 402
+    (event,) = billed(meter, ingestion, customer)
+    assert event["metadata"]["endpoint"] == "/users/{number}"
+
+
+@pytest.mark.parametrize("head", ["HEAD", 204, 304])
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_client_that_leaves_has_the_whole_of_a_response_without_a_body(
+    head: Any,  # noqa: ANN401
+    begun: bool,
+    connect: Connect,
+    meter: Meter,
+) -> None:
+    ingestion = connect(account="bodiless")
+    customer = f"cus_bodiless_{head}_{begun}"
+
+    async def app(_scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401
+        status = head if isinstance(head, int) else 200
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        if begun:
+            await send({"type": "http.response.body", "body": b"part", "more_body": True})
+        # As Starlette and Quart do, which stop where the client has left.
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    async def receive() -> Any:  # noqa: ANN401
+        return {"type": "http.disconnect"}
+
+    async def send(_message: object) -> None:
+        pass
+
+    metered: Any = AsgiMiddleware(app, ingestion=ingestion, customer=lambda _: customer)
+    method = head if isinstance(head, str) else "GET"
+    scope = {"type": "http", "method": method, "path": "/", "headers": []}
+    asyncio.run(metered(scope, receive, send))
+    (event,) = billed(meter, ingestion, customer)
+    assert event["event_name"] == "api_call"
+    assert "aborted" not in event["metadata"]
 
 
 def test_a_send_that_is_called_from_another_thread(connect: Connect, meter: Meter) -> None:

@@ -146,7 +146,7 @@ class Shy:
     ("verb", "problem"),
     [
         (set_customer, "set_customer: a Shy is no customer's id"),
-        (set_units, "set_units: a Shy is no number"),
+        (set_units, "set_units: a Shy is no finite number of 64 bits"),
         (set_metadata, "set_metadata: a Shy is not a mapping"),
         (set_endpoint, "set_endpoint: a Shy is no template"),
     ],
