@@ -326,7 +326,7 @@ impl Ingestion {
         self.0.config.time_unit
     }
 
-    /// What this process's clients of this account have done so far.
+    /// What this process's clients of this account have done so far, since all that were there before were closed.
     pub fn stats(&self) -> Stats {
         self.0.opened().map_or_else(Stats::default, |shared| Stats::of(shared))
     }

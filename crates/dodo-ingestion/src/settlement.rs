@@ -49,6 +49,8 @@ struct State {
     trouble: Option<(Trouble, Option<String>)>,
     /// Flush records that are not settled: they are no calls.
     flushes: VecDeque<Seq>,
+    /// How many of them were appended.
+    flushes_appended: u64,
 }
 
 impl State {
@@ -104,8 +106,7 @@ impl State {
 /// How many of the calls up to some record came to which end, at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ends {
-    /// They came to none yet, as far as is known; or they are left to the next sender.
-    pub(crate) waiting: u64,
+    pub(crate) billed: u64,
     pub(crate) dead_lettered: u64,
     pub(crate) lost: u64,
 }
@@ -144,11 +145,11 @@ impl Settlement {
     /// What became of the calls up to `next_seq`.
     pub(crate) fn ends(&self, next_seq: Seq) -> Ends {
         let mut state = self.state();
-        Ends {
-            waiting: state.waiting_calls(self.settled(), next_seq) + self.left(),
-            dead_lettered: self.dead_lettered(),
-            lost: self.lost(),
-        }
+        let waiting = state.waiting_calls(self.settled(), next_seq) + self.left();
+        let (dead_lettered, lost) = (self.dead_lettered(), self.lost());
+        let calls = next_seq.saturating_sub(state.flushes_appended);
+        let billed = calls.saturating_sub(waiting + dead_lettered + lost);
+        Ends { billed, dead_lettered, lost }
     }
 
     /// How many calls came to another end than to be billed or set aside: lost, and left.
@@ -176,13 +177,15 @@ impl Settlement {
         let mut state = self.state();
         state.forget_flushes_below(self.settled());
         state.flushes.push_back(seq);
+        state.flushes_appended += 1;
     }
 
     /// Notes why records were not billed; before [`Settlement::advance`] passes it.
     pub(crate) fn reject(&self, rejection: Rejection) {
         let counter = if rejection.is_lost() { &self.lost } else { &self.dead_lettered };
-        let records = self.state().remember(rejection, self.settled());
-        counter.fetch_add(records, Ordering::Relaxed);
+        let mut state = self.state();
+        // Under the lock, so that it is counted once at every moment.
+        counter.fetch_add(state.remember(rejection, self.settled()), Ordering::Relaxed);
     }
 
     /// Takes over what the sender of another process wrote: up to where everything is settled, and

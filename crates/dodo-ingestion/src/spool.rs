@@ -62,7 +62,7 @@ pub(crate) use drain::{Drain, remove_spool};
 pub(crate) use format::{Draft, Kind};
 use namespace::QUARANTINE;
 pub(crate) use namespace::{Beat, DeadLetter, MOST_LETTERS_BYTES, Namespace, SpoolName, show_life};
-pub(crate) use outcomes::{Outcomes, Rejection};
+pub(crate) use outcomes::{Outcomes, Rejection, seal};
 pub(crate) use reader::{Damage, Place, Record};
 pub(crate) use settings::Settings;
 pub(crate) use writer::{Found as LookedAfter, Owned, Writer, WriterSettings};

@@ -58,18 +58,18 @@ impl Stats {
     pub(crate) fn of(shared: &Shared) -> Self {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let counters = &shared.counters;
-        // Settled calls are counted before accepted ones, so that the sum never falls short.
-        let Ends { waiting: spooled, dead_lettered, lost: quarantined } =
+        // Settled calls are counted before accepted ones, so that the sum never falls short; and no call
+        // that is being accepted meanwhile is taken for billed.
+        let Ends { billed, dead_lettered, lost: quarantined } =
             shared.settlement.ends(shared.writer.next_seq());
         let accepted = get(&counters.accepted);
+        // A call whose sync failed was not accepted, and may be billed.
+        let billed = billed.min(accepted.saturating_sub(dead_lettered + quarantined));
         Self {
             accepted,
-            billed: accepted
-                .saturating_sub(spooled)
-                .saturating_sub(dead_lettered)
-                .saturating_sub(quarantined),
+            billed,
             dead_lettered,
-            spooled,
+            spooled: accepted.saturating_sub(billed + dead_lettered + quarantined),
             invalid: get(&counters.invalid),
             overflowed: get(&counters.overflowed),
             requests: get(&counters.requests),

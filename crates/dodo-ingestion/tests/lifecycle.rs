@@ -312,3 +312,29 @@ fn a_sender_whose_lock_file_was_replaced_stands_down_and_another_goes_on() {
     }
     assert!(lock.exists(), "it was elected once more, with a lock file that others see");
 }
+
+/// Whoever reads the counters while calls come finds none billed that was not.
+#[test]
+fn no_call_that_is_just_accepted_counts_as_billed() {
+    let dir = tempdir().unwrap();
+    let ingestion = Ingestion::builder("sk_test_canary")
+        .event_name("api_call")
+        .base_url("http://127.0.0.1:9")
+        .spool_dir(dir.path())
+        .build()
+        .unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                for _ in 0..20_000 {
+                    ingestion.track_api_call(ApiCall::new("cus_1")).unwrap();
+                }
+            });
+        }
+        for _ in 0..20_000 {
+            let stats = ingestion.stats();
+            assert_eq!((stats.billed, stats.spooled), (0, stats.accepted));
+        }
+    });
+    _ = ingestion.blocking_close(Duration::ZERO);
+}

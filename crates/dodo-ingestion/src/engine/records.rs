@@ -5,7 +5,7 @@ use std::io;
 use crate::clock::{HOUR_MS, Now, WallMs, rfc3339};
 use crate::delivery::{Cause, Meta, id_hash};
 use crate::planted::{Fault, is_planted};
-use crate::spool::{Cursor, DeadLetter, Drain, Kind, Record};
+use crate::spool::{Cursor, DeadLetter, Drain, Kind, Record, seal};
 
 /// By so much a clock may have been set back since another sender looked at it, as where a time zone was taken
 /// for another.
@@ -65,5 +65,7 @@ pub(super) fn dead_letter(
         spool: &drain.name().0,
         seq: record.header.seq,
     };
-    Ok(serde_json::to_vec(&letter)?)
+    let mut line = serde_json::to_vec(&letter)?;
+    seal(&mut line);
+    Ok(line)
 }

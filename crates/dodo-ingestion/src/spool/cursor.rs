@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::Seq;
 use super::format::{u32_at, u64_at};
 use crate::clock::WallMs;
-use crate::disk::{Disk, DiskFile, Open, read_to_end};
+use crate::disk::{Disk, DiskFile, Open, is_in_place, read_to_end};
 use crate::planted::{Fault, is_planted};
 
 const SLOT_BYTES: usize = 32;
@@ -95,6 +95,20 @@ impl CursorFile {
     pub(crate) fn read(disk: &dyn Disk, path: &Path) -> io::Result<Cursor> {
         let bytes = read_to_end(&*disk.open(path, Open::Read)?, 2 * SLOT_BYTES as u64)?;
         Ok(Cursor::newest(&bytes).map_or_else(Cursor::default, |(cursor, _)| cursor))
+    }
+
+    /// Whether it is the file that others find under its name.
+    pub(crate) fn is_in_place(&self, disk: &dyn Disk, path: &Path) -> bool {
+        is_in_place(disk, path, &*self.file)
+    }
+
+    /// Writes the cursor down where others look for it, after somebody removed or replaced its file.
+    pub(crate) fn put_back(&mut self, disk: &dyn Disk, path: &Path) -> io::Result<()> {
+        let file = disk.open(path, Open::Update)?;
+        file.truncate(0)?;
+        file.write_all_at(&self.cursor.encode(0), 0)?;
+        (self.file, self.generation) = (file, 0);
+        Ok(())
     }
 
     pub(crate) fn get(&self) -> Cursor {

@@ -96,6 +96,15 @@ impl Drain {
         self.cursor.get()
     }
 
+    /// Whether its cursor is where others look for it.
+    pub(crate) fn cursor_is_in_place(&self) -> bool {
+        self.cursor.is_in_place(&*self.disk, &self.dir.join("cursor"))
+    }
+
+    pub(crate) fn put_cursor_back(&mut self) -> io::Result<()> {
+        self.cursor.put_back(&*self.disk, &self.dir.join("cursor"))
+    }
+
     /// Whether the owner lives. Takes the lock of one who does not, so that it stays dead.
     fn owner_alive(&mut self) -> io::Result<bool> {
         if is_planted(Fault::AdoptTheLiving) {

@@ -193,6 +193,14 @@ pub(crate) fn parse_record(bytes: &[u8], salt: u32) -> Parsed {
     }
 }
 
+/// Whether the bytes are a record that was written whole, and whose length is another now.
+pub(crate) fn is_whole_but_for_its_length(bytes: &[u8], salt: u32) -> bool {
+    let Some(body_len) = bytes.len().checked_sub(RECORD_HEADER_BYTES) else { return false };
+    let mut frame = bytes.to_vec();
+    frame[0..4].copy_from_slice(&(body_len as u32).to_le_bytes());
+    record_crc(salt, &frame) == u32_at(bytes, 4)
+}
+
 /// What a segment says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentInfo {

@@ -131,6 +131,24 @@ fn a_record_without_its_length_is_not_there_and_not_counted_when_its_owner_dies(
 }
 
 #[test]
+fn the_last_record_of_the_dead_is_counted_though_its_length_rotted() {
+    for sync in [false, true] {
+        let spool = Spool::new(WriterSettings { sync, ..SMALL });
+        spool.append("zero");
+        let at = SEGMENT_HEADER_BYTES as u64;
+        let file = spool.file(0);
+        for bit in 0..32_u32 {
+            let rotten = (FRAME as u32 - RECORD_HEADER_BYTES as u32) ^ (1 << bit);
+            file.write_all_at(&rotten.to_le_bytes(), at).unwrap();
+            let found = spool.read(false);
+            assert!(found.exhausted && found.records.is_empty());
+            let records: u64 = found.damage.iter().map(|damage| damage.records).sum();
+            assert_eq!(records, 1, "sync {sync}, bit {bit}");
+        }
+    }
+}
+
+#[test]
 fn damage_is_handed_out_when_the_owner_has_written_on() {
     let spool = Spool::new(SMALL);
     for text in ["zero", "one!", "two!"] {

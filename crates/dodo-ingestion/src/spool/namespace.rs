@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::cursor::CursorFile;
 use super::format::{SEGMENT_HEADER_BYTES, SegmentHeader, parse_segment_header, u64_at};
-use super::outcomes::{Letter, Rejection};
+use super::outcomes::{Letter, Rejection, is_intact};
 use super::reader::{segment_name, segments};
 use super::writer::Owned;
 use super::{Place, Seq};
@@ -207,7 +207,8 @@ impl Namespace {
             bytes += line.len();
             before == 0 || bytes <= MOST_LETTERS_BYTES
         });
-        for letter in together.filter_map(|line| serde_json::from_slice::<Letter>(line).ok()) {
+        let intact = together.filter(|line| is_intact(line));
+        for letter in intact.filter_map(|line| serde_json::from_slice::<Letter>(line).ok()) {
             let of_spool = letters.entry(SpoolName(letter.spool.clone())).or_default();
             of_spool.push(letter.outcome());
         }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::Seq;
 use super::format::{
-    Header, Parsed, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, SegmentInfo, parse_record,
+    Header, Parsed, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, SegmentInfo,
+    is_whole_but_for_its_length, parse_record,
 };
 use super::reader::{Record, segment_name};
 use crate::disk::{Disk, DiskFile};
@@ -76,6 +77,14 @@ impl OpenSegment {
         let used =
             |rest: &[u8]| rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
         if self.info.is_mapped { &rest[..used(rest)] } else { rest }
+    }
+
+    /// Whether what was read and is no whole record was one once. Through memory a length is written last;
+    /// what is appended comes in one piece.
+    pub(super) fn was_whole(&self) -> bool {
+        let bytes = self.leftover();
+        let has_length = bytes.len() >= RECORD_HEADER_BYTES && bytes[..4] != [0; 4];
+        has_length && (self.info.is_mapped || is_whole_but_for_its_length(bytes, self.info.salt))
     }
 
     /// Whether no one has begun to write a record behind those that were read.

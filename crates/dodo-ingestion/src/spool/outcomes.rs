@@ -95,10 +95,35 @@ impl Rejection {
     }
 }
 
+/// Adds a checksum to a line of JSON, as its last field: what a disk changes of a line may name another call.
+pub(crate) fn seal(line: &mut Vec<u8>) {
+    let crc = crc32c::crc32c(&line[..line.len().saturating_sub(1)]);
+    line.pop(); // the last bracket
+    line.extend_from_slice(CRC);
+    line.extend_from_slice(format!("{crc:08x}\"}}").as_bytes());
+}
+
+const CRC: &[u8] = br#","crc":""#;
+
+/// Whether a line is as it was written, as far as it says so itself.
+pub(crate) fn is_intact(line: &[u8]) -> bool {
+    const SEAL: usize = CRC.len() + 10;
+    let line = line.trim_ascii_end();
+    let Some((before, seal)) = line.split_at_checked(line.len().saturating_sub(SEAL)) else {
+        return true;
+    };
+    let crc = seal.strip_prefix(CRC).and_then(|crc| crc.strip_suffix(b"\"}"));
+    crc.is_none_or(|crc| crc == format!("{:08x}", crc32c::crc32c(before)).as_bytes())
+}
+
 pub(crate) fn append(disk: &dyn Disk, path: &Path, rejections: &[Rejection]) -> io::Result<()> {
-    let lines: Vec<String> =
-        rejections.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
-    append_line(disk, path, lines.join("\n").as_bytes())
+    let mut lines = Vec::new();
+    for rejection in rejections {
+        let mut line = serde_json::to_vec(rejection)?;
+        seal(&mut line);
+        lines.push(line);
+    }
+    append_line(disk, path, &lines.join(&b'\n'))
 }
 
 /// Reads a spool's outcomes as they come, each once.
@@ -126,7 +151,9 @@ impl Outcomes {
         for_each_line(&*file, *offset, |line| {
             *offset += line.len() as u64;
             line.clone_into(last);
-            if let Ok(rejection) = serde_json::from_slice(line) {
+            if let Ok(rejection) = serde_json::from_slice(line)
+                && is_intact(line)
+            {
                 each(rejection);
             }
         })
@@ -196,7 +223,7 @@ pub(crate) fn from_dead_letters(
 ) -> io::Result<()> {
     let Some(file) = open_if_any(disk, path)? else { return Ok(()) };
     for_each_line(&*file, 0, |line| match serde_json::from_slice::<Letter>(line) {
-        Ok(letter) if letter.spool == spool => each(letter.outcome()),
+        Ok(letter) if letter.spool == spool && is_intact(line) => each(letter.outcome()),
         _ => {}
     })
 }
@@ -262,6 +289,23 @@ mod tests {
         let error = rejection.to_error();
         assert_eq!(error.kind(), ErrorKind::TooLarge);
         assert!(error.may_be_billed());
+    }
+
+    #[test]
+    fn a_line_in_which_a_bit_flipped_names_no_other_call() {
+        let disk = MemoryDisk::default();
+        let path = Path::new("spool/outcomes");
+        let rejection = Rejection { kind: "rejected".into(), ..Rejection::lost(&(1..2)) };
+        append(&disk, path, std::slice::from_ref(&rejection)).unwrap();
+        let file = disk.open(path, Open::Update).unwrap();
+        let line = read_range(&*file, 0, file.len().unwrap()).unwrap();
+        for bit in 0..line.len() * 8 {
+            let mut flipped = line.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            file.write_all_at(&flipped, 0).unwrap();
+            let found = read(&disk);
+            assert!(found.iter().all(|found| *found == rejection), "bit {bit}: {found:?}");
+        }
     }
 
     #[test]

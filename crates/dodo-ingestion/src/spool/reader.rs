@@ -322,11 +322,13 @@ impl Reader {
         }
         let first = segment.info.first_seq;
         // A frame that is not whole was cut when its owner died, and nobody was told that it was
-        // accepted; or its length rotted. So it is kept, and not counted.
+        // accepted: it is kept, and not counted. One whose length rotted is.
         let bytes = segment.leftover().to_vec();
         if !bytes.is_empty() {
             let offset = segment.position();
-            let records = u64::from(parsed == Parsed::Bad);
+            let records = u64::from(
+                parsed == Parsed::Bad || parsed == Parsed::Incomplete && segment.was_whole(),
+            );
             found.damage.push(Damage { segment: first, offset, bytes, first: self.next, records });
         }
         self.pass(first, found);

@@ -17,8 +17,10 @@ use crate::disk::{DiskFile, FileId, Open, is_in_place};
 use crate::error::{Error, ErrorKind, Result};
 use crate::planted::{Fault, is_planted};
 
-/// Segments grow from this, so that a process with few calls takes little of the room.
+/// Segments grow from this, so that a process with few calls takes little of the room, and from one part in so many
+/// of little room: that many processes have a segment at once.
 const LEAST_SEGMENT_BYTES: u64 = 64 << 10;
+const PROCESSES: u64 = 64;
 const MOST_SEGMENT_BYTES: u64 = 8 << 20;
 /// One part in so many of the room is kept for cursors, dead letters and what else is not a segment.
 const RESERVE: u64 = 16;
@@ -52,6 +54,10 @@ impl WriterSettings {
     /// So many that a settled segment frees a sixteenth of the room, and not a file for every call.
     fn most_segment_bytes(self) -> u64 {
         (self.max_bytes / 16).clamp(LEAST_SEGMENT_BYTES, MOST_SEGMENT_BYTES)
+    }
+
+    fn least_segment_bytes(self) -> u64 {
+        (self.max_bytes / PROCESSES).min(LEAST_SEGMENT_BYTES)
     }
 
     fn bytes_for_segments(self) -> u64 {
@@ -118,7 +124,7 @@ impl Writer {
                 segment: None,
                 last_segment: None,
                 left_unsynced: Vec::new(),
-                next_segment_bytes: LEAST_SEGMENT_BYTES,
+                next_segment_bytes: settings.least_segment_bytes(),
                 next_seq: 0,
                 last_append: 0,
                 refused: None,
@@ -227,8 +233,14 @@ impl Writer {
                 // A reader takes what was written of the frame for the end of the segment, so the
                 // segment may end here even if the file cannot be cut.
                 let cut = segment.cut();
-                if cut.is_err() || segment.info.is_mapped || segment.info.first_seq < seq {
+                let has_records = segment.info.first_seq < seq;
+                if cut.is_err() || segment.info.is_mapped || has_records {
                     self.leave_segment(state);
+                }
+                let too_long = |error: &io::Error| error.kind() == io::ErrorKind::FileTooLarge;
+                if has_records && short_or_failed.as_ref().is_err_and(too_long) {
+                    // Of this process no file may be as long as was allotted. Another one is not.
+                    return self.append_locked(state, draft, now);
                 }
                 let error = match short_or_failed {
                     Err(error) => error,
@@ -256,7 +268,7 @@ impl Writer {
             }
             let spools = self.namespace.spools()?.len() as u64;
             let share = self.settings.bytes_for_segments() / (SHARE * spools.max(1));
-            let most = room.min(share.max(LEAST_SEGMENT_BYTES));
+            let most = room.min(share.max(self.settings.least_segment_bytes()));
             let allotted = state.next_segment_bytes.min(most).max(least);
             self.begin_segment(state, allotted as u32)?; // a few megabytes at most
             Ok(true)
@@ -389,8 +401,10 @@ impl Writer {
         // The old one is then not the highest any more: it can be read to its end and unlinked. The
         // new one takes no more room than that had left.
         let left = u64::from(segment.info.allotted).saturating_sub(segment.len);
-        let allotted = left.clamp(SEGMENT_HEADER_BYTES as u64, LEAST_SEGMENT_BYTES);
-        state.next_segment_bytes = LEAST_SEGMENT_BYTES;
+        let least = self.settings.least_segment_bytes();
+        let allotted =
+            left.clamp(SEGMENT_HEADER_BYTES as u64, least.max(SEGMENT_HEADER_BYTES as u64));
+        state.next_segment_bytes = least;
         self.begin_segment(state, allotted as u32)?;
         Ok(if whole { Found::InPlace } else { Found::SegmentReplaced })
     }
@@ -440,53 +454,4 @@ fn failed(spool: &Path, what: &str, error: io::Error) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::{SpoolName, tests::draft};
-    use super::*;
-    use crate::disk::SystemDisk;
-
-    fn writer(dir: &Path, sync: bool) -> Writer {
-        let namespace = Namespace::open(Arc::new(SystemDisk), dir.join("ns")).unwrap();
-        let owned = namespace.create_spool(SpoolName("one".into())).unwrap();
-        Writer::new(namespace, owned, WriterSettings { max_bytes: 4 << 20, sync })
-    }
-
-    #[test]
-    fn an_idle_segment_without_room_for_another_header_is_left_as_well() {
-        let dir = tempfile::tempdir().unwrap();
-        let writer = writer(dir.path(), false);
-        writer.append(&mut draft("x"), 0).unwrap();
-        let (allotted, used) = {
-            let state = writer.lock();
-            let segment = state.segment.as_ref().unwrap();
-            (u64::from(segment.info.allotted), segment.len)
-        };
-        let frame = used - SEGMENT_HEADER_BYTES as u64;
-        let rest = allotted - used - frame + 1 - 20;
-        writer.append(&mut draft(&"x".repeat(rest as usize)), 0).unwrap();
-        let left = allotted - writer.lock().segment.as_ref().unwrap().len;
-        assert!((1..SEGMENT_HEADER_BYTES as u64).contains(&left), "{left}");
-        assert_eq!(writer.look_after(60_000, 60_000).unwrap(), Found::InPlace);
-        assert_eq!(writer.look_after(60_000, 60_000).unwrap(), Found::InPlace);
-    }
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn a_record_is_appended_at_once_where_there_is_room_and_nobody_in_the_way() {
-        let dir = tempfile::TempDir::new_in("/dev/shm").unwrap();
-        let mapped = writer(dir.path(), false);
-        let at_once = |text: &str| mapped.try_append(&mut draft(text), 0).map(Result::unwrap);
-        assert_eq!(at_once("zero"), None, "there is no segment yet");
-        mapped.append(&mut draft("zero"), 0).unwrap();
-        assert_eq!(at_once("one"), Some(1));
-        let other = mapped.lock();
-        assert_eq!(at_once("two"), None, "another thread is at it");
-        drop(other);
-        assert_eq!(at_once(&"x".repeat(64 << 10)), None, "it needs another segment");
-        assert_eq!(at_once("two"), Some(2));
-
-        let dir = tempfile::TempDir::new_in("/dev/shm").unwrap();
-        let synced = writer(dir.path(), true);
-        synced.append(&mut draft("zero"), 0).unwrap();
-        assert!(synced.try_append(&mut draft("one"), 0).is_none(), "it waits for the disk");
-    }
-}
+mod tests;

@@ -60,6 +60,7 @@ impl Sender {
         for spool in gone {
             self.forget(spool, now);
         }
+        self.look_after_cursors(now);
         self.untold.retain(|name, _| spools.contains(name));
         self.settled.retain(|name, _| spools.contains(name));
         self.first_sent.retain(|name, _| spools.contains(name));
@@ -83,6 +84,30 @@ impl Sender {
         }
         if let Err(error) = self.namespace.remove_unfinished() {
             self.alarm_storage("an unfinished spool cannot be removed", &error, now);
+        }
+    }
+
+    /// Owners wait for what is written there. Where it is still missing a second later it is not just the whole
+    /// spool that is being removed.
+    fn look_after_cursors(&mut self, now: Now) {
+        let mut told = Vec::new();
+        for draining in self.drains.values_mut() {
+            let missed = std::mem::replace(
+                &mut draining.misses_its_cursor,
+                !draining.drain.cursor_is_in_place(),
+            );
+            if missed && draining.misses_its_cursor {
+                told.push(draining.drain.put_cursor_back());
+            }
+        }
+        for put_back in told {
+            match put_back {
+                Ok(()) => {
+                    let message = "a spool's cursor was removed; another was made";
+                    self.alarm(AlarmKind::Storage, message, now);
+                }
+                Err(error) => self.alarm_storage("a spool's cursor cannot be made", &error, now),
+            }
         }
     }
 

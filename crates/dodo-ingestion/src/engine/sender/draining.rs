@@ -13,15 +13,17 @@ pub(super) struct Draining {
     pub(super) uncommitted: bool,
     /// Where damaged bytes lie that could not be kept yet.
     pub(super) damaged: VecDeque<Place>,
+    /// Its cursor was not where others look for it.
+    pub(super) misses_its_cursor: bool,
     /// Outcomes that could not be written yet.
     pub(super) unwritten: Vec<Rejection>,
 }
 
 impl Draining {
     pub(super) fn new(drain: Drain, now: Now) -> Self {
-        let (opened, uncommitted) = (now.mono, false);
+        let (opened, uncommitted, misses_its_cursor) = (now.mono, false, false);
         let (damaged, unwritten) = (VecDeque::new(), Vec::new());
-        Self { drain, opened, uncommitted, damaged, unwritten }
+        Self { drain, opened, uncommitted, damaged, misses_its_cursor, unwritten }
     }
 
     /// Whether something could not be kept yet. Until it is, the cursor stands: whoever waits for a

@@ -118,6 +118,22 @@ fn damaged_bytes_that_cannot_be_kept_hold_up_no_call_and_are_kept_later() {
     assert_eq!(server.taken(), taken);
 }
 
+#[test]
+fn a_small_spool_that_is_full_takes_calls_again_when_a_segment_of_it_is_lost() {
+    let (dir, server) = (tempdir().unwrap(), Server::default());
+    let start = || Process::start(dir.path(), &server, at(0), &[("max_spool_bytes", "1048576")]);
+    let full = start();
+    while full.accepts(at(0)) {}
+    let spool = full.shared.writer.dir();
+    drop(full);
+    spoil(&segments(&spool)[0], |bytes| bytes[0] ^= 1);
+    let mut sender = start();
+    assert!(!sender.accepts(at(0)));
+    serve(&mut sender, 0, 20_000);
+    assert!(!spool.exists());
+    assert!(sender.accepts(at(20_000)));
+}
+
 /// The crash of one sender lies between its dead letters and their outcomes, and the next sender writes
 /// many letters before it can open the spool.
 #[test]
@@ -185,4 +201,26 @@ fn what_was_set_aside_of_a_spool_before_it_was_left_out_is_known_after_that() {
     sender.disk.mend();
     serve(&mut sender, late + 20_000, late + 80_000);
     assert_eq!((letters().lines().count(), server.taken(), broken.exists()), (3, 2, false));
+}
+
+#[test]
+fn who_waits_for_a_cursor_that_was_removed_waits_for_seconds_only() {
+    let (dir, server) = (tempdir().unwrap(), Server::default());
+    let mut sender = Process::start(dir.path(), &server, at(0), &[]);
+    sender.serve(at(0));
+    let mut other = Process::start(dir.path(), &server, at(0), &[]);
+    let mut serve = |other: &mut Process, from: u64, to: u64| {
+        for mono in (from..to).step_by(500) {
+            sender.serve(at(mono));
+            other.serve(at(mono));
+        }
+        sender.was_told_of(AlarmKind::Storage)
+    };
+    other.track(at(0));
+    assert!(!serve(&mut other, 0, 5_000));
+    assert_eq!(other.settled(), 1);
+    std::fs::remove_file(other.shared.writer.dir().join("cursor")).unwrap();
+    other.track(at(5_000));
+    assert!(serve(&mut other, 5_000, 10_000), "an alarm tells of it");
+    assert_eq!((other.settled(), server.taken()), (2, 2));
 }

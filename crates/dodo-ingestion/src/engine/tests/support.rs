@@ -16,6 +16,7 @@ use crate::config::{ApiKey, Builder, NamespaceConfig};
 use crate::delivery::{Answer, Response, ResponseHeaders};
 use crate::disk::{Disk, DiskFile, FileId, Open, Preparation, Reserved, SystemDisk};
 use crate::engine::task::Task;
+use crate::error::Result;
 use crate::event::ApiCall;
 use crate::id::IdSource;
 use crate::shared::Shared;
@@ -293,7 +294,7 @@ impl Process {
     /// A process of the account whose directory this is.
     pub(super) fn start(dir: &Path, server: &Server, now: Now, set: &[(&str, &str)]) -> Self {
         let mut builder = Builder::new().api_key("sk_1").event_name("call").account("a");
-        for (name, value) in set {
+        for (name, value) in [("max_spool_bytes", "67108864")].iter().chain(set) {
             builder.set(name, *value).unwrap();
         }
         let config = builder.base_url("http://127.0.0.1:1").config(|_| None).unwrap();
@@ -301,7 +302,8 @@ impl Process {
         let ids = IdSource::new().unwrap();
         let namespace = Namespace::open(Arc::new(disk.clone()), dir.to_owned()).unwrap();
         let owned = namespace.create_spool(SpoolName(ids.next(now.wall))).unwrap();
-        let settings = WriterSettings { max_bytes: 64 << 20, sync: false };
+        let max_bytes = config.namespace.max_spool_bytes;
+        let settings = WriterSettings { max_bytes, sync: false };
         let writer = Writer::new(namespace.clone(), owned, settings);
         let shared = Shared::new(config.namespace, writer, ids, config.api_key);
         let shared = Arc::new(shared);
@@ -313,8 +315,16 @@ impl Process {
     }
 
     pub(super) fn track(&self, now: Now) -> Seq {
+        self.accept(now).unwrap()
+    }
+
+    pub(super) fn accepts(&self, now: Now) -> bool {
+        self.accept(now).is_ok()
+    }
+
+    fn accept(&self, now: Now) -> Result<Seq> {
         let call = ApiCall::new("cus_1").into();
-        self.shared.accept(&call, "call", Duration::ZERO, now).unwrap().1
+        Ok(self.shared.accept(&call, "call", Duration::ZERO, now)?.1)
     }
 
     /// Serves until there is no answer to wait for.
