@@ -147,7 +147,7 @@ export class NetworkError extends IngestionError {
   }
 }
 
-/** The client or the batch has been closed. */
+/** The client has been closed. */
 export class ClosedError extends IngestionError {
   readonly kind = 'closed';
 

@@ -111,3 +111,36 @@ def test_an_answer_that_is_cut_is_billed(billing: Billing) -> None:
         asyncio.run(parse())
     billed = [(metadata["totalTokens"], metadata["model"]) for metadata in billing.billed()]
     assert billed == [(120, "gpt-test")] * 2
+
+
+HELLO: Any = {"role": "user", "content": "Hello?"}
+
+
+def with_middleware(client: anthropic.Anthropic) -> None:
+    other = client.with_middleware(lambda request, call_next: call_next(request))
+    assert isinstance(other, anthropic.Anthropic)
+    other.messages.create(model="claude", max_tokens=9, messages=[HELLO])
+
+
+def thread(client: anthropic.Anthropic) -> None:
+    client.beta.messages.thread(model="claude", max_tokens=9).send(HELLO)
+
+
+def thread_fork(client: anthropic.Anthropic) -> None:
+    client.beta.messages.thread(model="claude", max_tokens=9).fork().parse(HELLO)
+
+
+def thread_stream(client: anthropic.Anthropic) -> None:
+    conversation = client.beta.messages.thread(model="claude", max_tokens=9)
+    with conversation.stream(HELLO) as stream:
+        assert list(stream.text_stream) == ["Hel", "lo."]
+
+
+@pytest.mark.parametrize("use", [with_middleware, thread, thread_fork, thread_stream])
+def test_what_a_client_leads_to_is_billed(use: Any, billing: Billing) -> None:  # noqa: ANN401
+    with (
+        models.models() as url,
+        anthropic.Anthropic(api_key="k", base_url=url, max_retries=0) as client,
+    ):
+        use(billing.tracker.wrap(client, customer_id=billing.customer_id))
+    assert [metadata["outputTokens"] for metadata in billing.billed()] == [40]

@@ -293,3 +293,17 @@ def test_half_a_byte_is_refused(connect: Connect) -> None:
     half: Any = 0.5
     with pytest.raises(ValidationError):
         track_object_storage(connect(), customer_id="cus_1", bytes=half)
+
+
+@pytest.mark.parametrize("verb", [track_object_storage, track_stream_bytes, track_time_range])
+@pytest.mark.parametrize("given", [5, [], [("a", 1)], ""])
+def test_metadata_that_is_no_mapping_is_refused_by_each_verb(
+    verb: Callable[..., Receipt],
+    given: Any,  # noqa: ANN401
+    connect: Connect,
+) -> None:
+    ingestion = connect()
+    with pytest.raises(ValidationError, match="is not a mapping") as raised:
+        verb(ingestion, customer_id="cus_1", metadata=given)
+    assert raised.value.field == "metadata"
+    assert ingestion.stats()["invalid"] == 1

@@ -111,7 +111,8 @@ impl Ingestion {
     }
 
     /// Make everything that this process has accepted on this account due, and block until it is settled:
-    /// billed, or set aside with the API's words. Ctrl-C interrupts it.
+    /// billed, or set aside with the API's words. Ctrl-C interrupts it. What was left by clients that are all
+    /// closed is billed as well, and not waited for.
     ///
     /// Args:
     ///     timeout: Seconds, or a timedelta; 30 s by default.
@@ -162,7 +163,8 @@ impl Ingestion {
         self.core.exit_timeout().as_secs_f64()
     }
 
-    /// What this process's clients of the account have done so far: counts by name, such as `accepted`,
+    /// What this process's clients of the account have done so far, since all that
+    /// were there before were closed: counts by name, such as `accepted`,
     /// `billed`, `spooled`, `dead_lettered`, `invalid` and `overflowed`.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let stats = PyDict::new(py);

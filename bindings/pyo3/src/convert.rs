@@ -65,7 +65,9 @@ pub(crate) fn duration(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Duratio
     };
     seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).ok_or_else(|| {
         let shown = value.repr().map_or_else(|_| type_name(value), |repr| repr.to_string());
-        let message = format!("{name}: {shown} is neither seconds, at least 0, nor a timedelta");
+        let message = format!(
+            "{name}: {shown} is neither a finite number of seconds, at least 0, nor a timedelta"
+        );
         unconvertible(value.py(), ErrorKind::Configuration, name, &message)
     })
 }

@@ -31,6 +31,7 @@ _ASKING = frozenset(
         "generate_content",
         "generate_content_stream",
         "parse",
+        "send",
         "send_message",
         "send_message_stream",
         "stream",
@@ -52,7 +53,8 @@ _ANSWERING = frozenset(
 )
 """Those of them that return nothing but a model's answer."""
 _UNSEEN = ("caches", "sessions", "with_raw_response", "with_streaming_response")
-_COPYING = frozenset({"copy", "with_options"})
+_LEADING = frozenset({"copy", "fork", "thread", "with_middleware", "with_options"})
+"""Those that return another client, or a part of one."""
 _SNAPSHOTS = ("current_message_snapshot", "current_completion_snapshot", "current_run")
 
 
@@ -118,6 +120,14 @@ class _Meter:
             return self._answered(answer, model, answers)
 
         return call_async if inspect.iscoroutinefunction(method) else call
+
+    def leading(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            led = method(*args, **kwargs)
+            return _Client(led, self) if self.is_part(led) else led
+
+        return call
 
     @contextlib.contextmanager
     def _failing(self, model: object) -> Iterator[None]:
@@ -276,8 +286,8 @@ class _Client(_Proxy):
             return value
         if name in _ASKING and callable(value):
             return self._meter.asking(name, value)
-        if name in _COPYING and callable(value):
-            return lambda *args, **kwargs: _Client(value(*args, **kwargs), self._meter)
+        if name in _LEADING and callable(value):
+            return self._meter.leading(value)
         return _Client(value, self._meter) if self._meter.is_part(value) else value
 
     def __copy__(self) -> Any:

@@ -72,7 +72,8 @@ class Ingestion:
 
     def flush(self, timeout: Duration | None = None) -> None:
         """Make everything that this process has accepted on this account due, and block until it is settled:
-        billed, or set aside with the API's words. Ctrl-C interrupts it.
+        billed, or set aside with the API's words. Ctrl-C interrupts it. What was left by clients that are all
+        closed is billed as well, and not waited for.
 
         Args:
             timeout: Seconds, or a timedelta; 30 s by default.
@@ -101,7 +102,8 @@ class Ingestion:
         """How long the end of the program waits for what is not billed yet, in seconds."""
 
     def stats(self) -> dict[str, int]:
-        """What this process's clients of the account have done so far: counts by name, such as `accepted`,
+        """What this process's clients of the account have done so far, since all that
+        were there before were closed: counts by name, such as `accepted`,
         `billed`, `spooled`, `dead_lettered`, `invalid` and `overflowed`."""
 
     def __enter__(self) -> Self: ...

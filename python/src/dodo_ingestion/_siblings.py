@@ -4,7 +4,7 @@ import functools
 import inspect
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, ParamSpec, SupportsIndex
@@ -56,7 +56,7 @@ def track_object_storage(
     return track_api_call(
         ingestion,
         customer_id=customer_id,
-        metadata={"bytes": _whole(ingestion, "bytes", bytes), **(metadata or {})},
+        metadata=beside(ingestion, {"bytes": _whole(ingestion, "bytes", bytes)}, metadata),
         event_id=event_id,
         event_name=event_name,
         timestamp=timestamp,
@@ -81,7 +81,7 @@ def track_stream_bytes(
     return track_api_call(
         ingestion,
         customer_id=customer_id,
-        metadata={"bytes": _whole(ingestion, "bytes", bytes), **(metadata or {})},
+        metadata=beside(ingestion, {"bytes": _whole(ingestion, "bytes", bytes)}, metadata),
         event_id=event_id,
         event_name=event_name,
         timestamp=timestamp,
@@ -125,7 +125,7 @@ def track_time_range(
     return track_api_call(
         ingestion,
         customer_id=customer_id,
-        metadata={**durations, **(metadata or {})},
+        metadata=beside(ingestion, durations, metadata),
         event_id=event_id,
         event_name=event_name,
         timestamp=timestamp,
@@ -154,6 +154,19 @@ def _length(ingestion: Ingestion, name: str, value: Any) -> float | None:  # noq
     if not (math.isfinite(number) and number >= 0):
         raise refused(ingestion, name, f"{value!r} is not a finite number, at least 0")
     return number
+
+
+def beside(
+    ingestion: Ingestion,
+    own: Metadata,
+    metadata: Any,  # noqa: ANN401
+) -> Metadata:
+    """Give the caller's pairs beside a verb's own, of which they go before one of the same name."""
+    if metadata is None:
+        return own
+    if not isinstance(metadata, Mapping):
+        raise refused(ingestion, "metadata", f"a {type(metadata).__name__} is not a mapping")
+    return {**own, **metadata}
 
 
 def refused(ingestion: Ingestion, name: str, why: str) -> ValidationError:

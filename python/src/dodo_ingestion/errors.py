@@ -99,7 +99,7 @@ class NetworkError(IngestionError, ConnectionError):
 
 
 class ClosedError(IngestionError):
-    """The client or the batch has been closed."""
+    """The client has been closed."""
 
     kind = "closed"
 

@@ -32,7 +32,7 @@ from dodo_ingestion import _fitting
 from dodo_ingestion._llm_wrap import is_wrapped, packages, wrapped
 from dodo_ingestion._native import Ingestion, Receipt, track_api_call
 from dodo_ingestion._notice import warn
-from dodo_ingestion._siblings import refused
+from dodo_ingestion._siblings import beside, refused
 from dodo_ingestion.errors import ValidationError
 from dodo_ingestion.types import Metadata, MetadataValue
 
@@ -367,7 +367,7 @@ class LLMTracker:
         return track_api_call(
             self._ingestion,
             customer_id=customer_id,
-            metadata={**usage.metadata(), **(metadata or {})},
+            metadata=beside(self._ingestion, usage.metadata(), metadata),
             event_id=event_id,
             event_name=self._event_name,
             timestamp=timestamp,

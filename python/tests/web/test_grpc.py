@@ -110,9 +110,9 @@ def handlers(*behaviors: Callable[..., Any]) -> Any:  # noqa: ANN401
 
 
 @contextlib.contextmanager
-def threaded(ingestion: Ingestion, **options: Any) -> Iterator[int]:  # noqa: ANN401
-    meter = MeterInterceptor(ingestion=ingestion, **options)
-    server = grpc.server(ThreadPoolExecutor(4), interceptors=[meter])
+def threaded(ingestion: Ingestion, meters: int = 1, **options: Any) -> Iterator[int]:  # noqa: ANN401
+    interceptors = [MeterInterceptor(ingestion=ingestion, **options) for _ in range(meters)]
+    server = grpc.server(ThreadPoolExecutor(4), interceptors=interceptors)
     server.add_generic_rpc_handlers((handlers(*SYNC),))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
@@ -124,6 +124,7 @@ def threaded(ingestion: Ingestion, **options: Any) -> Iterator[int]:  # noqa: AN
 def with_asyncio(
     behaviors: tuple[Callable[..., Any], ...],
     ingestion: Ingestion,
+    meters: int = 1,
     **options: Any,  # noqa: ANN401
 ) -> Iterator[int]:
     loop = asyncio.new_event_loop()
@@ -132,8 +133,10 @@ def with_asyncio(
     pool = ThreadPoolExecutor(4, thread_name_prefix=f"handler-{id(loop)}-")
 
     async def start() -> tuple[Any, int]:
-        meter = AsyncMeterInterceptor(ingestion=ingestion, **options)
-        server = grpc.aio.server(migration_thread_pool=pool, interceptors=[meter])
+        interceptors = [
+            AsyncMeterInterceptor(ingestion=ingestion, **options) for _ in range(meters)
+        ]
+        server = grpc.aio.server(migration_thread_pool=pool, interceptors=interceptors)
         server.add_generic_rpc_handlers((handlers(*behaviors),))
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
@@ -368,3 +371,73 @@ def test_a_stream_that_is_thrown_away_leaves_other_calls_alone(connect: Connect)
     assert current.get() is serving is not None
     responses[1].close()
     assert current.get() is None
+
+
+def test_a_handler_with_a_callback_holds_no_thread(connect: Connect, meter: Meter) -> None:
+    """As that of grpc's own health service, whose clients watch for as long as they live."""
+    sends: list[Callable[[Any], None]] = []
+
+    def watch(request: bytes, _context: Any, send: Callable[[Any], None]) -> None:  # noqa: ANN401
+        sends.append(send)  # before the client has its answer, and goes on
+        send(request)
+
+    watch.experimental_non_blocking = True  # type: ignore[attr-defined]
+    ingestion = connect()
+    meter_of = MeterInterceptor(ingestion=ingestion, customer="x-customer-id")
+    server = grpc.server(ThreadPoolExecutor(1), interceptors=[meter_of])
+    methods = {"Watch": grpc.unary_stream_rpc_method_handler(watch)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("Health", methods),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = channel.unary_stream("/Health/Watch")
+        for_all = [
+            call(b"up", metadata=[("x-customer-id", f"cus_watch_{number}")], timeout=WITHIN)
+            for number in range(3)
+        ]
+        assert [next(each) for each in for_all] == [b"up"] * 3
+        for send in list(sends):
+            send(b"down")
+            send(None)
+        assert [list(each) for each in for_all] == [[b"down"]] * 3
+    server.stop(None).wait(WITHIN)
+    ingestion.flush(timeout=WITHIN)
+    for number in range(3):
+        (event,) = meter.events(f"cus_watch_{number}")
+        assert event["metadata"]["response_bytes"] == 6
+        assert event["metadata"]["grpc_status"] == 0
+
+
+def test_an_asyncio_handler_may_return_nothing(meter: Meter) -> None:
+    async def nothing(_request: bytes, _context: Any) -> None:  # noqa: ANN401
+        """Answer as the server does without a meter: with an empty message."""
+
+    async def call() -> bytes:
+        interceptor = AsyncMeterInterceptor(ingestion=ingestion, customer="x-customer-id")
+        server = grpc.aio.server(interceptors=[interceptor])
+        methods = {"Nothing": grpc.unary_unary_rpc_method_handler(nothing)}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("Shop", methods),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            metadata = (("x-customer-id", "cus_nothing"),)
+            answer = await channel.unary_unary("/Shop/Nothing")(b"", metadata=metadata)
+        await server.stop(WITHIN)
+        return bytes(answer)
+
+    ingestion = open_client(meter, "nothing")
+    assert asyncio.run(call()) == b""
+    ingestion.close(timeout=WITHIN)
+    (event,) = meter.events("cus_nothing")
+    assert event["metadata"]["grpc_status"] == 0
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_call_that_passes_two_meters_makes_one_event(name: str, meter: Meter) -> None:
+    account = f"twice-{name}"
+    with opened(name, account, meter, meters=2) as client:
+        for kind in KINDS:
+            request = iter([b"a"]) if kind.startswith("stream") else b"a"
+            assert list(client.call(kind, request, kind))
+        for kind in KINDS:
+            client.event(f"cus_{account}_{kind}")

@@ -53,7 +53,7 @@ public sealed class IngestionException(
     /** The billing API could not be reached. */
     public class Network internal constructor(failure: Failure.Core) : IngestionException(failure)
 
-    /** The client or the batch has been closed. */
+    /** The client has been closed. */
     public class Closed internal constructor(failure: Failure.Core) : IngestionException(failure)
 
     internal companion object {
