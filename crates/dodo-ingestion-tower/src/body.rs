@@ -59,10 +59,10 @@ impl<B: Body> Body for MeteredBody<B> {
                     }
                     // It is not asked again.
                     if this.inner.is_end_stream() {
-                        call.end();
+                        call.body_ended();
                     }
                 }
-                None => call.end(),
+                None => call.body_ended(),
                 // It is dropped now, and the call is an aborted one.
                 Some(Err(_)) => {}
             }

@@ -133,6 +133,15 @@ impl Call {
         self.end();
     }
 
+    /// The service says no more. A server breaks off what was to be longer.
+    pub(crate) fn body_ended(&mut self) {
+        if self.length.is_some_and(|length| self.bytes < length) {
+            self.finish(true);
+        } else {
+            self.end();
+        }
+    }
+
     /// The response is whole.
     pub(crate) fn end(&mut self) {
         if self.grpc {

@@ -37,7 +37,7 @@ use tokio::runtime::Runtime;
 
 use crate::alarm::AlarmKind;
 use crate::clock;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::process::{self, PerProcess};
 use crate::shared::Shared;
 use crate::spool::Namespace;
@@ -83,10 +83,8 @@ fn serve(job: Job) -> Result<()> {
     let engine = ENGINE.get_or_init(Engine::default);
     let mut runs = lock(&engine.runs);
     if !*runs {
-        start_thread(engine).map_err(|error| {
-            Error::new(ErrorKind::Storage, "the engine's thread cannot be started")
-                .with_source(error)
-        })?;
+        start_thread(engine)
+            .map_err(|error| Error::storage("the engine's thread cannot be started", error))?;
         *runs = true;
     }
     drop(runs);

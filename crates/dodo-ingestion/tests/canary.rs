@@ -97,7 +97,7 @@ fn a_server_that_cannot_prove_who_it_is_brings_nothing_to_light() {
 fn a_disk_that_takes_no_more_brings_nothing_to_light() {
     let server = Chaos::start(None);
     let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -f 128; exec \"$0\" \"$@\""]);
+    command.args(["-c", "ulimit -f 16; exec \"$0\" \"$@\""]);
     command.arg(std::env::current_exe().unwrap());
     let (dir, log) = overhear("no room", &server.url(), command);
     assert!(log.contains("storage"), "the log says nothing of the disk: {log}");
@@ -205,11 +205,13 @@ fn held(url: &str, dir: &Path) {
 fn no_room(url: &str, dir: &Path) {
     let builder = client(url, dir).on_alarm(|alarm| hear(&format!("{alarm} {alarm:?}")));
     let ingestion = builder.build().unwrap();
-    for _ in 0..1_000 {
-        if let Err(error) = ingestion.track_api_call(call()) {
-            hear(&format!("{error}\n{error:?}"));
-        }
+    for _ in 0..100 {
+        ingestion.track_api_call(call()).unwrap();
     }
+    // No file of eight kilobytes has room for it.
+    let long = |call: ApiCall, number| call.metadata(format!("{number}"), METADATA.repeat(20));
+    let error = ingestion.track_api_call((0..25).fold(call(), long)).unwrap_err();
+    hear(&format!("{error}\n{error:?}"));
     ingestion.blocking_close(PATIENT).unwrap();
 }
 

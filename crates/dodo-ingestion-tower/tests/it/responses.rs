@@ -71,6 +71,17 @@ async fn a_body_whose_length_is_declared_is_whole_when_so_much_was_sent() {
 }
 
 #[tokio::test]
+async fn a_body_that_is_shorter_than_its_length_is_aborted() {
+    let stage = Stage::new().await;
+    let short = || async_stream::stream! { yield Ok::<_, Infallible>(Bytes::from("abc")) };
+    let short = async move || ([(header::CONTENT_LENGTH, "6")], Body::from_stream(short()));
+    let router = Router::new().route("/", get(short)).layer(stage.layer());
+    ask(serve(router).await, "GET /").await;
+    let event = stage.one().await;
+    event.is("api_call", &[("response_bytes", 3.into()), ("aborted", true.into())]);
+}
+
+#[tokio::test]
 async fn a_length_that_was_known_stays_known() {
     let stage = Stage::new().await;
     let router = Router::new().route("/", get(async || "abc"));
