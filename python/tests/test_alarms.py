@@ -91,6 +91,30 @@ def test_where_threads_are_greenlets_an_alarm_is_told_with_the_next_call() -> No
     assert (done.returncode, done.stdout) == (0, "['memory_only', 'unreachable'] []\n"), done.stderr
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere it is another limit")
+def test_where_no_thread_can_be_started_an_alarm_is_told_with_the_next_call() -> None:
+    done = run("""
+        import resource
+        told = []
+        ingestion = Ingestion(
+            api_key="k", environment="test_mode", event_name="api_call", account="threads",
+            base_url="http://127.0.0.1:9", durability="memory", linger=0, exit_timeout=0,
+            on_alarm=lambda kind, message: told.append(kind),  # first of what its own call raises
+        )
+        if os.getuid() == 0:
+            os.setuid(65534)  # root has no such limit
+        most = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+        resource.setrlimit(resource.RLIMIT_NPROC, (1, most))
+        track_api_call(ingestion, customer_id="cus_1")
+        until = time.monotonic() + 90
+        while len(told) < 2 and time.monotonic() < until:
+            time.sleep(0.01)
+            ingestion.stats()
+        print(told)
+    """)
+    assert (done.returncode, done.stdout) == (0, "['memory_only', 'unreachable']\n"), done.stderr
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_child_tells_its_alarms_however_many_its_parent_is_telling() -> None:
     done = run("""

@@ -10,6 +10,7 @@
 //!   the interpreter, and a caller may be a daemon thread, which the end of the program ends.
 //! - Under gevent and eventlet it is told after the call that raises it, or after the next call into the core,
 //!   whichever that is: the locks of greenlets, such as those of `logging`, cannot be waited for on another thread.
+//!   So it is where no thread can be started, as at a limit of processes.
 //!
 //! A child that was forked tells its own alarms only, and counts its own threads.
 //!
@@ -25,7 +26,7 @@ use std::mem;
 use std::panic::{self, AssertUnwindSafe};
 use std::process;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -46,7 +47,7 @@ static LOG: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static NOTIFYING: Notifying = Notifying(AtomicU64::new(0));
 static ENDED: AtomicBool = AtomicBool::new(false);
 
-/// Only locked by a thread that holds the interpreter, as one that forks does: a child finds it free.
+/// Nobody waits for it: a child may find it locked by a thread that it does not have.
 static FOR_THE_NEXT_CALL: Mutex<Vec<PendingAlarm>> = Mutex::new(Vec::new());
 static NEXT_CALL_TELLS: AtomicBool = AtomicBool::new(false);
 
@@ -87,6 +88,7 @@ impl Notifying {
     }
 }
 
+#[derive(Clone)]
 struct PendingAlarm {
     listener: Arc<Option<Py<PyAny>>>,
     kind: &'static str,
@@ -116,11 +118,12 @@ impl PendingAlarm {
         }
     }
 
-    /// Has a notifier tell it.
+    /// Has a notifier tell it, or the next call where no thread can be started.
     fn notify(self) {
         if !NOTIFYING.begin() {
             return;
         }
+        let later = self.clone();
         let notify = move || {
             let begun = Python::try_attach(|py| {
                 let begun =
@@ -135,10 +138,11 @@ impl PendingAlarm {
             }
         };
         // The end of the program, which has counted by then, waits for whoever was in time.
-        if ENDED.load(Ordering::SeqCst)
-            || thread::Builder::new().name("dodo-alarm".to_owned()).spawn(notify).is_err()
-        {
+        if ENDED.load(Ordering::SeqCst) {
             NOTIFYING.end();
+        } else if thread::Builder::new().name("dodo-alarm".to_owned()).spawn(notify).is_err() {
+            NOTIFYING.end();
+            later.tell_later();
         }
     }
 
@@ -152,7 +156,7 @@ impl PendingAlarm {
     }
 
     fn tell_later(self) {
-        let mut waiting = FOR_THE_NEXT_CALL.lock().unwrap_or_else(PoisonError::into_inner);
+        let Ok(mut waiting) = FOR_THE_NEXT_CALL.try_lock() else { return };
         waiting.retain(PendingAlarm::is_ours);
         if waiting.len() < MOST_PENDING as usize {
             waiting.push(self);
@@ -237,8 +241,10 @@ pub(crate) fn held<T>(py: Python<'_>, call: impl FnOnce() -> T) -> PyResult<T> {
     let result = panic::catch_unwind(AssertUnwindSafe(call));
     let mut pending = RAISED.try_with(RefCell::take).ok().flatten().unwrap_or_default();
     if NEXT_CALL_TELLS.swap(false, Ordering::Acquire) {
-        let mut waiting = FOR_THE_NEXT_CALL.lock().unwrap_or_else(PoisonError::into_inner);
-        pending.append(&mut mem::take(&mut *waiting));
+        match FOR_THE_NEXT_CALL.try_lock() {
+            Ok(mut waiting) => pending.append(&mut mem::take(&mut *waiting)),
+            Err(_) => NEXT_CALL_TELLS.store(true, Ordering::Release),
+        }
     }
     if !pending.is_empty() {
         let here = starter_of_threads(py).is_none() || is_main_thread(py);

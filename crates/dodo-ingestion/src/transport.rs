@@ -1,5 +1,7 @@
 //! HTTP to the billing API: one request in, one [`Answer`] out. No retry, no policy, no redirect.
 
+mod resolver;
+
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -12,6 +14,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use crate::config::{ApiKey, BaseUrl, NamespaceConfig};
 use crate::delivery::{Answer, Failure, Response, ResponseHeaders};
 use crate::error::{Error, Result};
+use resolver::Resolver;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection is kept that nothing is sent on. Servers close theirs after a minute, as a rule, and what is sent
@@ -47,6 +50,8 @@ pub(crate) struct HttpTransport {
     ingest_url: reqwest::Url,
     events_url: reqwest::Url,
     key: ApiKey,
+    /// Why a right certificate may not be known here. Empty if there is no reason.
+    unread: String,
 }
 
 impl fmt::Debug for HttpTransport {
@@ -65,11 +70,14 @@ impl HttpTransport {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, authorization);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let (roots, unread) = roots(base_url);
+        let only_this_machine = base_url.is_plain() && base_url.is_loopback();
         let mut builder = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls(roots(base_url))?)
+            .tls_backend_preconfigured(tls(roots)?)
             .default_headers(headers)
             .user_agent(concat!("dodo-ingestion/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
+            .dns_resolver(Resolver { only_this_machine })
             .connect_timeout(CONNECT_TIMEOUT.min(timeout))
             .timeout(timeout)
             .pool_max_idle_per_host(1)
@@ -82,32 +90,36 @@ impl HttpTransport {
             Error::configuration("base_url", "the HTTP client cannot be made").with_source(error)
         })?;
         let (ingest_url, events_url) = (base_url.join("/events/ingest"), base_url.join("/events"));
-        Ok(Self { client, ingest_url, events_url, key: key.clone() })
+        Ok(Self { client, ingest_url, events_url, key: key.clone(), unread })
     }
 
     fn answer(&self, request: reqwest::RequestBuilder) -> AnswerFuture {
-        let key = self.key.clone();
+        let (key, unread) = (self.key.clone(), self.unread.clone());
         Box::pin(async move {
-            match request.send().await {
+            match request.send().await.map_err(|error| failure(&error)) {
                 Ok(response) => read(response, &key).await,
-                Err(error) => Answer::Failed(failure(&error)),
+                Err(Failure::Tls(words)) => Answer::Failed(Failure::Tls(words + &unread)),
+                Err(failure) => Answer::Failed(failure),
             }
         })
     }
 }
 
 /// The system's certificates, or the bundled ones where a machine has none. None for a server of this machine that is
-/// spoken to without TLS, as in tests: reading them takes milliseconds.
-fn roots(base_url: &BaseUrl) -> rustls::RootCertStore {
+/// spoken to without TLS, as in tests: reading them takes milliseconds. With words for what could not be read.
+fn roots(base_url: &BaseUrl) -> (rustls::RootCertStore, String) {
     let mut roots = rustls::RootCertStore::empty();
     if base_url.is_plain() && base_url.is_loopback() {
-        return roots;
+        return (roots, String::new());
     }
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let found = rustls_native_certs::load_native_certs();
+    roots.add_parsable_certificates(found.certs);
     if roots.is_empty() {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
-    roots
+    let unread = found.errors.first();
+    let unread = unread.map(|error| format!("; of the machine's certificates: {error}"));
+    (roots, unread.unwrap_or_default())
 }
 
 fn tls(roots: rustls::RootCertStore) -> Result<rustls::ClientConfig> {

@@ -416,6 +416,19 @@ fn links_planted_in_a_spool_are_not_followed() {
 }
 
 #[test]
+fn what_lies_among_the_spools_and_is_none_is_named() {
+    let (server, dir) = (Server::start(), tempdir().unwrap());
+    open_and_close(&server, &dir);
+    let planted = namespace(&dir).join("spools/planted");
+    std::fs::write(&planted, "").unwrap();
+    let (ingestion, told) = listening(&server, dir.path());
+    heard(&told, AlarmKind::Storage, &format!("a spool cannot be opened: {}: ", planted.display()));
+    track(&ingestion, 1);
+    ingestion.blocking_close(PATIENT).unwrap();
+    assert_eq!(server.billed(), 1);
+}
+
+#[test]
 fn a_link_in_place_of_the_quarantine_is_not_followed() {
     let server = Server::start();
     let dir = left_behind(&server);

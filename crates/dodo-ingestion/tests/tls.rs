@@ -22,6 +22,11 @@ fn sent_by_child(authority: &Authority, url: &str, role: &str) -> String {
     let dir = tempdir().unwrap();
     let roots = dir.path().join("roots.pem");
     std::fs::write(&roots, authority.pem()).unwrap();
+    sent_by_child_with(&roots, url, role)
+}
+
+fn sent_by_child_with(roots: &Path, url: &str, role: &str) -> String {
+    let dir = tempdir().unwrap();
     let mut child = Child::of(
         "child_process",
         role,
@@ -64,6 +69,15 @@ fn a_server_that_cannot_prove_who_it_is_gets_no_key() {
         assert!(server.ledger.lock().unwrap().connections > 0, "{what}");
         assert!(!server.saw(KEY), "{what}");
     }
+}
+
+#[test]
+fn certificates_of_the_machine_that_cannot_be_read_are_told_of() {
+    let server = Chaos::start(Some(Authority::new().vouches_for("localhost", 2100)));
+    let roots = Path::new("/does/not/exist.pem");
+    let said = sent_by_child_with(roots, &server.url(), "unread");
+    assert!(said.contains("invalid peer certificate"), "{said}");
+    assert!(said.contains("/does/not/exist.pem"), "{said}");
 }
 
 #[test]
@@ -115,7 +129,7 @@ fn child_process() {
             ingestion.blocking_close(PATIENT).unwrap();
             return tell(&spooled());
         }
-        "held" => AlarmKind::Address,
+        "held" | "unread" => AlarmKind::Address,
         "unreached" => AlarmKind::Unreachable,
         other => panic!("no role {other}"),
     };
@@ -124,5 +138,8 @@ fn child_process() {
     let error = ingestion.blocking_close(Duration::from_millis(100)).unwrap_err();
     assert_eq!(alarms.lock().unwrap().last(), Some(&kind), "{error}");
     assert_eq!(error.kind(), ErrorKind::Network);
-    tell(&format!("{}: {}", kind.as_str(), spooled()));
+    match role.as_str() {
+        "unread" => tell(error.message()),
+        _ => tell(&format!("{}: {}", kind.as_str(), spooled())),
+    }
 }

@@ -32,8 +32,10 @@ impl BaseUrl {
         let url = match Url::parse(text.trim()) {
             Ok(url) => url,
             Err(error) => {
+                // It may hold a password.
+                let what = if text.contains('@') { "it".into() } else { format!("{text:?}") };
                 return wrong(&format!(
-                    "{text:?} is not a URL ({error}); give one such as https://test.dodopayments.com"
+                    "{what} is not a URL ({error}); give one such as https://test.dodopayments.com"
                 ));
             }
         };
@@ -127,6 +129,7 @@ mod tests {
             ("ftp://x", "https"),
             ("test.dodopayments.com", "not a URL"),
             ("https://key@host", "api_key"),
+            ("https://user:secret@host:99999", "not a URL"),
             ("https://host/?a=1", "query"),
             ("https://host/relay/events/ingest/", "leave that out"),
             ("", "not a URL"),
@@ -134,6 +137,7 @@ mod tests {
             let error = parse(bad).unwrap_err();
             assert!(error.message().contains(word), "{bad}: {error}");
             assert_eq!(error.field(), Some("base_url"));
+            assert!(!error.message().contains("secret"), "{error}");
         }
         assert!(BaseUrl::parse("http://meter", Environment::TestMode, true).is_ok());
         assert!(BaseUrl::parse("http://meter", Environment::LiveMode, true).is_err());

@@ -79,7 +79,11 @@ impl Sender {
                     self.drains.insert(spool, Draining::new(drain, now));
                     self.handle(Input::Available { spool, metas: Vec::new() }, now);
                 }
-                Err(error) => self.alarm_storage("a spool cannot be opened", &error, now),
+                Err(error) => {
+                    let dir = self.namespace.spool_dir(&name);
+                    let message = format!("a spool cannot be opened: {}: {error}", dir.display());
+                    self.alarm(AlarmKind::Storage, &message, now);
+                }
             }
         }
         if let Err(error) = self.namespace.remove_unfinished() {
