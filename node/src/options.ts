@@ -138,6 +138,13 @@ export const OPTION_NAMES: readonly string[] = [
 export const DEFAULT_TIMEOUT = 30000;
 
 /**
+ * The most characters of an event's name and of a customer's id.
+ *
+ * @internal
+ */
+export const IDENTIFIER_CHARACTERS = 255;
+
+/**
  * The billing API's limits of an event's metadata.
  *
  * @internal

@@ -12,7 +12,7 @@ use http::{HeaderMap, Method, StatusCode, request, response};
 
 use crate::exchange::Exchange;
 use crate::metadata;
-use crate::meter::{Meter, named};
+use crate::meter::{Meter, named, non_empty};
 use crate::metering::{Metering, Told};
 use crate::{grpc, route};
 
@@ -27,6 +27,8 @@ pub(crate) struct Call {
     endpoint: Option<String>,
     /// The route that was found before the request came here.
     matched: Option<String>,
+    /// Which counts only if no template is found further in, or said.
+    path_is_excluded: bool,
     /// The path of a request that says that it is of gRPC; whether it is, the response tells.
     grpc_method: Option<String>,
     /// By header or extension.
@@ -65,9 +67,11 @@ impl Call {
         let began = Instant::now();
         let endpoint = meter.endpoint(request);
         let matched = route::matched(&request.extensions);
-        if meter.excludes(endpoint.as_deref().or(matched).unwrap_or(request.uri.path())) {
+        let template = endpoint.as_deref().or(matched);
+        if template.is_some_and(|template| meter.excludes(template)) {
             return None;
         }
+        let path_is_excluded = template.is_none() && meter.excludes(request.uri.path());
         let customer = meter
             .customer_in_extensions(&request.extensions)
             .or_else(|| meter.customer_in_header(&request.headers));
@@ -78,6 +82,7 @@ impl Call {
             method: request.method.clone(),
             endpoint,
             matched: matched.map(str::to_owned),
+            path_is_excluded,
             grpc_method: grpc::method(request).map(str::to_owned),
             customer,
             request: meter.shows_exchanges().then(|| Box::new(request.clone())),
@@ -178,10 +183,13 @@ impl Call {
             return;
         }
         let method = method.filter(|_| is_method);
-        let endpoint =
-            endpoint.or(self.endpoint.take()).or(method).or(route).or(self.matched.take());
+        let endpoint = non_empty(endpoint)
+            .or(self.endpoint.take())
+            .or(method)
+            .or(route)
+            .or(self.matched.take());
         let endpoint = endpoint.as_deref();
-        if endpoint.is_some_and(|endpoint| meter.excludes(endpoint)) {
+        if endpoint.map_or(self.path_is_excluded, |endpoint| meter.excludes(endpoint)) {
             return;
         }
         let status = self.status();

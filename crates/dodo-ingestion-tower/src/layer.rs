@@ -32,7 +32,8 @@ impl MeterLayer {
     /// The customer is in this request header.
     ///
     /// Only for a service behind a gateway that sets the header, and removes the one that a client sent: else
-    /// anybody can call at anybody's expense. A request with several of it, or several values in it, is of nobody.
+    /// anybody can call at anybody's expense. A request with several of it, with several values in it or one that is
+    /// not ASCII, is of nobody.
     pub fn customer_header(self, name: &str) -> Self {
         let header = HeaderName::try_from(name);
         if header.is_err() {
@@ -98,13 +99,14 @@ impl MeterLayer {
 
     /// Which statuses are billed. Default: those below 500, without 401, 403 and 429.
     ///
-    /// Never billed are a 404 of no route, and a call that was given no status, because the client went away before.
+    /// Never billed are a 404 of no route, or of one such as `/{*path}` that takes whatever is left, and a call that was
+    /// given no status, because the client went away before.
     pub fn bill_status(self, bill: impl Fn(u16) -> bool + Send + Sync + 'static) -> Self {
         self.with(|meter| meter.bill_status = Some(Arc::new(bill)))
     }
 
     /// The route's template, for a service that finds its routes by itself; it wins over the one that the layer
-    /// sees. `None` is no route. Cut to 500 characters.
+    /// sees. `None`, or an empty one, says nothing. Cut to 500 characters.
     ///
     /// The path itself is no template: a bill of a million endpoints is of no use, and paths hold names and secrets.
     pub fn endpoint(

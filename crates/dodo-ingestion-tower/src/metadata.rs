@@ -75,6 +75,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_keys_of_the_layer_are_those_of_all_languages() {
+        #[derive(serde::Deserialize)]
+        struct Vectors {
+            own_keys: Vec<String>,
+            room: usize,
+        }
+        let text = include_str!("../../../tests/vectors/metering.json");
+        let Vectors { own_keys, room } = serde_json::from_str(text).unwrap();
+        assert_eq!(own_keys, OWN_KEYS);
+        assert_eq!(room, limits::METADATA_PAIRS - OWN_KEYS.len());
+    }
+
+    #[test]
     fn what_no_event_may_hold_is_left_out() {
         for (key, value) in [
             ("status_code", MetadataValue::from(200)),

@@ -59,9 +59,16 @@ type OfRequest = dyn Fn(&request::Parts) -> Option<String> + Send + Sync;
 type OfExtensions = dyn Fn(&Extensions) -> Option<String> + Send + Sync;
 type OfExchange<T> = dyn Fn(&Exchange<'_>) -> T + Send + Sync;
 
-/// An empty id is none.
+/// An id without the white space around it. An empty one is none.
 pub(crate) fn named(customer: Option<String>) -> Option<String> {
-    customer.filter(|id| !id.is_empty())
+    let customer = customer?;
+    let id = customer.trim();
+    (!id.is_empty()).then(|| id.to_owned())
+}
+
+/// An empty template is none.
+pub(crate) fn non_empty(template: Option<String>) -> Option<String> {
+    template.filter(|template| !template.is_empty())
 }
 
 /// The options of a layer, and what it counts.
@@ -136,7 +143,7 @@ impl Meter {
 
     pub(crate) fn endpoint(&self, request: &request::Parts) -> Option<String> {
         let endpoint = self.endpoint.as_ref()?;
-        self.guarded("endpoint", || endpoint(request)).flatten()
+        non_empty(self.guarded("endpoint", || endpoint(request)).flatten())
     }
 
     /// Whether a template, or the path of a request that has none, is on the list.
@@ -154,7 +161,7 @@ impl Meter {
 
     pub(crate) fn bills(&self, status: Option<u16>, endpoint: Option<&str>) -> bool {
         let Some(status) = status else { return false };
-        if status == 404 && endpoint.is_none() {
+        if status == 404 && endpoint.is_none_or(takes_all) {
             return false;
         }
         let bill = self.bill_status.as_ref();
@@ -244,6 +251,12 @@ impl Meter {
     }
 }
 
+/// Whether a template is that of a route for whatever no other one takes, as `/{*path}` is.
+fn takes_all(template: &str) -> bool {
+    let name = template.strip_prefix("/{*").and_then(|rest| rest.split_once('}'));
+    name.is_some_and(|(_, behind)| behind.is_empty())
+}
+
 /// Whether a path leaves its directory once somebody behind this server resolves it.
 fn climbs(path: &str) -> bool {
     let path = path.to_ascii_lowercase().replace("%2e", ".");
@@ -255,6 +268,43 @@ fn climbs(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_shared_headers_and_words_name_the_customer() {
+        #[derive(serde::Deserialize)]
+        struct Header {
+            values: Vec<String>,
+            customer: Option<String>,
+        }
+        #[derive(serde::Deserialize)]
+        struct Word {
+            said: String,
+            customer: Option<String>,
+        }
+        #[derive(serde::Deserialize)]
+        struct Vectors {
+            headers: Vec<Header>,
+            said: Vec<Word>,
+        }
+        let text = include_str!("../../../tests/vectors/metering.json");
+        let Vectors { headers, said } = serde_json::from_str(text).unwrap();
+        assert!(headers.len() >= 15 && said.len() >= 5);
+        for Header { values, customer } in headers {
+            let bytes = |value: &String| value.chars().map(|byte| byte as u8).collect();
+            let bytes: Vec<Vec<u8>> = values.iter().map(bytes).collect();
+            let found = customer_in_header(bytes.iter().map(Vec::as_slice));
+            assert_eq!(found, customer.as_deref(), "{values:?}");
+        }
+        for Word { said, customer } in said {
+            assert_eq!(named(Some(said.clone())), customer, "{said:?}");
+        }
+    }
+
+    #[test]
+    fn a_wildcard_below_a_path_is_a_route_of_its_own() {
+        assert!(["/{*path}", "/{*rest}"].into_iter().all(takes_all));
+        assert!(!["/", "/{path}", "/files/{*path}", "/{*", ""].into_iter().any(takes_all));
+    }
 
     #[test]
     fn the_shared_paths_climb() {

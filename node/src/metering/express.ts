@@ -13,6 +13,7 @@ type Pattern = string | RegExp;
 
 interface Route {
   path: Pattern | readonly Pattern[];
+  methods?: Readonly<Record<string, boolean | undefined>>;
 }
 
 /** One entry of a router. Which of these there are depends on the version. */
@@ -94,7 +95,7 @@ const ROUTE: PropertyDescriptor & ThisType<ExpressRequest> = {
 };
 
 function takenBy(route: unknown, request: ExpressRequest): Taken | undefined {
-  if (!isRoute(route)) {
+  if (!isRoute(route) || (request.method === 'HEAD' && !takesHead(route))) {
     return undefined;
   }
   const { baseUrl = '', url = '', app } = request;
@@ -150,6 +151,11 @@ function prototypeOfApp(request: object): object | undefined {
 
 function isRoute(value: unknown): value is Route {
   return typeof value === 'object' && value !== null && 'path' in value;
+}
+
+/** Express has a HEAD enter each route of its path, also one that has no answer to it. */
+function takesHead({ methods }: Route): boolean {
+  return methods === undefined || Boolean(methods._all || methods.head || methods.get);
 }
 
 function template(taken: Taken, middlewareApp: App | undefined): string {

@@ -15,6 +15,7 @@ const OWN_KEYS: ReadonlySet<string> = new Set([
   'response_bytes',
   'aborted',
   'units',
+  'grpc_status',
 ]);
 
 /** Text of at most the length that a metadata value may have, in whole characters. */

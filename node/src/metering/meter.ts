@@ -203,20 +203,18 @@ export class Meter<Request> {
   #customer(metered: Metered<Request>, call: Call): Customer | Promise<Customer> {
     const { customer } = this.#options;
     if (typeof customer === 'string') {
-      const value = metered.header(customer);
-      // Of several, the first may be the client's own, to which a gateway has added.
-      return value?.includes(',') ? undefined : value?.trim();
+      return customerIn(metered.header(customer));
     }
     return customer && this.#guarded('customer', () => customer(metered.request, call));
   }
 
   /** A customer's id as text. What can be none counts as missing. */
   #id(customer: unknown): string | undefined {
-    if (customer === undefined || customer === null || customer === '') {
+    if (customer === undefined || customer === null) {
       return undefined;
     }
     if (typeof customer === 'string') {
-      return customer;
+      return customer.trim() || undefined;
     }
     if (typeof customer === 'bigint' || Number.isFinite(customer)) {
       return String(customer);
@@ -396,6 +394,14 @@ function routeOf(template: string | undefined, status: number | undefined): stri
   return status === 404 && template !== undefined && CATCH_ALL.test(template)
     ? undefined
     : template;
+}
+
+/**
+ * The customer that a header names. Of several, the first may be the client's own, to which a gateway has added; and what
+ * is not ASCII is nobody's id: without a space of another kind it could be somebody else's.
+ */
+function customerIn(value: string | null | undefined): string | undefined {
+  return value && !/[,\u0080-\uffff]/.test(value) ? value : undefined;
 }
 
 function isPromise(value: unknown): value is Promise<Customer> {

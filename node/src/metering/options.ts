@@ -4,6 +4,8 @@ import { ConfigurationError } from '../errors';
 import { type MetadataValue, notRecord } from '../event';
 import type { Ingestion } from '../ingestion';
 import { checkNames } from '../nearest';
+import { IDENTIFIER_CHARACTERS } from '../options';
+import { cut } from './metadata';
 
 /** A call that has ended, as the callbacks see it beside the framework's request. */
 export interface Call {
@@ -37,7 +39,7 @@ export interface MeterOptions<Request> {
    * ended. `setCustomer` wins over it.
    *
    * A header is safe only behind a gateway that sets it and removes the one that a client sent: else
-   * anybody can call at anybody's expense. One that is there more than once, or has a comma, names nobody.
+   * anybody can call at anybody's expense. One that is there more than once, has a comma or is not ASCII, names nobody.
    */
   customer?: string | ((request: Request, call: Call) => Customer | Promise<Customer>) | undefined;
   /**
@@ -81,7 +83,9 @@ export interface MeterOptions<Request> {
 }
 
 const isFunction = (value: unknown) => typeof value === 'function';
-const isName = (value: unknown) => typeof value === 'string' && value !== '';
+const isText = (value: unknown) => typeof value === 'string' && value !== '';
+const isName = (value: unknown) =>
+  isText(value) && (value as string) === cut(value as string, IDENTIFIER_CHARACTERS);
 /** Of these headers Node keeps the first alone, and does not tell that there were more. */
 const KEPT_ONCE: ReadonlySet<string> = new Set([
   ...['age', 'authorization', 'content-length', 'content-type', 'etag', 'expires', 'from', 'host'],
@@ -97,7 +101,7 @@ const isObject = (value: unknown) => typeof value === 'object' && value !== null
 type Check = [is: (value: unknown) => boolean, what: string];
 
 const CALLBACK: Check = [isFunction, 'a function'];
-const NAME: Check = [isName, 'a name'];
+const NAME: Check = [isName, `a name of 1 to ${IDENTIFIER_CHARACTERS} characters`];
 
 const CHECKS: Record<keyof MeterOptions<unknown>, Check> = {
   customer: [
@@ -109,13 +113,16 @@ const CHECKS: Record<keyof MeterOptions<unknown>, Check> = {
       value === 'skip' ||
       value === 'throw' ||
       (isObject(value) && isName((value as { default?: unknown }).default)),
-    "'skip', 'throw' or { default: 'cus_1' }",
+    `'skip', 'throw' or { default: 'cus_1' } (an id has 1 to ${IDENTIFIER_CHARACTERS} characters)`,
   ],
   eventName: NAME,
-  errorEventName: [(value) => value === null || isName(value), 'a name or null'],
+  errorEventName: [
+    (value) => value === null || isName(value),
+    `a name or null (a name has 1 to ${IDENTIFIER_CHARACTERS} characters)`,
+  ],
   billStatus: CALLBACK,
   endpoint: CALLBACK,
-  exclude: [(value) => Array.isArray(value) && value.every(isName), 'an array of templates'],
+  exclude: [(value) => Array.isArray(value) && value.every(isText), 'an array of templates'],
   skip: CALLBACK,
   metadata: [
     (value) => isFunction(value) || notRecord(value) === undefined,

@@ -106,7 +106,7 @@ class Exchange:
 
     def sending(self, size: int) -> None:
         """Count a part of the body that is about to be sent."""
-        if size and self.method != "HEAD":
+        if size and not (self.method == "HEAD" or self.status in BODILESS):
             if self.first_byte is None:
                 self.first_byte = perf_counter()
             if self.bytes is not None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dodo_ingestion._notice import Notice
 
 _LARGEST: Final = 2**63
+OWN_KEY: Final = "the middleware writes this key itself"
 _OWN_KEYS: Final = frozenset(
     {
         "endpoint",
@@ -30,10 +31,10 @@ _OWN_KEYS: Final = frozenset(
         "aborted",
         "units",
         "grpc_status",
-        "messages_received",
-        "messages_sent",
     }
 )
+PAIRS: Final = METADATA_PAIRS - len(_OWN_KEYS)
+"""So many pairs of the user's an event has room for, whatever becomes of the call."""
 
 
 def check(customer_id: object, metadata: object, beside: Mapping[str, object]) -> None:
@@ -82,8 +83,8 @@ def _refused(field: str, why: str) -> ValidationError:
     return ValidationError(f"{field}: {why}", field=field)
 
 
-def add(metadata: dict[str, Any], pairs: object, room: int, altered: Notice) -> None:
-    """Add the user's pairs to `metadata`, which has room for so many in all.
+def add(metadata: dict[str, Any], pairs: object, written: frozenset[str], altered: Notice) -> None:
+    """Add the user's pairs to `metadata`, in which the middleware has `written` some itself.
 
     What could not stay as it was is told to `altered`.
     """
@@ -100,10 +101,15 @@ def add(metadata: dict[str, Any], pairs: object, room: int, altered: Notice) -> 
     for key, given in items:
         value = _plain(given)
         if value is None:
+            # Said of a pair that was there before, it takes that away.
+            if key not in written:
+                metadata.pop(key, None)
             continue
         problem = _misfit(key, value)
-        if problem is None and key not in metadata and len(metadata) >= room:
-            problem = f"an event has at most {METADATA_PAIRS} pairs"
+        if problem is None and key in written:
+            problem = OWN_KEY
+        if problem is None and key not in metadata and len(metadata) - len(written) >= PAIRS:
+            problem = f"a call has room for {PAIRS} pairs of yours"
         if problem is not None:
             altered.occur(f"{shown(key)}: left out, {problem}")
         elif isinstance(value, str) and len(value) > METADATA_VALUE_CHARACTERS:
@@ -147,7 +153,7 @@ def _misfit(key: object, value: object) -> str | None:
     if not isinstance(key, str) or not is_unicode(key):
         return "a key is text"
     if key in _OWN_KEYS:
-        return "the middleware writes this key itself"
+        return OWN_KEY
     if not key or len(key) > METADATA_KEY_CHARACTERS:
         return f"a key has 1 to {METADATA_KEY_CHARACTERS} characters"
     if isinstance(value, (int, float)) and not isinstance(value, bool) and not _is_number(value):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dodo_ingestion import _fitting, _options
 from dodo_ingestion._await import CancelledByOthersError, running_trio, until, within
 from dodo_ingestion._client import Client
-from dodo_ingestion._native import METADATA_PAIRS, accept_api_call
+from dodo_ingestion._native import accept_api_call
 from dodo_ingestion._notice import Notice
 from dodo_ingestion._routes import climbs
 from dodo_ingestion.errors import ClosedError, ConfigurationError, ValidationError
@@ -276,7 +276,7 @@ class Metering:
         try:
             metadata = exchange.extra
             if self.options.adds or exchange.units is not None or exchange.metadata:
-                metadata = self._metadata(exchange, fields)
+                metadata = self._metadata(exchange)
             ingestion = self.client.made or self.client.make()
             try:
                 left_out = accept_api_call(ingestion, customer, name, fields, metadata)
@@ -291,7 +291,7 @@ class Metering:
             if left_out is not None:
                 self._altered.occur(f"{left_out!r}: left out, no Unicode text")
 
-    def _metadata(self, exchange: Exchange, fields: tuple[object, ...]) -> dict[str, Any]:
+    def _metadata(self, exchange: Exchange) -> dict[str, Any]:
         """Return what there is beside the fields of each call, once something is added."""
         options = self.options
         metadata: dict[str, Any] = {**exchange.extra} if exchange.extra else {}
@@ -300,12 +300,12 @@ class Metering:
             units = self._units(self._ask("units", options.units, exchange.request))
         if units is not None:
             metadata["units"] = units
-        room = METADATA_PAIRS - sum(field is not None for field in fields)
-        _fitting.add(metadata, options.fixed_metadata, room, self._altered)
+        written = frozenset(metadata)
+        _fitting.add(metadata, options.fixed_metadata, written, self._altered)
         if options.metadata is not None:
             asked = self._ask("metadata", options.metadata, exchange.request)
-            _fitting.add(metadata, asked, room, self._altered)
-        _fitting.add(metadata, exchange.metadata, room, self._altered)
+            _fitting.add(metadata, asked, written, self._altered)
+        _fitting.add(metadata, exchange.metadata, written, self._altered)
         return metadata
 
     def _units(self, units: object) -> float | None:

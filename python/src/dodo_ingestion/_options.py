@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any, Literal, TypeAlias, TypedDict
 
 from dodo_ingestion import _fitting
-from dodo_ingestion._native import IDENTIFIER_CHARACTERS, METADATA_PAIRS, Ingestion
+from dodo_ingestion._native import IDENTIFIER_CHARACTERS, Ingestion
 from dodo_ingestion.errors import ConfigurationError, ValidationError
 from dodo_ingestion.types import Metadata, Scalar
 
@@ -162,8 +162,8 @@ def _exclude(value: object) -> Iterable[str]:
 
 
 def _metadata(value: Mapping[Any, Any]) -> Metadata:
-    if len(value) > METADATA_PAIRS:
-        raise _wrong("metadata", f"{len(value)} pairs; an event has at most {METADATA_PAIRS}")
+    if len(value) > _fitting.PAIRS:
+        raise _wrong("metadata", f"{len(value)} pairs; a call has room for {_fitting.PAIRS}")
     for key, each in value.items():
         problem = _fitting.misfit(key, each)
         if problem is not None:

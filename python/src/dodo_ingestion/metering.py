@@ -44,7 +44,8 @@ def set_customer(*arguments: Any) -> None:
 
     def note(exchange: Exchange, customer: Any) -> None:
         if isinstance(customer, str):
-            exchange.customer = customer
+            # An empty one is none: what else names the customer is asked.
+            exchange.customer = customer.strip() or None
         else:
             exchange.metering.failed.occur(f"set_customer: {shown(customer)} is no customer's id")
 
@@ -96,7 +97,7 @@ def set_endpoint(*arguments: Any) -> None:
 
     def note(exchange: Exchange, template: Any) -> None:
         if isinstance(template, str):
-            exchange.endpoint = template
+            exchange.endpoint = template or None
         else:
             exchange.metering.failed.occur(f"set_endpoint: {shown(template)} is no template")
 

@@ -34,6 +34,10 @@ _METERING = json.loads((VECTORS / "metering.json").read_text("utf-8"))
 CASES: list[dict[str, Any]] = _METERING["cases"]
 CLIMBING: list[str] = _METERING["climbing"]
 STAYING: list[str] = _METERING["staying"]
+HEADERS: list[dict[str, Any]] = _METERING["headers"]
+SAID: list[dict[str, Any]] = _METERING["said"]
+OWN_KEYS: list[str] = _METERING["own_keys"]
+ROOM: int = _METERING["room"]
 
 
 CASE_NAMES = [case["name"] for case in CASES]

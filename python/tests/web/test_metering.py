@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import trio
 from asgi_served import Asgi
-from serving import CASE_NAMES, CASES, CLIMBING, NAMES, STAYING, WITHIN, billed
+from serving import CASE_NAMES, CASES, CLIMBING, NAMES, ROOM, STAYING, WITHIN, billed
 
 from conftest import Connect, Meter, logged
 from dodo_ingestion import ConfigurationError, Ingestion, _metering, metering
@@ -203,7 +203,7 @@ def test_whatever_fails_the_response_is_served(
     assert event["metadata"]["good"] == 1
     assert event["metadata"]["text"] == "ä" * 500
     assert "list" not in event["metadata"]
-    assert len(event["metadata"]) == 50
+    assert len(event["metadata"]) == 6 + ROOM
     assert event["metadata"]["status_code"] == 200
 
 

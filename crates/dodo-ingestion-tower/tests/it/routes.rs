@@ -6,6 +6,7 @@ use axum::Router;
 use axum::extract::{Path, Request};
 use axum::http::StatusCode;
 use axum::routing::{any, get, post};
+use dodo_ingestion_tower::Metering;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tower::{Layer as _, ServiceExt as _};
@@ -35,6 +36,71 @@ async fn metered(stage: &Stage, router: Router, paths: &[(&str, Value)]) {
         ask(address, &format!("GET {path}")).await;
     }
     endpoints(paths, &stage.news().await);
+}
+
+#[tokio::test]
+async fn an_empty_template_says_nothing() {
+    let stage = Stage::new().await;
+    let layer = stage.layer().endpoint(|request| {
+        let template = request.headers.get("x-template")?;
+        Some(template.to_str().ok()?.to_owned())
+    });
+    let router = Router::new()
+        .route("/users/{id}", get(id))
+        .route("/told", get(async |metering: Metering| metering.set_endpoint("")))
+        .layer(layer);
+    let address = serve(router).await;
+    for (path, endpoint, name) in [
+        ("/users/7", json!("/users/{id}"), "api_call"),
+        ("/told", json!("/told"), "api_call"),
+        ("/nowhere", Value::Null, "api_error"),
+    ] {
+        let headers = [CUSTOMER, "x-template:"];
+        ask_with(address, &format!("GET {path} HTTP/1.1"), &headers).await;
+        let event = stage.one().await;
+        assert_eq!((event.get("endpoint"), event.name()), (&endpoint, name), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_path_is_excluded_where_there_is_no_template_in_the_end() {
+    let stage = Stage::new().await;
+    let layer = stage.layer().exclude(["/v1/users/me", "/told", "/nowhere"]);
+    let told = async |metering: Metering, request: Request| {
+        if request.uri().path() == "/told" {
+            metering.set_endpoint("/{rest}");
+        }
+    };
+    // The outer layer sees no template when the request comes in.
+    let inner = Router::new().nest("/v1", users()).fallback(told).layer(layer.clone());
+    let router = Router::new().fallback_service(inner).layer(layer);
+    let paths = [("/v1/users/me", json!("/v1/users/{id}")), ("/told", json!("/{rest}"))];
+    let address = serve(router).await;
+    ask(address, "GET /nowhere").await;
+    for (path, _) in &paths {
+        ask(address, &format!("GET {path}")).await;
+    }
+    endpoints(&paths, &stage.news().await);
+}
+
+#[tokio::test]
+async fn a_404_of_what_takes_everything_is_that_of_no_route() {
+    let stage = Stage::new().await;
+    let answer = async |request: Request| {
+        let is_there = request.uri().path().ends_with("found");
+        if is_there { StatusCode::OK } else { StatusCode::NOT_FOUND }
+    };
+    let router = Router::new()
+        .route("/files/{*path}", any(answer))
+        .route("/{*path}", any(answer))
+        .layer(stage.layer());
+    let address = serve(router).await;
+    for (path, name) in
+        [("/a/secret", "api_error"), ("/found", "api_call"), ("/files/a", "api_call")]
+    {
+        ask(address, &format!("GET {path}")).await;
+        assert_eq!(stage.one().await.name(), name, "{path}");
+    }
 }
 
 #[tokio::test]

@@ -71,9 +71,14 @@ fn culpable(name: &str, json: &str) -> Option<Error> {
         "timestamp" => (!is_text()).then(|| no_time(kind_of(json))),
         "metadata" => {
             let error = serde_json::from_str::<Option<Metadata>>(json).err()?;
-            let is_object = json.starts_with('{');
-            let not_object = || format!("is {}, not an object", kind_of(json));
-            let why = if is_object { error.to_string() } else { not_object() };
+            let why = if !json.starts_with('{') {
+                format!("is {}, not an object", kind_of(json))
+            } else if error.is_syntax() {
+                // The text is JSON, and its values tell of their own: it is what is escaped in a key.
+                "a key holds a lone surrogate".into()
+            } else {
+                error.to_string()
+            };
             Some(Error::validation(name, why))
         }
         _ => {
@@ -199,6 +204,14 @@ mod tests {
             let error = Event::from_json(text).unwrap_err();
             assert_eq!(error.kind(), crate::ErrorKind::Validation, "{text}");
         }
+    }
+
+    #[test]
+    fn a_key_that_is_no_text_is_told() {
+        let error =
+            Event::from_json(r#"{"customer_id": "c", "metadata": {"a\ud800": 1}}"#).unwrap_err();
+        assert_eq!(error.field(), Some("metadata"));
+        assert_eq!(error.to_string(), "metadata: a key holds a lone surrogate");
     }
 
     #[test]

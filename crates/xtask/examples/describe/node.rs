@@ -33,6 +33,13 @@ export const OPTION_NAMES: readonly string[] = [
 export const DEFAULT_TIMEOUT = {timeout};
 
 /**
+ * The most characters of an event's name and of a customer's id.
+ *
+ * @internal
+ */
+export const IDENTIFIER_CHARACTERS = {identifier};
+
+/**
  * The billing API's limits of an event's metadata.
  *
  * @internal
@@ -40,6 +47,7 @@ export const DEFAULT_TIMEOUT = {timeout};
 export const METADATA = {{ keyCharacters: {key}, pairs: {pairs}, valueCharacters: {value} }};
 ",
         timeout = DEFAULT_FLUSH_TIMEOUT.as_millis(),
+        identifier = limits::IDENTIFIER_CHARS,
         key = limits::METADATA_KEY_CHARS,
         pairs = limits::METADATA_PAIRS,
         value = limits::METADATA_VALUE_CHARS,
