@@ -147,7 +147,8 @@ impl Ingestion {
         block(py, self.closing(self::timeout(timeout)?))
     }
 
-    /// Await what `close` blocks for, under asyncio, trio or anyio. Cancelled, it leaves the client open.
+    /// Await what `close` blocks for, under asyncio, trio or anyio. Cancelled before its
+    /// flush is over, it leaves the client open.
     #[pyo3(signature = (timeout=None))]
     fn aclose<'py>(
         &self,

@@ -21,6 +21,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::error::HIDDEN;
+
 /// A client's configuration, complete and checked.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
@@ -83,6 +85,6 @@ impl ApiKey {
 
 impl std::fmt::Debug for ApiKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("•••")
+        f.write_str(HIDDEN)
     }
 }

@@ -7,6 +7,11 @@ use std::sync::Arc;
 /// A result whose error is [`Error`](struct@Error).
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// What stands in the place of a secret.
+pub(crate) const HIDDEN: &str = "•••";
+/// What is shorter is no secret, and may be part of any text.
+pub(crate) const LEAST_SECRET_BYTES: usize = 8;
+
 macro_rules! error_kinds {
     ($($(#[$doc:meta])+ $variant:ident = $name:literal,)+) => {
         /// What went wrong, as a stable name. Every language has exactly this list.
@@ -125,12 +130,12 @@ impl Error {
         })
     }
 
-    /// With dots wherever the message repeats a secret. What is shorter than a key can be is none.
+    /// With dots wherever the message repeats a secret.
     pub(crate) fn without(self, secret: &str) -> Self {
-        if secret.len() < 8 || !self.0.message.contains(secret) {
+        if secret.len() < LEAST_SECRET_BYTES || !self.0.message.contains(secret) {
             return self;
         }
-        self.map(|inner| inner.message = inner.message.replace(secret, "•••"))
+        self.map(|inner| inner.message = inner.message.replace(secret, HIDDEN))
     }
 
     pub(crate) fn with_status(self, status: Option<u16>) -> Self {

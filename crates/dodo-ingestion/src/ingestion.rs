@@ -238,13 +238,10 @@ impl Ingestion {
     /// `closed` when the client, or the host the files of the spool, was closed meanwhile.
     pub async fn flush(&self, timeout: impl Into<Option<Duration>>) -> Result<()> {
         let timeout = timeout.into().unwrap_or(DEFAULT_FLUSH_TIMEOUT);
-        let Some(flush) = self.begin_flush()? else { return Ok(()) };
-        let Flush { shared, waiting, seq, missing } = flush;
-        let settled = waiting.until_settled(seq, deadline(timeout)).await;
-        if settled.is_none() {
-            return Err(timed_out(shared, timeout));
+        if self.0.is_closed() {
+            return Err(Error::closed());
         }
-        shared.settlement.flushed(missing)
+        self.settle(timeout, deadline(timeout)).await
     }
 
     /// [`flush`](Self::flush), blocking this thread.
@@ -253,9 +250,26 @@ impl Ingestion {
     /// As [`flush`](Self::flush).
     pub fn blocking_flush(&self, timeout: impl Into<Option<Duration>>) -> Result<()> {
         let timeout = timeout.into().unwrap_or(DEFAULT_FLUSH_TIMEOUT);
+        if self.0.is_closed() {
+            return Err(Error::closed());
+        }
+        self.blocking_settle(timeout, deadline(timeout))
+    }
+
+    async fn settle(&self, timeout: Duration, until: Instant) -> Result<()> {
         let Some(flush) = self.begin_flush()? else { return Ok(()) };
         let Flush { shared, waiting, seq, missing } = flush;
-        let settled = waiting.block_until_settled(seq, deadline(timeout));
+        let settled = waiting.until_settled(seq, until).await;
+        if settled.is_none() {
+            return Err(timed_out(shared, timeout));
+        }
+        shared.settlement.flushed(missing)
+    }
+
+    fn blocking_settle(&self, timeout: Duration, until: Instant) -> Result<()> {
+        let Some(flush) = self.begin_flush()? else { return Ok(()) };
+        let Flush { shared, waiting, seq, missing } = flush;
+        let settled = waiting.block_until_settled(seq, until);
         if settled.is_none() {
             return Err(timed_out(shared, timeout));
         }
@@ -264,9 +278,6 @@ impl Ingestion {
 
     /// Makes all due. `None` when there is nothing to flush.
     fn begin_flush(&self) -> Result<Option<Flush<'_>>> {
-        if self.0.is_closed() {
-            return Err(Error::closed());
-        }
         let unsettled =
             |shared: &&Arc<Shared>| shared.settlement.settled() < shared.writer.next_seq();
         let Some(shared) = self.0.opened().filter(unsettled) else { return Ok(None) };
@@ -276,8 +287,8 @@ impl Ingestion {
         Ok(Some(Flush { shared, waiting, seq, missing }))
     }
 
-    /// Flushes, and lets go of the spool. Until it does, calls are accepted, though they may miss the
-    /// flush; what the time did not suffice for stays spooled. Closing twice is no error.
+    /// Flushes, and lets go of the spool. Until all is billed calls are accepted; those that the flush missed
+    /// are flushed too. What the time did not suffice for stays spooled. Closing twice is no error.
     ///
     /// # Errors
     /// As [`flush`](Self::flush); the client is closed all the same.
@@ -285,8 +296,14 @@ impl Ingestion {
         if self.0.is_closed() {
             return Ok(());
         }
-        let flushed = self.flush(timeout).await;
-        if let Some(released) = self.0.leave() {
+        let timeout = timeout.into().unwrap_or(DEFAULT_FLUSH_TIMEOUT);
+        let until = deadline(timeout);
+        let mut flushed = self.settle(timeout, until).await;
+        let closing = Closing::begin(&self.0);
+        if flushed.is_ok() {
+            flushed = self.settle(timeout, until).await;
+        }
+        if let Some(released) = closing.0.leave() {
             released.until_settled(Seq::MAX, deadline(RELEASE_TIMEOUT)).await;
         }
         flushed
@@ -300,8 +317,14 @@ impl Ingestion {
         if self.0.is_closed() {
             return Ok(());
         }
-        let flushed = self.blocking_flush(timeout);
-        if let Some(released) = self.0.leave() {
+        let timeout = timeout.into().unwrap_or(DEFAULT_FLUSH_TIMEOUT);
+        let until = deadline(timeout);
+        let mut flushed = self.blocking_settle(timeout, until);
+        let closing = Closing::begin(&self.0);
+        if flushed.is_ok() {
+            flushed = self.blocking_settle(timeout, until);
+        }
+        if let Some(released) = closing.0.leave() {
             released.block_until_settled(Seq::MAX, deadline(RELEASE_TIMEOUT));
         }
         flushed
@@ -329,6 +352,22 @@ impl Ingestion {
     /// What this process's clients of this account have done so far, since all that were there before were closed.
     pub fn stats(&self) -> Stats {
         self.0.opened().map_or_else(Stats::default, |shared| Stats::of(shared))
+    }
+}
+
+/// A client that takes no more calls. It is let go of even where nobody waits for the rest of its calls any more.
+struct Closing<'a>(&'a Client);
+
+impl<'a> Closing<'a> {
+    fn begin(client: &'a Client) -> Self {
+        client.closed.store(true, Ordering::SeqCst);
+        Self(client)
+    }
+}
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.leave();
     }
 }
 

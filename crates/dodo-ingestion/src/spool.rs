@@ -60,8 +60,8 @@ mod written_segment;
 pub(crate) use cursor::Cursor;
 pub(crate) use drain::{Drain, remove_spool};
 pub(crate) use format::{Draft, Kind};
-use namespace::QUARANTINE;
 pub(crate) use namespace::{Beat, DeadLetter, MOST_LETTERS_BYTES, Namespace, SpoolName, show_life};
+use namespace::{DEAD_LETTERS, QUARANTINE};
 pub(crate) use outcomes::{Outcomes, Rejection, seal};
 pub(crate) use reader::{Damage, Place, Record};
 pub(crate) use settings::Settings;
@@ -81,7 +81,7 @@ pub(crate) fn dead_letters_of(
     let (Some(namespace), Some(name)) = (dir.ancestors().nth(2), dir.file_name()) else {
         return Ok(());
     };
-    let letters = namespace.join("dead-letters.jsonl");
+    let letters = namespace.join(DEAD_LETTERS);
     outcomes::from_dead_letters(disk, &letters, &name.to_string_lossy(), each)
 }
 

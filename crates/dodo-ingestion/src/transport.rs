@@ -13,7 +13,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 
 use crate::config::{ApiKey, BaseUrl, NamespaceConfig};
 use crate::delivery::{Answer, Failure, Response, ResponseHeaders};
-use crate::error::{Error, Result};
+use crate::error::{Error, HIDDEN, LEAST_SECRET_BYTES, Result};
 use resolver::Resolver;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -22,8 +22,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Holds the largest event, also with all of its characters escaped, as a look-up is answered with.
 const MAX_RESPONSE_BYTES: usize = 512 << 10;
-/// What is shorter is no secret, and may be part of any answer.
-const LEAST_SECRET_BYTES: usize = 8;
 
 pub(crate) type AnswerFuture = Pin<Box<dyn Future<Output = Answer>>>;
 
@@ -87,7 +85,8 @@ impl HttpTransport {
             builder = builder.no_proxy();
         }
         let client = builder.build().map_err(|error| {
-            Error::configuration("base_url", "the HTTP client cannot be made").with_source(error)
+            let message = format!("the HTTP client cannot be made: {error}");
+            Error::configuration("base_url", message).with_source(error)
         })?;
         let (ingest_url, events_url) = (base_url.join("/events/ingest"), base_url.join("/events"));
         Ok(Self { client, ingest_url, events_url, key: key.clone(), unread })
@@ -194,7 +193,7 @@ fn without(secret: &[u8], body: Vec<u8>) -> Vec<u8> {
     let (mut cleaned, mut rest) = (Vec::new(), &body[..]);
     while let Some(at) = rest.windows(secret.len()).position(|window| window == secret) {
         cleaned.extend_from_slice(&rest[..at]);
-        cleaned.extend_from_slice("•••".as_bytes());
+        cleaned.extend_from_slice(HIDDEN.as_bytes());
         rest = &rest[at + secret.len()..];
     }
     if cleaned.is_empty() {

@@ -168,6 +168,25 @@ fn a_flush_that_a_close_ends_says_so() {
 }
 
 #[test]
+fn what_is_accepted_while_a_client_closes_is_billed_with_the_rest() {
+    let (server, dir) = (Server::start(), tempdir().unwrap());
+    let ingestion = client(&server, dir.path()).linger(PATIENT).build().unwrap();
+    ingestion.track_api_call(ApiCall::new("cus_1")).unwrap();
+    let mut close = pin!(ingestion.close(PATIENT));
+    let mut look = || close.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    assert!(look().is_pending());
+    eventually("the flush is over", || server.billed() == 1);
+    ingestion.track_api_call(ApiCall::new("cus_2")).unwrap();
+    let mut ended = Poll::Pending;
+    eventually("the client is closed", || {
+        ended = look();
+        ended.is_ready()
+    });
+    assert!(matches!(ended, Poll::Ready(Ok(()))), "{ended:?}");
+    assert_eq!(server.billed(), 2);
+}
+
+#[test]
 fn a_client_can_be_made_and_closed_again_and_again() {
     let (server, dir) = (Server::start(), tempdir().unwrap());
     for round in 0..30 {

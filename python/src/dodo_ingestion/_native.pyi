@@ -95,7 +95,8 @@ class Ingestion:
         Arguments and exceptions are those of `flush`; the client is closed also if one is raised."""
 
     def aclose(self, timeout: Duration | None = None) -> Coroutine[Any, Any, None]:
-        """Await what `close` blocks for, under asyncio, trio or anyio. Cancelled, it leaves the client open."""
+        """Await what `close` blocks for, under asyncio, trio or anyio. Cancelled before its
+        flush is over, it leaves the client open."""
 
     @property
     def exit_timeout(self) -> float:

@@ -11,7 +11,7 @@ use super::{
     OptionSpec, OptionValue, TimeUnit, given::Given,
 };
 use crate::alarm::{Alarm, AlarmCallback};
-use crate::error::{Error, Result};
+use crate::error::{Error, HIDDEN, Result};
 use crate::ingestion::Ingestion;
 use crate::validate;
 
@@ -29,7 +29,7 @@ impl fmt::Debug for Builder {
         let mut map = f.debug_map();
         for (name, value) in &self.values {
             match OptionSpec::find(name).map(|spec| spec.kind) {
-                Ok(OptionKind::Secret) => map.entry(name, &"•••"),
+                Ok(OptionKind::Secret) => map.entry(name, &HIDDEN),
                 _ => map.entry(name, value),
             };
         }

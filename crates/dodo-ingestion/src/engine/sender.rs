@@ -76,8 +76,10 @@ pub(crate) struct Sender {
     starts: usize,
     next_scan: MonoMs,
     beats: u64,
-    /// What the namespace took when it was last measured, and what was added since.
+    /// What the namespace took when it was last measured, and what was added since; when that is to be measured
+    /// again, where it is asked for.
     used_bytes: u64,
+    next_measure: MonoMs,
     /// A spool is in a format that only a newer version can read.
     met_newer: bool,
     /// When the lock is given up for a moment if it is.
@@ -149,6 +151,7 @@ impl Sender {
             under_way: None,
             next_scan: 0,
             used_bytes: 0,
+            next_measure: 0,
             met_newer: false,
             trouble_words: None,
             refused: None,
@@ -230,9 +233,6 @@ impl Sender {
         let beat = Beat { count: self.beats, trouble: trouble::code(self.delivery.trouble()) };
         if let Err(error) = show_life(&*self.lock, beat) {
             self.alarm_storage("the sign of life cannot be written", &error, now);
-        }
-        if let Ok(bytes) = self.namespace.usage() {
-            self.used_bytes = bytes;
         }
     }
 

@@ -375,3 +375,15 @@ fn who_waits_is_told_why_by_whichever_process_sends() {
     other.serve(at(100_000));
     assert_eq!(overdue(&other).0, ErrorKind::Timeout);
 }
+
+#[test]
+fn what_the_files_take_is_measured_only_where_it_matters() {
+    let (dir, server) = (tempdir().unwrap(), Server::default());
+    let mut process = Process::start(dir.path(), &server, at(0), &[]);
+    process.track(at(0));
+    let begun = process.disk.measured();
+    for mono in (0..20_000).step_by(500) {
+        process.serve(at(mono));
+    }
+    assert_eq!((process.settled(), process.disk.measured()), (1, begun));
+}

@@ -1,7 +1,7 @@
 //! Who waits for which record, and until when.
 //!
-//! A waker is the host's code: it may look again at once, or drop what waited with it. So it is woken, and
-//! dropped, where nothing is locked.
+//! A waker is the host's code: it may look again at once, or drop what waited with it. So it is cloned, woken
+//! and dropped where nothing is locked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -45,9 +45,10 @@ impl Waiters {
     /// Has it woken, once, at its record, its deadline or the end: from before the caller looks again.
     pub(super) fn listen(&self, waiter: Waiter, waker: &Waker) {
         let Waiter { seq, deadline, number } = waiter;
+        let waker = waker.clone();
         let mut list = self.list();
         list.by_deadline.insert((deadline, seq, number));
-        let replaced = list.by_seq.insert((seq, number), (deadline, waker.clone()));
+        let replaced = list.by_seq.insert((seq, number), (deadline, waker));
         drop(list);
         drop(replaced);
     }

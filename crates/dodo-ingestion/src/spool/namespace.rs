@@ -25,7 +25,7 @@ pub(crate) struct SpoolName(pub(crate) String);
 /// Directories that are being made begin with this, and do not count as spools yet.
 const UNFINISHED: &str = ".new-";
 pub(super) const QUARANTINE: &str = "quarantine";
-const DEAD_LETTERS: &str = "dead-letters.jsonl";
+pub(super) const DEAD_LETTERS: &str = "dead-letters.jsonl";
 /// More than the longest dead letter takes.
 const LETTER_MAX_BYTES: u64 = 1 << 20;
 /// So many bytes of dead letters, or one, are written together: what a crash may have come after.

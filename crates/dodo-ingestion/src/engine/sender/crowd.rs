@@ -51,20 +51,18 @@ impl Sender {
             Ok(spools) => spools,
             Err(error) => return self.alarm_storage("the spools cannot be listed", &error, now),
         };
-        let gone: Vec<SpoolId> = self
-            .ids
-            .iter()
-            .filter(|(name, _)| !spools.contains(name))
-            .map(|(_, spool)| *spool)
-            .collect();
+        // They are in order, and may be very many.
+        let is_there = |name: &SpoolName| spools.binary_search(name).is_ok();
+        let gone: Vec<SpoolId> =
+            self.ids.iter().filter(|(name, _)| !is_there(name)).map(|(_, spool)| *spool).collect();
         for spool in gone {
             self.forget(spool, now);
         }
         self.look_after_cursors(now);
-        self.untold.retain(|name, _| spools.contains(name));
-        self.settled.retain(|name, _| spools.contains(name));
-        self.first_sent.retain(|name, _| spools.contains(name));
-        self.resting.retain(|name, _| spools.contains(name));
+        self.untold.retain(|name, _| is_there(name));
+        self.settled.retain(|name, _| is_there(name));
+        self.first_sent.retain(|name, _| is_there(name));
+        self.resting.retain(|name, _| is_there(name));
         let own_name = self.shared.writer.name();
         for name in self.next_spools(&spools, now) {
             let own = name == own_name;
@@ -130,10 +128,11 @@ impl Sender {
         Ok(drain)
     }
 
-    /// Which of the spools that are not drained are to be, the longest left out first. Makes room
-    /// for them where it can.
+    /// Which of the spools, which are in order, are not drained and are to be, the longest left out first. Makes
+    /// room for them where it can.
     fn next_spools(&mut self, spools: &[SpoolName], now: Now) -> Vec<SpoolName> {
-        self.left_out.retain(|name, _| spools.contains(name) && !self.ids.contains_key(name));
+        let is_there = |name: &SpoolName| spools.binary_search(name).is_ok();
+        self.left_out.retain(|name, _| is_there(name) && !self.ids.contains_key(name));
         let own_name = self.shared.writer.name();
         let rests = |name| self.resting.get(name).is_some_and(|until| now.mono < *until);
         let new = spools.iter().filter(|name| !self.ids.contains_key(name) && !rests(name));
@@ -214,7 +213,41 @@ impl Sender {
 
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+    use std::sync::Arc;
+
     use super::*;
+    use crate::config::{ApiKey, Builder};
+    use crate::disk::MemoryDisk;
+    use crate::id::IdSource;
+    use crate::shared::Shared;
+    use crate::spool::{Namespace, Writer, WriterSettings};
+
+    fn sender(now: Now) -> Sender {
+        let config = Builder::new().api_key("sk_1").event_name("call").config(|_| None).unwrap();
+        let namespace = Namespace::open(Arc::new(MemoryDisk::default()), "ns".into()).unwrap();
+        let owned = namespace.create_spool(SpoolName("own".into())).unwrap();
+        let settings = WriterSettings { max_bytes: 4 << 20, sync: false };
+        let writer = Writer::new(namespace.clone(), owned, settings);
+        let key = ApiKey::for_test("sk_1");
+        let shared = Shared::new(config.namespace, writer, IdSource::new().unwrap(), key);
+        let lock = namespace.try_lock_sender().unwrap().unwrap();
+        let connect = Rc::new(crate::transport::connect);
+        Sender::new(Arc::new(shared), namespace, lock, connect, false, now).unwrap()
+    }
+
+    #[test]
+    fn very_many_spools_that_wait_do_not_keep_the_sender_busy() {
+        let now = Now { wall: 1_767_323_045_678, mono: 1 };
+        let mut sender = sender(now);
+        let spools: Vec<SpoolName> =
+            (0..60_000).map(|spool| SpoolName(format!("1767323045{spool:019}"))).collect();
+        let taken = sender.next_spools(&spools, now).len();
+        assert_eq!((taken, sender.left_out.len()), (MIN_DRAINS, spools.len() - MIN_DRAINS));
+        // Where each is looked for among all, this takes minutes.
+        let taken = sender.next_spools(&spools, now).len();
+        assert_eq!((taken, sender.left_out.len()), (MIN_DRAINS, spools.len() - MIN_DRAINS));
+    }
 
     #[test]
     fn a_quarter_of_the_descriptors_is_for_spools() {

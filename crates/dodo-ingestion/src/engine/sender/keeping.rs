@@ -7,8 +7,8 @@ use std::io;
 use super::super::records::dead_letter;
 use super::super::registry::is_in_memory;
 use super::{
-    AlarmKind, Cause, Damage, Draining, Fault, Input, Now, RecordRef, Rejection, Sender, SpoolId,
-    Token, is_planted,
+    AlarmKind, Cause, Damage, Draining, Fault, Input, Now, RecordRef, Rejection, SCAN_MS, Sender,
+    SpoolId, Token, is_planted,
 };
 use crate::spool::{MOST_LETTERS_BYTES, Place, Seq};
 
@@ -26,7 +26,7 @@ impl Sender {
             self.alarm(AlarmKind::Quarantined, &message, now);
         }
         let at = damage.place();
-        if let Err(error) = self.quarantine(spool, at, Some(damage.bytes)) {
+        if let Err(error) = self.quarantine(spool, at, Some(damage.bytes), now) {
             self.alarm_storage("damaged bytes cannot be kept yet", &error, now);
             if let Some(draining) = self.drains.get_mut(&spool) {
                 draining.damaged.push_back(at);
@@ -35,8 +35,14 @@ impl Sender {
     }
 
     /// Puts damaged bytes of a spool into quarantine; they are read again where they are not given.
-    fn quarantine(&mut self, spool: SpoolId, at: Place, bytes: Option<Vec<u8>>) -> io::Result<()> {
-        let has_room = self.room() > 0;
+    fn quarantine(
+        &mut self,
+        spool: SpoolId,
+        at: Place,
+        bytes: Option<Vec<u8>>,
+        now: Now,
+    ) -> io::Result<()> {
+        let has_room = self.room(now) > 0;
         let Some(draining) = self.drains.get_mut(&spool) else { return Ok(()) };
         if !is_planted(Fault::SkipTheQuarantine) {
             // They take theirs twice, until what lies around them is settled and unlinked: that waits for them.
@@ -54,7 +60,7 @@ impl Sender {
     fn keep_damaged(&mut self, spool: SpoolId, now: Now) {
         let first = |sender: &Self| sender.drains.get(&spool)?.damaged.front().copied();
         while let Some(at) = first(self) {
-            if let Err(error) = self.quarantine(spool, at, None) {
+            if let Err(error) = self.quarantine(spool, at, None, now) {
                 return self.alarm_storage("damaged bytes cannot be kept yet", &error, now);
             }
             if let Some(draining) = self.drains.get_mut(&spool) {
@@ -74,7 +80,13 @@ impl Sender {
     }
 
     /// What dead letters and quarantine may still take, and leave something for cursors and outcomes.
-    fn room(&self) -> u64 {
+    fn room(&mut self, now: Now) -> u64 {
+        // All files are looked at for it, of processes that may be very many.
+        if now.mono >= self.next_measure
+            && let Ok(bytes) = self.namespace.usage()
+        {
+            (self.used_bytes, self.next_measure) = (bytes, now.mono + SCAN_MS);
+        }
         let max = self.shared.writer.max_bytes();
         (max - max / SPARE).saturating_sub(self.used_bytes)
     }
@@ -118,7 +130,7 @@ impl Sender {
         if letters.of.is_empty() || !self.may_act() {
             return Vec::new();
         }
-        let no_room = letters.cut_to(if self.is_in_memory() { u64::MAX } else { self.room() });
+        let no_room = letters.cut_to(if self.is_in_memory() { u64::MAX } else { self.room(now) });
         if !no_room.is_empty() {
             let message = "max_spool_bytes is taken: clear the dead letters or raise it";
             let error = io::Error::new(io::ErrorKind::StorageFull, message);

@@ -46,6 +46,8 @@ struct Faults {
     syncs: AtomicUsize,
     /// How many bytes were read.
     read: AtomicUsize,
+    /// How often it was measured what a directory takes.
+    measured: AtomicUsize,
     /// What happens each time that it is asked where a segment ends.
     meanwhile: Mutex<Option<Meanwhile>>,
     /// Where files can be written to through memory: up to where it was prepared.
@@ -87,6 +89,10 @@ impl TestDisk {
 
     pub(super) fn prepared(&self) -> Vec<u64> {
         self.0.prepared.lock().unwrap().clone().unwrap_or_default()
+    }
+
+    pub(super) fn measured(&self) -> usize {
+        self.0.measured.load(Ordering::Relaxed)
     }
 
     pub(super) fn syncs(&self) -> usize {
@@ -136,6 +142,7 @@ impl Disk for TestDisk {
         SystemDisk.identify(path)
     }
     fn usage(&self, dir: &Path) -> io::Result<u64> {
+        self.0.measured.fetch_add(1, Ordering::Relaxed);
         SystemDisk.usage(dir)
     }
 }

@@ -141,13 +141,13 @@ constructor(
     /** The blocking form of [flush]. */
     public fun blockingFlush(timeout: Duration? = null): Unit = runBlocking { flush(timeout) }
 
-    /** Flushes and lets go. What is left stays spooled. If it is cancelled before that, the client stays open. */
+    /** Flushes and lets go. What is left stays spooled. If it is cancelled in its flush, the client stays open. */
     public suspend fun close(timeout: Duration?) {
         waiting { native.finish(limit(timeout)) }
         AtExit.remove(native) // not before: a call that is cancelled or refused has closed nothing
     }
 
-    /** The blocking form of [close]. If it is interrupted, the client stays open. */
+    /** The blocking form of [close]. If its flush is interrupted, the client stays open. */
     public fun blockingClose(timeout: Duration? = null): Unit = runBlocking { close(timeout) }
 
     /** [blockingClose] with its default. */
