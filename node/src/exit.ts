@@ -12,7 +12,7 @@ import { wait } from './wait';
 import { warn } from './warn';
 
 /** What is to be done for each open client. */
-const open = shared('open', () => {
+const open = shared('open.1', () => {
   const open = new Set<() => void>();
   process.on('beforeExit', () => {
     for (const end of open) {

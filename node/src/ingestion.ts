@@ -51,6 +51,9 @@ function textOf(options: Options): string {
       const why = `a ${typeof value} is not an option's value`;
       throw new ConfigurationError(`${option}: ${why}`, { field: option });
     }
+    if (typeof value === 'string' && !value.isWellFormed()) {
+      throw new ConfigurationError(`${option}: is text with a lone surrogate`, { field: option });
+    }
     settings[snakeOf(option)] = value;
   }
   return JSON.stringify(settings);
@@ -71,8 +74,8 @@ export class Ingestion implements AsyncDisposable, Disposable {
   readonly #lookups = new Set<Promise<unknown>>();
 
   constructor(options: IngestionOptions = {}) {
-    const { onAlarm, ...settings } = options;
     checkNames(options, NAMES);
+    const { onAlarm, ...settings } = options;
     if (typeof (onAlarm ?? warn) !== 'function') {
       throw new ConfigurationError('onAlarm: is not a function', { field: 'onAlarm' });
     }

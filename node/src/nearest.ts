@@ -12,7 +12,12 @@ function nearest(name: string, known: readonly string[]): string {
  *
  * @internal
  */
-export function checkNames(options: object | undefined, known: readonly string[]): void {
+export function checkNames(options: object | null | undefined, known: readonly string[]): void {
+  if (typeof (options ?? {}) !== 'object' || Array.isArray(options)) {
+    const given = Array.isArray(options) ? 'an array' : `a ${typeof options}`;
+    const why = `options: ${given} is none; give them by their names, as in { ${known[0]} }`;
+    throw new ConfigurationError(why, { field: 'options' });
+  }
   for (const option of Object.keys(options ?? {})) {
     if (!known.includes(option)) {
       const meant = nearest(option, known);

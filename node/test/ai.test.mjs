@@ -160,9 +160,32 @@ test('an agent of the wrapped module is billed, whatever its model is', async ()
   const agent = new wrapped.ToolLoopAgent(settings);
   assert.ok(agent instanceof ai.ToolLoopAgent);
   assert.equal((await agent.generate({ prompt })).text, '3');
-  // Neither the request nor the answer tells whose its model is.
-  const { provider, ...unnamed } = TWO;
-  assert.deepEqual(await events('cus_agent'), [unnamed]);
+  assert.deepEqual(await events('cus_agent'), [TWO]);
+});
+
+test('an agent’s stream is billed step by step, and its listeners hear what they did', async () => {
+  const wrapped = tracker.wrap({ client: { ...ai }, customerId: 'cus_agent_stream' });
+  const told = [];
+  const hear = (name) => () => told.push(name);
+  const { prompt, ...settings } = options();
+  const agent = new wrapped.ToolLoopAgent({
+    ...settings,
+    onStepFinish: hear('step of the agent'),
+    onFinish: hear('end'),
+  });
+  const stream = await agent.stream({ prompt, onStepFinish: hear('step of the call') });
+  assert.equal(await stream.text, '3');
+  assert.deepEqual(await events('cus_agent_stream'), [ONE, ONE]);
+  const step = ['step of the agent', 'step of the call'];
+  assert.deepEqual(told, [...step, ...step, 'end']);
+});
+
+test('the steps of an agent before one that fails are billed', async () => {
+  const wrapped = tracker.wrap({ client: { ...ai }, customerId: 'cus_agent_step' });
+  const { prompt, ...settings } = options();
+  const agent = new wrapped.ToolLoopAgent({ ...settings, model: failing(), maxRetries: 0 });
+  await assert.rejects(agent.generate({ prompt }), /planted/);
+  assert.deepEqual(await events('cus_agent_step'), [ONE]);
 });
 
 test('a class of one’s own that extends an agent is as it was', () => {

@@ -40,7 +40,10 @@ const REFUSED_OPTIONS = [
   [{ apiKey: 'k', eventName: 'api_call', maxSpoolBytes: 1 }, 'maxSpoolBytes'],
   [{ apiKey: 'k', eventName: 'api_call', maxSpoolBytes: 1n << 30n }, 'maxSpoolBytes'],
   [{ apiKey: 'k', eventName: 'api_call', onAlarm: 'log' }, 'onAlarm'],
+  [{ apiKey: 'k', eventName: 'api\ud800' }, 'eventName'],
   [{ apiKey: 'k' }, 'eventName'],
+  ['k', 'options'],
+  [['k'], 'options'],
 ];
 for (const [options, field] of REFUSED_OPTIONS) {
   test(`refused: ${inspect(options)}`, () => {
@@ -108,6 +111,7 @@ const REFUSED_BATCHES = [
   [{ maxSize: '5' }, 'maxSize'],
   [{ flushInterval: '5' }, 'flushInterval'],
   [{ flushInterval: true }, 'flushInterval'],
+  [100, 'options'],
 ];
 for (const [options, field] of REFUSED_BATCHES) {
   test(`refused: a batch of ${JSON.stringify(options)}`, () => {
@@ -115,6 +119,14 @@ for (const [options, field] of REFUSED_BATCHES) {
     assert.throws(() => createBatch(meter.connect(), options), refused);
   });
 }
+
+test('refused: a key of the metadata with a lone surrogate', async () => {
+  const metadata = { ok: 1, 'a\ud800': 1 };
+  await assert.rejects(trackAPICall(meter.connect(), { customerId: 'cus_1', metadata }), {
+    field: 'metadata',
+    message: 'metadata: a key holds a lone surrogate',
+  });
+});
 
 const NOT_VALUES = [
   Number.NaN,

@@ -92,7 +92,7 @@ test('what a client has in memory is billed at the end of the program, also when
     open();
     (async () => {
       await ingestion.close();
-      const ends = process[Symbol.for('dodo-ingestion.open')];
+      const ends = process[Symbol.for('dodo-ingestion.open.1')];
       for (let turns = 0; turns < 100 && ends.size > 0; turns += 1) {
         await new Promise((go) => setTimeout(go, 10));
         global.gc();
@@ -118,7 +118,7 @@ test('clients that nobody closes are let go with their last reference', async ()
         }
       }
       await ingestion.close();
-      const ends = process[Symbol.for('dodo-ingestion.open')];
+      const ends = process[Symbol.for('dodo-ingestion.open.1')];
       for (let turns = 0; turns < 100 && ends.size > 10; turns += 1) {
         await new Promise((go) => setTimeout(go, 10));
         global.gc();

@@ -200,6 +200,25 @@ class ChatModel {
   bindTools() {
     return new ChatModel();
   }
+  /** What a chain of two models tells. */
+  async *streamEvents() {
+    for (let run = 0; run < 2; run += 1) {
+      yield { event: 'on_chat_model_stream', data: { chunk: new AIMessageChunk(1, 2, 4) } };
+      yield { event: 'on_chat_model_end', data: { output: new AIMessageChunk(1, 2, 4) } };
+    }
+    yield { event: 'on_chain_end', data: { output: new AIMessage() } };
+  }
+}
+
+/** As Anthropic's answers are in LangChain: the name of the model is beside that of others, or nowhere. */
+class ChatAnthropic {
+  lc_runnable = true;
+  model = 'asked';
+  #usage = { input_tokens: 1, output_tokens: 2 };
+  async invoke(_, named) {
+    const usage_metadata = this.#usage;
+    return { usage_metadata, response_metadata: { model_provider: 'anthropic', ...named } };
+  }
 }
 
 const google = new GoogleGenerativeAI('k').getGenerativeModel({ model: 'asked' }, { baseUrl: url });
@@ -265,6 +284,27 @@ const CASES = {
     new ChatModel(),
     (c) => c.invoke('Hello?'),
     of('openai', { cachedInputTokens: 4 }),
+  ],
+  'langchain streamEvents': [
+    new ChatModel(),
+    (c) => drained(c.streamEvents('Hello?')),
+    of('openai', {
+      inputTokens: 2,
+      outputTokens: 4,
+      totalTokens: 6,
+      cachedInputTokens: 8,
+      reasoningTokens: 2,
+    }),
+  ],
+  'langchain invoke, of Anthropic': [
+    new ChatAnthropic(),
+    (c) => c.invoke('Hello?', { model: 'm' }),
+    of('anthropic'),
+  ],
+  'langchain invoke, of which the model alone knows its name': [
+    new ChatAnthropic(),
+    (c) => c.invoke('Hello?', {}),
+    of('anthropic', { model: 'asked' }),
   ],
   'langchain bindTools().batch': [
     new ChatModel(),

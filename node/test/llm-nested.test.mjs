@@ -107,6 +107,17 @@ test('a service that holds a wrapped client, wrapped itself, is billed to the in
   assert.deepEqual(await billed('cus_outer'), []);
 });
 
+test('a client that refuses to be asked for what it has not', async () => {
+  const chat = { send: async () => ({ usage: { prompt_tokens: 1, completion_tokens: 2 } }) };
+  const get = (holder, name) => {
+    assert.ok(typeof name === 'symbol' || name in holder, `there is no ${String(name)}`);
+    return holder[name];
+  };
+  const client = { chat: new Proxy(chat, { get }) };
+  await tracker.wrap({ client, customerId: 'cus_strict' }).chat.send();
+  assert.deepEqual(await billed('cus_strict'), [3]);
+});
+
 test('an answer that is the same object each time is billed each time', async () => {
   const answer = { model: 'm', usage: { prompt_tokens: 1, completion_tokens: 2 } };
   const client = { create: async () => answer };

@@ -21,6 +21,7 @@ const google = new GoogleGenAI({ apiKey: 'k', httpOptions: { baseUrl: url } });
 const ask = { model: 'asked', messages: [{ role: 'user', content: 'Hello?' }] };
 const metered = { ...ask, stream: true, stream_options: { include_usage: true } };
 const message = { ...ask, max_tokens: 9 };
+const TURN = { role: 'user', content: 'Hello?' };
 const content = { model: 'asked', contents: 'Hello?' };
 
 const CHAT = {
@@ -163,6 +164,32 @@ const CASES = {
       for await (const stream of runner) {
         await drained(stream);
       }
+    },
+    [MESSAGE, MESSAGE],
+  ],
+  'anthropic, a thread': [
+    anthropic,
+    async (c) => {
+      const thread = c.beta.messages.thread({ model: 'asked', max_tokens: 9 });
+      assert.equal((await thread.send(TURN)).model, 'claude-test');
+      await thread.fork().send(TURN);
+    },
+    [MESSAGE, MESSAGE],
+  ],
+  'anthropic, a thread, piece by piece and parsed': [
+    anthropic,
+    async (c) => {
+      const thread = c.beta.messages.thread({ model: 'asked', max_tokens: 9 });
+      await thread.stream(TURN).finalMessage();
+      await thread.parse(TURN);
+    },
+    [MESSAGE, MESSAGE],
+  ],
+  'anthropic, a thread, by a runner of tools': [
+    anthropic,
+    async (c) => {
+      const thread = c.beta.messages.thread({ ...message, tools: [RUN] });
+      await thread.toolRunner();
     },
     [MESSAGE, MESSAGE],
   ],

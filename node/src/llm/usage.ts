@@ -136,6 +136,12 @@ export class Reading {
    * are summed, and so are those of Gemini's responses.
    */
   add(piece: unknown): void {
+    // LangChain's events tell of each answer when it is whole, of which a chain may have more than one.
+    if (get(piece, 'event') === 'on_chat_model_end') {
+      this.next();
+      this.#add(get(get(piece, 'data'), 'output'));
+      return;
+    }
     for (const name of WITHIN) {
       this.#add(get(piece, name));
     }
@@ -202,7 +208,7 @@ export class Reading {
       this.#model = text(get(response, name)) ?? this.#model;
     }
     const metadata = get(response, 'response_metadata');
-    this.#model = text(get(metadata, 'model_name')) ?? this.#model;
+    this.#model = text(get(metadata, 'model_name') ?? get(metadata, 'model')) ?? this.#model;
     this.#provider = text(get(metadata, 'model_provider')) ?? this.#provider;
     this.#begin(text(pick(response, 'response_id')));
     const type = get(response, 'type');

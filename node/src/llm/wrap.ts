@@ -11,6 +11,7 @@
 
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { warn } from '../warn';
+import { fetches, heard, isAgent, modelOf, naming, providerOf } from './requests';
 import { type Any, isObject, isThenable, type Method, observed } from './streams';
 
 /** What has been seen of an answer. */
@@ -46,6 +47,7 @@ const ASKING = [
   'generateText',
   'invoke',
   'sendMessage',
+  'toolRunner',
 ];
 const COPYING: ReadonlySet<string> = new Set(['withOptions']);
 /** Of LangChain's models, and called on the proxy: what they make asks it, and may hide what it answers. */
@@ -59,9 +61,17 @@ const ROOT = '_client';
 /** By which they parse an answer when it comes. */
 const UNWRAPPING = '_thenUnwrap';
 /** Of the AI SDK. What they answer is read when it is looked at, so they are asked to tell of its end. */
-const TELLING: ReadonlySet<string> = new Set(['streamObject', 'streamText']);
+const TELLING: ReadonlySet<string> = new Set([
+  'experimental_streamTextLowMemory',
+  'streamObject',
+  'streamText',
+]);
 /** Of the AI SDK too. They are asked to tell of each step, which is paid for even if a later one fails. */
-const STEPPING: ReadonlySet<string> = new Set(['generateText', 'streamText']);
+const STEPPING: ReadonlySet<string> = new Set([
+  'experimental_streamTextLowMemory',
+  'generateText',
+  'streamText',
+]);
 /**
  * Their listeners. The older name is known to all versions; where both are, only the newer one is called. After
  * an error the end is told of too, with the steps that were over.
@@ -187,11 +197,12 @@ class Wrapper<R extends Reading> {
         if (NOT_ASKING.test(name) || fetches(args)) {
           return Reflect.apply(target, holder, args);
         }
-        const call = new Call(args);
+        const call = new Call(naming(holder, args));
         const asker = name === PARSING && ROOT in holder ? this.client(holder) : holder;
-        const asked = this.#telling(name, args, call);
+        const steps = isAgent(holder) && name === 'stream';
+        const asked = steps ? this.#stepping(args, call) : this.#telling(name, args, call, holder);
         const answer = call.run(() => Reflect.apply(target, asker, asked));
-        return TELLING.has(name) ? answer : this.#answered(answer, call);
+        return steps || TELLING.has(name) ? answer : this.#answered(answer, call);
       },
       construct: (target, args, made) => {
         // A class of the caller's own may have private fields, which a proxy has not.
@@ -250,6 +261,10 @@ class Wrapper<R extends Reading> {
     }
     if ('textStream' in holder) {
       this.#tell('a stream of the AI SDK is not billed: wrap what has streamText itself');
+      return answer;
+    }
+    if ('getTextStream' in holder) {
+      this.#tell('what OpenRouter’s callModel gives is not billed: ask by chat.send');
       return answer;
     }
     const reading = this.#read(call);
@@ -325,13 +340,13 @@ class Wrapper<R extends Reading> {
   }
 
   /** The arguments of a method, with a request that tells of its steps, and of the end of its stream. */
-  #telling(name: string, args: unknown[], call: Call): unknown[] {
+  #telling(name: string, args: unknown[], call: Call, holder: Any): unknown[] {
     const [request, ...rest] = args;
     if (!isObject(request)) {
       return args;
     }
     let telling: object = request;
-    if (STEPPING.has(name)) {
+    if (STEPPING.has(name) || (isAgent(holder) && name === 'generate')) {
       telling = heard(telling, STEP, (step) => call.steps.add(step));
     }
     if (TELLING.has(name)) {
@@ -347,7 +362,18 @@ class Wrapper<R extends Reading> {
     return [telling, ...rest];
   }
 
-  /** Bills a stream by what it tells at its end. Nobody reads it for that. */
+  /** The arguments of an agent's stream, whose steps are billed one by one: its own listeners of its end stay. */
+  #stepping([request, ...rest]: unknown[], call: Call): unknown[] {
+    const step = (told: unknown) => {
+      if (!call.steps.has(told)) {
+        call.steps.add(told);
+        this.#ended(told, call);
+      }
+    };
+    return [isObject(request) ? heard(request, STEP, step) : request, ...rest];
+  }
+
+  /** Bills a stream, or a step of one, by what it tells at its end. Nobody reads it for that. */
   #ended(event: unknown, call: Call): void {
     const reading = this.#read(call);
     this.#safely(() => reading.add(event));
@@ -413,51 +439,9 @@ function emits(holder: Any): boolean {
   return typeof holder.on === 'function' && typeof holder.finalChatCompletion === 'function';
 }
 
-/** A request whose listener of these names is behind one that hears the same. */
-function heard(
-  request: object,
-  [older, ...newer]: readonly [string, ...string[]],
-  hear: (event: unknown) => void,
-): object {
-  const telling: Any = { ...request };
-  for (const name of [older, ...newer.filter((name) => telling[name])]) {
-    const listener = telling[name] as Method | undefined;
-    telling[name] = (event: unknown, ...rest: unknown[]) => {
-      hear(event);
-      return listener?.(event, ...rest);
-    };
-  }
-  return telling;
-}
-
 /** The value of a property that is no getter: to ask a getter may be what makes it begin. */
 function own(holder: Any, name: string): unknown {
   return Reflect.getOwnPropertyDescriptor(holder, name)?.value;
-}
-
-/**
- * The model that a request names. Its own way has Bedrock, whose requests are objects of a class; the AI SDK's
- * models are objects.
- */
-function modelOf([request]: unknown[]): unknown {
-  if (!isObject(request)) {
-    return undefined;
-  }
-  const { model, modelId, input } = request as Any;
-  const named = isObject(model) ? (model as Any).modelId : model;
-  return named ?? modelId ?? (isObject(input) ? (input as Any).modelId : undefined);
-}
-
-/** Whose model it is, of which the AI SDK's models tell: `anthropic.messages`. */
-function providerOf([request]: unknown[]): unknown {
-  const model = isObject(request) ? (request as Any).model : undefined;
-  const provider = isObject(model) ? (model as Any).provider : undefined;
-  return typeof provider === 'string' ? provider.split('.')[0] : undefined;
-}
-
-/** Whether a stream is asked for of an answer that there is already. */
-function fetches([request]: unknown[]): boolean {
-  return isObject(request) && typeof (request as Any).response_id === 'string';
 }
 
 function isPlain(value: unknown): boolean {

@@ -27,6 +27,17 @@ test('the tests have two copies', () => {
   assert.notEqual(others.express.meter, express.meter);
 });
 
+test('what copies share has a number for its form', () => {
+  client();
+  const symbols = Object.getOwnPropertySymbols(process).map((symbol) => symbol.description ?? '');
+  const shared = symbols.filter((name) => name.startsWith('dodo-ingestion.'));
+  assert.ok(shared.length >= 3);
+  assert.deepEqual(
+    shared.filter((name) => !/\.\d+$/.test(name)),
+    [],
+  );
+});
+
 test('what is said with one copy is heard by the meter of the other', async () => {
   const customer = someone();
   const ingestion = client();
