@@ -93,6 +93,20 @@ mod tests {
     }
 
     #[test]
+    fn the_shared_statuses_are_those_of_the_codes() {
+        #[derive(serde::Deserialize)]
+        struct Vectors {
+            grpc: std::collections::BTreeMap<u16, u16>,
+        }
+        let text = include_str!("../../../tests/vectors/metering.json");
+        let Vectors { grpc } = serde_json::from_str(text).unwrap();
+        assert!(grpc.keys().copied().eq(0..=16));
+        for (code, status) in grpc {
+            assert_eq!(http_status(code), status, "{code}");
+        }
+    }
+
+    #[test]
     fn a_path_that_is_no_method_is_no_template() {
         assert_eq!(
             method_path("/grpc.health.v1.Health/Check"),

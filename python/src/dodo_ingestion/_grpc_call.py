@@ -35,6 +35,11 @@ _HTTP_STATUS = {
 }
 
 
+def http_status(code: int) -> int:
+    """Give the HTTP status that says the same as a code."""
+    return _HTTP_STATUS.get(code, 500)
+
+
 class Call(Exchange):
     """A call, of a server with threads or of asyncio."""
 
@@ -89,7 +94,7 @@ class Call(Exchange):
             number = code.value[0] if isinstance(code, grpc.StatusCode) else code
         ended: int = number or (_UNKNOWN if raised else 0)
         self.code = ended
-        self.status = _HTTP_STATUS.get(ended, 500)
+        self.status = http_status(ended)
 
     def serialize(self, message: Any) -> bytes:
         try:
@@ -167,7 +172,7 @@ class Call(Exchange):
         if self.code is None:
             self.aborted = True
             return
-        self.status = _HTTP_STATUS.get(self.code, 500)
+        self.status = http_status(self.code)
         self.extra = {"grpc_status": self.code}
         if self.code == _UNIMPLEMENTED:
             self.route = None

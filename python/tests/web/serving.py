@@ -38,6 +38,7 @@ HEADERS: list[dict[str, Any]] = _METERING["headers"]
 SAID: list[dict[str, Any]] = _METERING["said"]
 OWN_KEYS: list[str] = _METERING["own_keys"]
 ROOM: int = _METERING["room"]
+GRPC: dict[str, int] = _METERING["grpc"]
 
 
 CASE_NAMES = [case["name"] for case in CASES]

@@ -12,11 +12,12 @@ from typing import Any
 
 import grpc
 import pytest
-from serving import WAITING, WITHIN, eventually, open_client
+from serving import GRPC, WAITING, WITHIN, eventually, open_client
 
 from conftest import Connect, Meter
 from dodo_ingestion import Ingestion
 from dodo_ingestion._exchange import current
+from dodo_ingestion._grpc_call import http_status
 from dodo_ingestion.grpc import AsyncMeterInterceptor, MeterInterceptor, set_customer, set_units
 
 SERVICE = "shop.Orders"
@@ -252,6 +253,11 @@ def test_a_code_counts_as_its_http_status(
     assert event["event_name"] == name
     assert event["metadata"]["status_code"] == status
     assert event["metadata"]["grpc_status"] == code
+
+
+def test_the_shared_statuses_are_those_of_the_codes() -> None:
+    assert list(GRPC) == [str(code.value[0]) for code in grpc.StatusCode]
+    assert {code: http_status(int(code)) for code in GRPC} == GRPC
 
 
 def test_a_stream_that_is_aborted_has_its_code(client: Client) -> None:
