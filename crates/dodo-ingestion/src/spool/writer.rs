@@ -229,30 +229,37 @@ impl Writer {
         let appended = if lose { Ok(frame.len()) } else { segment.append(frame) };
         let written = match appended {
             Ok(written) if written == frame.len() => written,
-            short_or_failed => {
-                // A reader takes what was written of the frame for the end of the segment, so the
-                // segment may end here even if the file cannot be cut.
-                let cut = segment.cut();
-                let has_records = segment.info.first_seq < seq;
-                if cut.is_err() || segment.info.is_mapped || has_records {
-                    self.leave_segment(state);
-                }
-                let too_long = |error: &io::Error| error.kind() == io::ErrorKind::FileTooLarge;
-                if has_records && short_or_failed.as_ref().is_err_and(too_long) {
-                    // Of this process no file may be as long as was allotted. Another one is not.
-                    return self.append_locked(state, draft, now);
-                }
-                let error = match short_or_failed {
-                    Err(error) => error,
-                    Ok(_) => io::ErrorKind::StorageFull.into(),
-                };
-                return Err(failed(&state.spool.dir, "the call was not accepted", error));
-            }
+            short_or_failed => return self.append_elsewhere(state, draft, now, short_or_failed),
         };
         segment.len += written as u64;
         state.next_seq += 1;
         state.last_append = now;
         Ok(seq)
+    }
+
+    /// Takes back what was written of a frame, and begins another segment for it where that may help.
+    #[cold]
+    fn append_elsewhere(
+        &self,
+        state: &mut State,
+        draft: &mut Draft,
+        now: WallMs,
+        short_or_failed: io::Result<usize>,
+    ) -> Result<Seq> {
+        let Some(segment) = &mut state.segment else { return Err(Error::closed()) };
+        // A reader takes what was written of the frame for the end of the segment, so the
+        // segment may end here even if the file cannot be cut.
+        let cut = segment.cut();
+        let has_records = segment.info.first_seq < state.next_seq;
+        if cut.is_err() || segment.info.is_mapped || has_records {
+            self.leave_segment(state);
+        }
+        let error = short_or_failed.err().unwrap_or_else(|| io::ErrorKind::StorageFull.into());
+        if has_records && error.kind() == io::ErrorKind::FileTooLarge {
+            // Of this process no file may be as long as was allotted. Another one is not.
+            return self.append_locked(state, draft, now);
+        }
+        Err(failed(&state.spool.dir, "the call was not accepted", error))
     }
 
     /// Begins a segment with room for a frame.
