@@ -157,6 +157,7 @@ def with_asyncio(
     asyncio.run_coroutine_threadsafe(stop(), loop).result(WITHIN)
     loop.call_soon_threadsafe(loop.stop)
     thread.join(WITHIN)
+    loop.close()
 
 
 async def look_up(context: Any) -> str | None:  # noqa: ANN401
