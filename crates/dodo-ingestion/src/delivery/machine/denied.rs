@@ -68,6 +68,8 @@ impl Delivery {
             _ => self.new_set(apart),
         };
         let set = FailingSet {
+            // What was taken before shows no more: without a control the set would be sent again and again.
+            acknowledged: self.acknowledged,
             failures: set.failures + 1,
             answered: true,
             denied: true,

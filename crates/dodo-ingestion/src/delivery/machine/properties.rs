@@ -269,3 +269,30 @@ fn good_calls_of_a_condemned_group_may_go_with_its_bad_ones() {
     assert!(by_group.iter().all(|(seq, _)| world.group(*seq) == 3));
     assert!(by_group.iter().any(|(seq, _)| !bad.contains(seq)), "{by_group:?}");
 }
+
+/// Of three customers two are denied on every call, and the third on few: it is told apart by a control when so many
+/// were denied in a row that what was taken before shows no more.
+#[test]
+fn many_denials_in_a_row_hold_up_nobody_for_long() {
+    let (records, some_bad) = (767, [29, 278, 548]);
+    let is_bad = |seq: u64| seq % 3 != 2 || some_bad.contains(&seq);
+    let good = (0..records).filter(|seq| !is_bad(*seq)).count();
+    let mut world = World::new(LatePolicy::Restamp);
+    world.groups = 3;
+    world.append(records);
+    let mut answered = 0;
+    while world.settled.len() < good {
+        if world.sent.len() == answered {
+            world.wait();
+            continue;
+        }
+        answered = world.sent.len();
+        assert!(answered < 200, "{} of {good} good ones settled", world.settled.len());
+        let holds_bad = world.last().iter().any(|seq| is_bad(*seq));
+        world.answer(match answered {
+            6 => response(503, ""),
+            _ if holds_bad => response(403, ""),
+            _ => ok(),
+        });
+    }
+}
