@@ -27,7 +27,7 @@ const PARKED_MAX_MS: MonoMs = 60 * 60_000;
 /// Records on which the server fails together.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FailingSet {
-    /// How many requests had been acknowledged when the set was made.
+    /// How many requests had been acknowledged when the set was made, or when it was put in doubt.
     pub(super) acknowledged: u64,
     /// How often it has failed on them.
     pub(super) failures: u32,
