@@ -183,12 +183,11 @@ impl Call {
             return;
         }
         let method = method.filter(|_| is_method);
-        let endpoint = non_empty(endpoint)
-            .or(self.endpoint.take())
-            .or(method)
-            .or(route)
-            .or(self.matched.take());
+        let said = non_empty(endpoint).or(self.endpoint.take());
+        let is_said = said.is_some();
+        let endpoint = said.or(method).or(route).or(self.matched.take());
         let endpoint = endpoint.as_deref();
+        let is_route = is_said || endpoint.is_some_and(|endpoint| !route::takes_the_rest(endpoint));
         if endpoint.map_or(self.path_is_excluded, |endpoint| meter.excludes(endpoint)) {
             return;
         }
@@ -201,7 +200,7 @@ impl Call {
         if exchange.is_some_and(|exchange| meter.skips(exchange)) {
             return;
         }
-        let billed = meter.bills(status, endpoint);
+        let billed = meter.bills(status, is_route);
         let name = if billed { &meter.event_name } else { &meter.error_event_name };
         if !billed && name.is_none() {
             return;

@@ -99,8 +99,9 @@ impl MeterLayer {
 
     /// Which statuses are billed. Default: those below 500, without 401, 403 and 429.
     ///
-    /// Never billed are a 404 of no route, or of one such as `/{*path}` that takes whatever is left, and a call that was
-    /// given no status, because the client went away before.
+    /// Never billed are a 404 of no route, or of one that takes whatever is left, as `/files/{*path}` does, and a call that
+    /// was given no status, because the client went away before. A 404 with an endpoint that
+    /// [`endpoint`](Self::endpoint) or [`Metering::set_endpoint`](crate::Metering::set_endpoint) names is that of a route.
     pub fn bill_status(self, bill: impl Fn(u16) -> bool + Send + Sync + 'static) -> Self {
         self.with(|meter| meter.bill_status = Some(Arc::new(bill)))
     }

@@ -84,7 +84,7 @@
 //!
 //! | the call | its event |
 //! |---|---|
-//! | a status below 500, except 401, 403, 429 and a 404 that matched no route, or only one such as `/{*path}` | the client's event name, or [`MeterLayer::event_name`]: billed |
+//! | a status below 500, except 401, 403, 429 and a 404 that matched no route, or only one that takes whatever is left, as `/files/{*path}` does | the client's event name, or [`MeterLayer::event_name`]: billed |
 //! | any other status; a handler that panics or a service that gives an error (500); a client that leaves before there is a status | `api_error`, or [`MeterLayer::error_event_name`]: stored, and no meter should count it |
 //! | `OPTIONS`; what is excluded or skipped; no customer | none |
 //!

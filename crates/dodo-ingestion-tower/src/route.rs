@@ -27,7 +27,25 @@ fn template(path: &str) -> &str {
     if path.ends_with("//") { &path[..path.len() - 1] } else { path }
 }
 
+/// Whether a template is that of a route for whatever is left, as `/{*path}` and `/files/{*path}` are.
+pub(crate) fn takes_the_rest(template: &str) -> bool {
+    template.rsplit('/').next().is_some_and(|last| last.starts_with("{*") && last.ends_with('}'))
+}
+
 #[cfg(not(feature = "axum"))]
 pub(crate) fn matched(_: &http::Extensions) -> Option<&str> {
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::takes_the_rest;
+
+    #[test]
+    fn a_wildcard_takes_the_rest() {
+        assert!(["/{*path}", "/files/{*path}", "/{id}/{*rest}"].into_iter().all(takes_the_rest));
+        assert!(
+            !["/", "/{path}", "/{*path}/x", "/{{*x}}", "/{*", ""].into_iter().any(takes_the_rest)
+        );
+    }
 }

@@ -24,13 +24,13 @@ SAID_KEYS: Final[list[tuple[Any, Any]]] = [(MutableMapping, SAID)]
 """The same, by the type of what it lies in."""
 
 _CATCH_ALL: Final = re.compile(
-    r"""/?(?:
+    r"""(?:
         \{ \w+ :path \}                        # Starlette, Falcon
       | < path: \w+ > | < \w+ :path >          # Flask, Quart, Django; Bottle
       | < \w* :re: \.[*+] >                   # Bottle
       | \* \w*                                # Pyramid
       | (?: \( (?: \?P<\w+> )? )? \.[*+] \)?  # a regular expression of Django's
-    )""",
+    )$""",
     re.VERBOSE,
 )
 
@@ -137,9 +137,9 @@ class Exchange:
         if self.head is None:
             self.status = None
 
-    def takes_all(self, endpoint: str) -> bool:
-        """Whether the template is that of a route for whatever no other one takes."""
-        return _CATCH_ALL.fullmatch(endpoint) is not None
+    def takes_the_rest(self, template: str) -> bool:
+        """Whether the template is that of a route for whatever is left of a path."""
+        return _CATCH_ALL.search(template) is not None
 
     def finish(self) -> None:
         """Make the event of the call, which has ended. Only the first time counts."""

@@ -217,7 +217,11 @@ class Metering:
         if options.skip is not None and self._skips(exchange, options.skip):
             return None, None
         status = exchange.status
-        unrouted = status == 404 and (endpoint is None or exchange.takes_all(endpoint))
+        unrouted = status == 404 and (
+            # Who names an endpoint has found the route.
+            not exchange.endpoint
+            and (exchange.route is None or exchange.takes_the_rest(exchange.route))
+        )
         if status is not None and not unrouted:
             billed = status < 500 and status not in (401, 403, 429)
             if options.bill_status is not None:

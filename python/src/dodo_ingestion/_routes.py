@@ -155,11 +155,13 @@ class _Table:
 
 def _litestar_catch_all(scope: Mapping[str, Any], template: str) -> str | None:
     """Give what Litestar leaves out of a template: that it takes any rest of a path."""
-    if not template.startswith("/{") or template.count("/") > 1:
+    if not template.endswith("}"):
         return None
+    rest = template[template.rfind("/") : -1] + ":path}"
+    # Those of the handler, without what its controller and routers stand at.
     paths = getattr(scope.get("route_handler"), "paths", ())
-    catch_all = template[:-1] + ":path}"
-    return catch_all if catch_all in paths else None
+    taken = any(path.endswith(rest) for path in paths)
+    return template[:-1] + ":path}" if taken else None
 
 
 def _litestar_mount(scope: Mapping[str, Any], path: str) -> str:
@@ -180,7 +182,7 @@ def _root(scope: Mapping[str, Any]) -> str:
 
 def mounted(mount: str) -> str:
     """Make the template of what is mounted and has no routes, or none that are known."""
-    return mount + "/{path}" if mount else _REST
+    return mount + _REST
 
 
 def _inner(route: Any) -> Any:

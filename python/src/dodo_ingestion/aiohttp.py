@@ -273,13 +273,11 @@ class _Call(Exchange):
         response.send_str = counting(send_str)  # type: ignore[method-assign]
         response.send_bytes = counting(send_bytes)  # type: ignore[method-assign]
 
-    def takes_all(self, endpoint: str) -> bool:
+    def takes_the_rest(self, template: str) -> bool:
         """Look at the pattern, which the template is without."""
         resource = self.request.match_info.route.resource
         pattern = None if resource is None else resource.get_info().get("pattern")
-        if pattern is not None and endpoint == self.route:
-            endpoint = pattern.pattern
-        return super().takes_all(endpoint)
+        return super().takes_the_rest(template if pattern is None else pattern.pattern)
 
     async def finish_async(self) -> None:
         """Make the event, with the customer awaited."""

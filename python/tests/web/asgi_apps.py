@@ -165,11 +165,11 @@ def fastapi_app(ingestion: Ingestion) -> tuple[Any, dict[str, str]]:
         "/v1/teams/3": "/v1/teams/{team}",
         "/v2/teams/3": "/v2/teams/{team}",
         "/tenants/acme/items/5": "/tenants/{tenant}/items/{item}",
-        "/mounted/x/y": "/mounted/{path}",
-        "/also/here/mounted/x/y": "/also/{where}/mounted/{path}",
+        "/mounted/x/y": "/mounted/{path:path}",
+        "/also/here/mounted/x/y": "/also/{where}/mounted/{path:path}",
         "/zipped/items/5": "/zipped/items/{item}",
         "/hidden-flat/shared/5": "/hidden-flat/shared/{name}",
-        "/hidden/secret/deep/secret/items/5": "/hidden/{by}/{path}",
+        "/hidden/secret/deep/secret/items/5": "/hidden/{by}/{path:path}",
         "/tenants/acme/nothing": "",
     }
 
@@ -255,9 +255,9 @@ def starlette_app(ingestion: Ingestion) -> tuple[Any, dict[str, str]]:
         "/a/b/c/5": "/a/b/{b}/{thing:int}",
         "/a/b/c/all": "/a/b/{b}/all",
         "/a/b/c/none": "",
-        "/mounted/x": "/mounted/{path}",
-        "/mounted/x/y": "/mounted/{path}",
-        "/also/here/mounted/x/y": "/also/{where}/mounted/{path}",
+        "/mounted/x": "/mounted/{path:path}",
+        "/mounted/x/y": "/mounted/{path:path}",
+        "/also/here/mounted/x/y": "/also/{where}/mounted/{path:path}",
     }
 
 
@@ -321,9 +321,9 @@ def litestar_app(ingestion: Ingestion) -> tuple[Any, dict[str, str]]:
     return metered, {
         "/users/7": "/users/{id}",
         "/inner/x/users/7": "/inner/{part}/users/{id}",
-        "/mounted/x/y": "/mounted/{path}",
-        "/also/mounted": "/also/mounted/{path}",
-        "/below/also/mounted/x": "/below/also/mounted/{path}",
+        "/mounted/x/y": "/mounted/{path:path}",
+        "/also/mounted": "/also/mounted/{path:path}",
+        "/below/also/mounted/x": "/below/also/mounted/{path:path}",
     }
 
 

@@ -266,7 +266,7 @@ def test_static_files_are_excluded_as_elsewhere(
         for path in ("/static/a.txt", "/files/a.txt"):
             assert site.call("GET", path, site.customer("all"))[0] == 200
         event = site.event(site.customer("all"))
-    assert event["metadata"]["endpoint"] == "/files/{path}"
+    assert event["metadata"]["endpoint"] == "/files/{path:path}"
 
 
 def test_a_client_that_leaves_has_the_whole_of_a_head(connect: Connect, meter: Meter) -> None:

@@ -1,4 +1,4 @@
-"""A 404 of the route for whatever no other takes is that of no route, in each framework."""
+"""A 404 of a route for whatever is left of a path is that of no route, in each framework."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -67,6 +67,18 @@ def litestar_app(ingestion: Ingestion) -> Any:  # noqa: ANN401
     return MeterMiddleware(app, ingestion=ingestion, customer="x-customer-id")
 
 
+def litestar_controller(ingestion: Ingestion) -> Any:  # noqa: ANN401
+    class Secrets(litestar.Controller):
+        path = "/secret"
+
+        @litestar.get("/{rest:path}")
+        async def rest(self) -> litestar.Response[None]:
+            return litestar.Response(None, status_code=404)
+
+    app = litestar.Litestar([Secrets], logging_config=None, openapi_config=None)
+    return MeterMiddleware(app, ingestion=ingestion, customer="x-customer-id")
+
+
 def litestar_mount(ingestion: Ingestion) -> Any:  # noqa: ANN401
     @litestar.asgi("/", is_mount=True, copy_scope=True)
     async def rest(scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,6 +90,11 @@ def litestar_mount(ingestion: Ingestion) -> Any:  # noqa: ANN401
 
 def static_app(ingestion: Ingestion) -> Any:  # noqa: ANN401
     app = Starlette(routes=[Mount("/", StaticFiles(directory="."))])
+    return MeterMiddleware(app, ingestion=ingestion, customer="x-customer-id")
+
+
+def static_below_app(ingestion: Ingestion) -> Any:  # noqa: ANN401
+    app = Starlette(routes=[Mount("/secret", StaticFiles(directory="."))])
     return MeterMiddleware(app, ingestion=ingestion, customer="x-customer-id")
 
 
@@ -156,6 +173,16 @@ def aiohttp_static_app(ingestion: Ingestion) -> Any:  # noqa: ANN401
     return app
 
 
+def aiohttp_below_app(ingestion: Ingestion) -> Any:  # noqa: ANN401
+    async def rest(_request: web.Request) -> web.Response:
+        return web.Response(status=404)
+
+    app = web.Application()
+    aiohttp.setup(app, ingestion=ingestion, customer="x-customer-id")
+    app.router.add_get("/secret/{rest:.*}", rest)
+    return app
+
+
 def bottle_regex_app(ingestion: Ingestion) -> Any:  # noqa: ANN401
     app = bottle.Bottle()
     app.route("/<rest:re:.*>", callback=lambda rest: bottle.HTTPResponse(rest, status=404))
@@ -184,8 +211,10 @@ FRAMEWORKS: dict[str, tuple[Any, Callable[[Ingestion], Any]]] = {
     "fastapi": (asgi, fastapi_app),
     "starlette": (asgi, starlette_app),
     "litestar": (asgi, litestar_app),
+    "litestar-controller": (asgi, litestar_controller),
     "litestar-mount": (asgi, litestar_mount),
     "static": (asgi, static_app),
+    "static-below": (asgi, static_below_app),
     "quart": (asgi, quart_app),
     "falcon-asgi": (asgi, falcon_asgi_app),
     "django-asgi": (asgi, django_app(path("<path:rest>", missing), get_asgi_application)),
@@ -195,9 +224,11 @@ FRAMEWORKS: dict[str, tuple[Any, Callable[[Ingestion], Any]]] = {
     "pyramid": (plain_wsgi, pyramid_app),
     "django-path": (plain_wsgi, django_app(path("<path:rest>", missing))),
     "django-named": (plain_wsgi, django_app(re_path(r"^(?P<rest>.*)$", missing))),
+    "django-below": (plain_wsgi, django_app(re_path(r"^secret/(?P<rest>.*)$", missing))),
     "django-bare": (plain_wsgi, django_app(re_path(".*", missing))),
     "aiohttp": (aiohttp_server, aiohttp_app),
     "aiohttp-static": (aiohttp_server, aiohttp_static_app),
+    "aiohttp-below": (aiohttp_server, aiohttp_below_app),
     "bottle-regex": (plain_wsgi, bottle_regex_app),
 }
 
@@ -220,5 +251,6 @@ def test_a_404_of_a_catch_all(name: str, meter: Meter) -> None:
         event = site.event(site.customer("rest"))
     assert event["event_name"] == "api_error"
     assert event["metadata"]["endpoint"]
-    assert "secret" not in str(event["metadata"])
+    # The prefix that the app has written, and no more of the path.
+    assert "/path" not in str(event["metadata"])
     ingestion.close(timeout=WITHIN)

@@ -21,7 +21,7 @@ from conftest import Connect, Meter
 from dodo_ingestion._exchange import Exchange
 from dodo_ingestion._metering import Metering
 from dodo_ingestion.asgi import MeterMiddleware as AsgiMiddleware
-from dodo_ingestion.asgi import set_units
+from dodo_ingestion.asgi import set_endpoint, set_units
 from dodo_ingestion.wsgi import MeterMiddleware
 
 
@@ -91,27 +91,43 @@ def test_units_are_any_number(units: Any, expected: object, connect: Connect, me
     [
         *("/{path:path}", "/{rest:path}", "/<path:p>", "/<p:path>", "<path:p>"),
         *("/*rest", "/.*", "/(.*)", "/(?P<path>.*)", "/(?P<rest>.+)"),
+        *("/files/{path:path}", "/files/<path:p>", "files/*rest", "/files/.*"),
     ],
 )
 def test_a_404_of_a_catch_all_is_none_of_a_route(
     template: str, connect: Connect, meter: Meter
 ) -> None:
     ingestion = connect(account="catch-all")
-    options: dict[str, Any] = {"customer": "x-customer-id", "endpoint": lambda _scope: template}
     customer = f"cus_catch_all_{template}"
     for status in (404, 200):
-        Asgi(status=status).serve(ingestion, customer, **options)
+        taken = Asgi(status=status, before=lambda scope: scope.update(path_template=template))
+        taken.serve(ingestion, customer, customer="x-customer-id")
     events = billed(meter, ingestion, customer)
     assert sorted(event["event_name"] for event in events) == ["api_call", "api_error"]
     assert {event["metadata"]["endpoint"] for event in events} == {template}
 
 
-@pytest.mark.parametrize("template", ["/{path}", "/files/{path:path}", "/<p>", "/x.*", "/"])
+@pytest.mark.parametrize("template", ["/{path}", "/files/{path:path}/x", "/<p>", "/x.*/y", "/"])
 def test_a_404_of_any_other_route_is_billed(template: str, connect: Connect, meter: Meter) -> None:
     ingestion = connect(account="no-catch-all")
     customer = f"cus_no_catch_all_{template}"
-    options: dict[str, Any] = {"customer": "x-customer-id", "endpoint": lambda _scope: template}
-    Asgi(status=404).serve(ingestion, customer, **options)
+    taken = Asgi(status=404, before=lambda scope: scope.update(path_template=template))
+    taken.serve(ingestion, customer, customer="x-customer-id")
+    (event,) = billed(meter, ingestion, customer)
+    assert event["event_name"] == "api_call"
+
+
+@pytest.mark.parametrize("by_option", [True, False])
+def test_a_404_with_an_endpoint_that_was_named_is_billed(
+    by_option: bool, connect: Connect, meter: Meter
+) -> None:
+    ingestion = connect(account="named-catch-all")
+    customer = f"cus_named_catch_all_{by_option}"
+    template = "/{rest:path}"
+    options: dict[str, Any] = {"endpoint": lambda _scope: template} if by_option else {}
+    said = Asgi(status=404, before=lambda scope: set_endpoint(scope, template))
+    app = Asgi(status=404) if by_option else said
+    app.serve(ingestion, customer, customer="x-customer-id", **options)
     (event,) = billed(meter, ingestion, customer)
     assert event["event_name"] == "api_call"
 

@@ -84,10 +84,14 @@ async fn a_path_is_excluded_where_there_is_no_template_in_the_end() {
 }
 
 #[tokio::test]
-async fn a_404_of_what_takes_everything_is_that_of_no_route() {
+async fn a_404_of_what_takes_the_rest_is_that_of_no_route() {
     let stage = Stage::new().await;
-    let answer = async |request: Request| {
-        let is_there = request.uri().path().ends_with("found");
+    let answer = async |metering: Metering, request: Request| {
+        let path = request.uri().path();
+        if path.ends_with("named") {
+            metering.set_endpoint("/files/{*path}");
+        }
+        let is_there = path.ends_with("found");
         if is_there { StatusCode::OK } else { StatusCode::NOT_FOUND }
     };
     let router = Router::new()
@@ -95,9 +99,12 @@ async fn a_404_of_what_takes_everything_is_that_of_no_route() {
         .route("/{*path}", any(answer))
         .layer(stage.layer());
     let address = serve(router).await;
-    for (path, name) in
-        [("/a/secret", "api_error"), ("/found", "api_call"), ("/files/a", "api_call")]
-    {
+    for (path, name) in [
+        ("/a/secret", "api_error"),
+        ("/files/a", "api_error"),
+        ("/files/named", "api_call"),
+        ("/found", "api_call"),
+    ] {
         ask(address, &format!("GET {path}")).await;
         assert_eq!(stage.one().await.name(), name, "{path}");
     }
