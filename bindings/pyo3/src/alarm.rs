@@ -175,7 +175,7 @@ pub(crate) fn told() {
     NOTIFYING.end();
 }
 
-/// Tells no more alarms from now on, and waits for those that are being told, though not for long.
+/// Tells the last alarms, and waits for those that are being told, though not for long.
 pub(crate) fn end(py: Python<'_>) -> PyResult<()> {
     ENDED.store(true, Ordering::SeqCst);
     let started = Instant::now();
@@ -183,7 +183,8 @@ pub(crate) fn end(py: Python<'_>) -> PyResult<()> {
         py.detach(|| thread::sleep(Duration::from_millis(5)));
         py.check_signals()?;
     }
-    Ok(())
+    // Those that were to be told after a call that never came.
+    held(py, || ())
 }
 
 /// What starts a thread; `None` where it would be a greenlet. Runs no code of Python's.

@@ -125,6 +125,20 @@ def test_an_alarm_waits_for_no_greenlet(imports: str, tmp_path: Path) -> None:
     assert run(imports, tmp_path, program) == "dead_lettered\n400\n"
 
 
+def test_an_alarm_that_no_call_comes_after_is_told_at_the_end(tmp_path: Path) -> None:
+    program = """
+        class Handler(logging.Handler):
+            def emit(self, record):
+                print(record.getMessage().partition(":")[0])
+
+        logging.getLogger("dodo_ingestion").addHandler(Handler())
+        ingestion = connect()
+        track_api_call(ingestion, customer_id="cus_refused")
+        ingestion.close(timeout=90)
+    """
+    assert run(ORDERS["patched first"], tmp_path, program) == "dead_lettered\n"
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_child_does_not_tell_the_alarms_of_its_parent(tmp_path: Path) -> None:
     program = """
