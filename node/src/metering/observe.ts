@@ -258,7 +258,7 @@ class Observation<Request> implements Wrapper {
   #finishes(): void {
     if (!this.#ended) {
       const outgoing = this.#outgoing;
-      this.#overElsewhere(!this.#inherits && wasReset(outgoing), outgoing.headersSent);
+      this.#overElsewhere(!this.#inherits && wasReset(outgoing), this.#hasHead());
     }
   }
 
@@ -277,13 +277,14 @@ class Observation<Request> implements Wrapper {
       return;
     }
     const outgoing = this.#outgoing;
-    if (
-      (outgoing.headersSent || isHttp2(outgoing)) &&
-      this.#isWhole() &&
-      willEnd(outgoing, chunk)
-    ) {
+    if ((this.#hasHead() || isHttp2(outgoing)) && this.#isWhole() && willEnd(outgoing, chunk)) {
       this.#over(false, true);
     }
+  }
+
+  /** Whether its head is made. What `@fastify/express` has put in the place of `headersSent` says that it is not. */
+  #hasHead(): boolean {
+    return this.#statusSent !== undefined || this.#outgoing.headersSent;
   }
 
   #isWhole(): boolean {

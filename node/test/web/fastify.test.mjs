@@ -109,3 +109,27 @@ for (const [version, fastify] of [
     assert.deepEqual([metadata.endpoint, metadata.response_bytes], ['/injected/:id', 4]);
   });
 }
+
+test('Fastify: a plugin that says nothing was sent, as @fastify/express does, leaves a call billed', async () => {
+  const ingestion = client();
+  const customer = someone();
+  const app = fastify5({ forceCloseConnections: true });
+  app.register(meter(ingestion, { customer: 'x-customer-id' }));
+  app.addHook('onRequest', async (_, { raw }) => {
+    Object.defineProperty(raw, 'headersSent', { configurable: true, get: () => false });
+  });
+  app.get('/users/:id', async () => 'a user');
+  app.get('/stream', (_, reply) => reply.send(Readable.from(CHUNKS)));
+  const port = await listening(app);
+  for (const path of ['/users/7', '/stream']) {
+    await call(port, path, { headers: { 'x-customer-id': customer } });
+  }
+  const found = await events(ingestion, customer, 2);
+  assert.deepEqual(
+    found.map(({ event_name: name, metadata }) => [name, metadata.status_code]),
+    [
+      ['api_call', 200],
+      ['api_call', 200],
+    ],
+  );
+});
