@@ -188,6 +188,19 @@ test('the steps of an agent before one that fails are billed', async () => {
   assert.deepEqual(await events('cus_agent_step'), [ONE]);
 });
 
+test('a model alone is not billed, and a warning says what to wrap', async () => {
+  const warned = new Promise((resolve) => process.once('warning', resolve));
+  const alone = createLLMTracker({ ingestion, eventName: 'llm' });
+  const model = alone.wrap({ client: tooled(), customerId: 'cus_model' });
+  assert.equal((await generateText({ ...options(), model })).text, '3');
+  assert.match((await warned).message, /wrap what has generateText/);
+  const made = new Promise((resolve) => process.once('warning', resolve));
+  const other = createLLMTracker({ ingestion, eventName: 'llm' });
+  other.wrap({ client: { chat: tooled }, customerId: 'cus_model' }).chat();
+  assert.match((await made).message, /wrap what has generateText/);
+  assert.deepEqual(await events('cus_model'), []);
+});
+
 test('a class of one’s own that extends an agent is as it was', () => {
   const { ToolLoopAgent } = tracker.wrap({ client: { ...ai }, customerId: 'cus_own' });
   class Own extends ToolLoopAgent {

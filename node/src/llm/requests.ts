@@ -8,6 +8,14 @@ export function isAgent(holder: Any): boolean {
   return typeof version === 'string' && version.startsWith('agent-');
 }
 
+/** Whether it is a language model of the AI SDK, from version 6 on. */
+export function isModel(holder: Any): boolean {
+  return (
+    typeof asked(holder, 'doGenerate') === 'function' &&
+    asked(holder, 'specificationVersion') !== 'v2'
+  );
+}
+
 /** The arguments that name the model. An agent of the AI SDK and a model of LangChain's know it themselves. */
 export function naming(holder: Any, args: unknown[]): unknown[] {
   if (isAgent(holder)) {

@@ -11,7 +11,7 @@
 
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { warn } from '../warn';
-import { fetches, heard, isAgent, modelOf, naming, providerOf } from './requests';
+import { fetches, heard, isAgent, isModel, modelOf, naming, providerOf } from './requests';
 import { type Any, isObject, isThenable, type Method, observed } from './streams';
 
 /** What has been seen of an answer. */
@@ -81,6 +81,9 @@ const END = ['onFinish', 'onEnd'] as const;
 const ABORT = ['onAbort'] as const;
 /** What the helpers of OpenAI's and Anthropic's streams tell of. */
 const PIECES = ['chunk', 'event', 'streamEvent'];
+/** What is told of a model of the AI SDK, whose own answers have usages of another form. */
+const MODEL =
+  'a model of the AI SDK is not billed by itself: wrap what has generateText and streamText';
 /** Where an answer that is still to come has its usage. One is enough. */
 const PROMISED = ['totalUsage', 'usage', 'response'];
 
@@ -130,6 +133,9 @@ export function wrapped<T, R extends Reading>(
   tell: Tell,
 ): T {
   const target = isObject(client) ? (targets.get(client) as T | undefined) : undefined;
+  if (isObject(client) && isModel(client as Any)) {
+    tell(MODEL);
+  }
   return new Wrapper(read, bill, tell).client(target ?? client);
 }
 
@@ -219,6 +225,9 @@ class Wrapper<R extends Reading> {
     const asks = (name: string) => typeof (given as Any)[name] === 'function';
     let leads = false;
     this.#safely(() => {
+      if (isModel(given as Any)) {
+        this.#tell(MODEL);
+      }
       leads = !isPlain(given) && ASKING.some(asks);
     });
     return leads ? this.client(given) : given;
