@@ -95,7 +95,7 @@ def test_an_interval_that_is_none(connect: Connect, interval: Any) -> None:  # n
     assert raised.value.field == "flush_interval"
 
 
-@pytest.mark.parametrize("size", [0, 1001, -1, 2.5, 10**30])
+@pytest.mark.parametrize("size", [0, 1001, -1, 2.5, 10**30, True])
 def test_a_batch_size_out_of_range(connect: Connect, size: Any) -> None:  # noqa: ANN401
     with pytest.raises(IngestionError) as raised:
         create_batch(connect(), max_size=size)

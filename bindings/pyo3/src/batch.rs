@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dodo_ingestion::{BatchConfig, ErrorKind};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyBool, PyDict};
 
 use crate::alarm::released;
 use crate::client::{CALL, Ingestion, accepted, counted};
@@ -158,7 +158,8 @@ pub(crate) fn create_batch(
     refuse_unknown("create_batch", unknown, &["max_size", "flush_interval"])?;
     let mut config = BatchConfig::default();
     if let Some(size) = max_size {
-        config.max_size = size.extract().map_err(|_| {
+        let number = if size.is_instance_of::<PyBool>() { None } else { size.extract().ok() };
+        config.max_size = number.ok_or_else(|| {
             let message = "max_size: not a whole number of calls";
             unconvertible(py, ErrorKind::Configuration, "max_size", message)
         })?;
