@@ -185,6 +185,13 @@ def test_events_that_do_not_come(local: Meter) -> None:
         local.events(at_least=2, timeout=2)
 
 
+def test_a_client_waits_for_no_turn(local: Meter) -> None:
+    ingestion = local.connect()
+    for number in range(100):
+        track_api_call(ingestion, customer_id=f"cus_{number}")
+        local.events(customer=f"cus_{number}", at_least=1)
+
+
 def test_more_events_than_an_answer_holds(local: Meter) -> None:
     count = 10_500
     ingestion = local.connect()
