@@ -365,7 +365,7 @@ def test_what_the_provider_raises_reaches_the_caller(billing: Billing) -> None:
 
 
 def test_what_goes_past_the_wrapped_client_is_not_billed(
-    openai_here: openai.OpenAI, billing: Billing
+    openai_here: openai.OpenAI, billing: Billing, caplog: pytest.LogCaptureFixture
 ) -> None:
     wrapped = billing.tracker.wrap(openai_here, customer_id=billing.customer_id)
     wrapped.timeout = 5.0
@@ -375,6 +375,7 @@ def test_what_goes_past_the_wrapped_client_is_not_billed(
     raw = wrapped.chat.completions.with_raw_response.create(model="gpt", messages=MESSAGES)
     assert raw.parse().choices
     assert billing.billed() == []
+    assert "it goes by: with_raw_response" in caplog.text
 
 
 DICTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {

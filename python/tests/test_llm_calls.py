@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import openai
 import pytest
@@ -110,3 +110,20 @@ def test_an_async_stream_that_is_done_is_billed(server: str, billing: Billing) -
     asyncio.run(main())
     [metadata] = billing.billed()
     assert metadata["totalTokens"] == 230
+
+
+class Ollama:
+    """A client like Ollama's."""
+
+    ANSWER: ClassVar = {"model": "llama", "prompt_eval_count": 26, "eval_count": 298, "done": True}
+
+    def chat(self, *, stream: bool = False) -> Any:  # noqa: ANN401
+        return iter([{"model": "llama"}, self.ANSWER]) if stream else self.ANSWER
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_chat_that_is_a_method_is_billed(stream: bool, billing: Billing) -> None:
+    answer = billing.tracker.wrap(Ollama(), customer_id=billing.customer_id).chat(stream=stream)
+    assert list(answer)
+    [metadata] = billing.billed()
+    assert (metadata["inputTokens"], metadata["outputTokens"]) == (26, 298)

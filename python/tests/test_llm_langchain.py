@@ -1,11 +1,12 @@
 """The tracker, with models that are built like LangChain's."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
 
-from conftest import Connect, Meter
+from conftest import Billing, Connect, Meter
 from dodo_ingestion import create_llm_tracker
 
 
@@ -30,6 +31,40 @@ class ChatModel:
             usage = {"input_tokens": read, "output_tokens": written, "total_tokens": read + written}
             yield AIMessageChunk(usage)
         yield AIMessageChunk(None)
+
+    def invoke(self, asked: str) -> AIMessageChunk:
+        first, *others = self.stream(asked)
+        return sum(others, start=first)
+
+    async def ainvoke(self, asked: str) -> AIMessageChunk:
+        return self.invoke(asked)
+
+    async def astream(self, asked: str) -> AsyncIterator[AIMessageChunk]:
+        for piece in self.stream(asked):
+            yield piece
+
+    def bind_tools(self, _tools: list[object]) -> "ChatModel":
+        return ChatModel(*self._counts)
+
+
+async def read_async(model: ChatModel) -> None:
+    async for _ in model.astream("Hello?"):
+        pass
+
+
+CALLS: dict[str, Callable[[ChatModel], object]] = {
+    "invoke": lambda model: model.invoke("Hello?"),
+    "ainvoke": lambda model: asyncio.run(model.ainvoke("Hello?")),
+    "astream": lambda model: asyncio.run(read_async(model)),
+    "bind_tools": lambda model: model.bind_tools([]).invoke("Hello?"),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_what_a_model_answers_is_billed_once(call: str, billing: Billing) -> None:
+    CALLS[call](billing.tracker.wrap(ChatModel((1000, 400)), customer_id=billing.customer_id))
+    [metadata] = billing.billed()
+    assert [metadata[f"{name}Tokens"] for name in ("input", "output", "total")] == [1000, 400, 1400]
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,13 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from dodo_ingestion._notice import warn
+from dodo_ingestion._notice import Notice, warn
 
 _ASKING = frozenset(
     {
+        "ainvoke",
+        "astream",
+        "chat",
         "compact",
         "create",
         "create_and_poll",
@@ -30,6 +33,7 @@ _ASKING = frozenset(
         "generate",
         "generate_content",
         "generate_content_stream",
+        "invoke",
         "parse",
         "send",
         "send_message",
@@ -42,20 +46,28 @@ _ASKING = frozenset(
 )
 _ANSWERING = frozenset(
     {
+        "ainvoke",
         "compact",
         "edit",
         "embed_content",
         "generate",
         "generate_content",
+        "invoke",
         "parse",
         "send_message",
     }
 )
 """Those of them that return nothing but a model's answer."""
-_UNSEEN = ("caches", "sessions", "with_raw_response", "with_streaming_response")
-_LEADING = frozenset({"copy", "fork", "thread", "with_middleware", "with_options"})
+_RAW = ("with_raw_response", "with_streaming_response")
+_UNSEEN = ("caches", "sessions", *_RAW)
+_LEADING = frozenset(
+    {"bind", "bind_tools", "copy", "fork", "thread", "with_middleware", "with_options"}
+)
 """Those that return another client, or a part of one."""
 _SNAPSHOTS = ("current_message_snapshot", "current_completion_snapshot", "current_run")
+
+
+_raw = Notice("an answer of a language model is not billed, unless `track` is given it: it goes by")
 
 
 class Reading(Protocol):
@@ -282,6 +294,8 @@ class _Client(_Proxy):
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._target, name)
+        if name in _RAW:
+            _raw.occur(name)
         if name.startswith("_") or name in _UNSEEN:
             return value
         if name in _ASKING and callable(value):
