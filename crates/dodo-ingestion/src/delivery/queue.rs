@@ -190,6 +190,9 @@ impl Queue {
     }
 
     fn take_items(&mut self, fits: impl Fn(&Item) -> bool) -> Vec<Item> {
+        if !self.waiting.iter().any(&fits) {
+            return Vec::new();
+        }
         let (taken, stay): (Vec<Item>, Vec<Item>) = self.waiting.drain(..).partition(fits);
         self.waiting = stay.into();
         self.bytes -= taken.iter().map(|item| item.meta.json_bytes).sum::<usize>();

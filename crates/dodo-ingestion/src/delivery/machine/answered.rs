@@ -102,7 +102,8 @@ impl Delivery {
                     _ => {}
                 }
                 self.count_restamped(&request, actions);
-                let records = request.records.iter().map(Sent::at).collect();
+                let twins = self.take_twins(&request.records);
+                let records = request.records.iter().map(Sent::at).chain(twins).collect();
                 actions.push(Action::Settle { records });
             }
             Verdict::Retry { after_ms, limited, unanswered, failing, words } => {

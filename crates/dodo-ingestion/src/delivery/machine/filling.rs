@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use super::{
-    APART_SHARE, Delivery, EVENTS_PER_REQUEST, MAX_BYTES_ASIDE, MINUTE, Meta, MonoMs, Now, Sent,
-    SpoolId, cost,
+    APART_SHARE, Delivery, EVENTS_PER_REQUEST, MAX_BYTES_ASIDE, MINUTE, Meta, MonoMs, Now,
+    RecordRef, Sent, SpoolId, cost,
 };
 use crate::delivery::queue::Queue;
 
@@ -97,6 +97,18 @@ impl Delivery {
         }
         self.turn = order.first().map_or(0, |first| first + 1);
         records
+    }
+
+    /// Takes what waits under the ids of records that were taken: the API counts an id once, and a request
+    /// carries it once. Each of many would need a request of its own.
+    pub(super) fn take_twins(&mut self, taken: &[Sent]) -> Vec<RecordRef> {
+        let ids: HashSet<u64> = taken.iter().map(|sent| sent.item.meta.id_hash).collect();
+        let mut twins = Vec::new();
+        for (spool, queue) in &mut self.queues {
+            let items = queue.take_all(|meta| ids.contains(&meta.id_hash));
+            twins.extend(items.iter().map(|item| RecordRef { spool: *spool, seq: item.meta.seq }));
+        }
+        twins
     }
 
     /// The groups of which records wait that are under no suspicion.

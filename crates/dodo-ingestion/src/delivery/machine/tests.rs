@@ -282,6 +282,21 @@ fn requests_are_filled_in_turn_from_all_spools() {
 }
 
 #[test]
+fn many_calls_with_one_id_take_one_request_and_delay_nobody() {
+    let mut world = World::new(LatePolicy::Restamp);
+    for spool in 0..2 {
+        let metas = (0..1_500).map(|seq| Meta { id_hash: 7, ..meta(seq, 0) }).collect();
+        world.handle(Input::Available { spool, metas });
+    }
+    assert_eq!(world.last(), [0], "one id goes once into a request");
+    world.answer(response(503, ""));
+    assert!(world.settled.is_empty());
+    until_request(&mut world);
+    world.answer(ok());
+    assert_eq!((world.sent.len(), world.settled.len()), (2, 3_000));
+}
+
+#[test]
 fn what_cannot_be_written_down_is_not_sent_until_it_can() {
     let mut world = World::new(LatePolicy::Restamp);
     world.disk_full = true;
