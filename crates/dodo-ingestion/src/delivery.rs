@@ -65,7 +65,7 @@ pub(crate) struct Meta {
     pub(crate) delay_ms: u32,
     pub(crate) id_hash: u64,
     /// The same for the same customer and event name.
-    pub(crate) group: u32,
+    pub(crate) group: u64,
     /// A request for everything before it to be sent, not an event.
     pub(crate) flush: bool,
     /// When it may first have been sent, if it was, before it was read.

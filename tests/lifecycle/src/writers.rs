@@ -17,7 +17,7 @@ use crate::process::{Process, Signal, program_beside};
 const MOMENT: Duration = Duration::from_micros(500);
 /// What stands in front of a record's body in a spool: written down here once more, so that these tests do not go by
 /// the code that they test.
-const RECORD_HEADER: usize = 44;
+const RECORD_HEADER: usize = 48;
 
 /// What every writer is started with.
 pub(crate) struct Settings {

@@ -112,20 +112,20 @@ pub(crate) struct Delivery {
     suspects: VecDeque<Vec<Sent>>,
     refusals: Refusals,
     /// The records of groups that travel apart.
-    apart: BTreeMap<u32, Vec<Sent>>,
+    apart: BTreeMap<u64, Vec<Sent>>,
     apart_not_before: MonoMs,
     /// The group that goes next, or the first one after it.
-    apart_turn: u32,
+    apart_turn: u64,
     /// The spools that are yet to be asked for records.
     to_read: VecDeque<SpoolId>,
     /// The group that was probed last.
-    probed: u32,
+    probed: u64,
     failing: VecDeque<(FailingSet, Vec<Sent>)>,
     /// How many requests had been acknowledged when batches began to fail; none if the last was taken.
     batches_fail_since: Option<u64>,
     parked: Vec<(Parking, Sent)>,
     /// Those that travel apart because the server fails on records of theirs.
-    failing_groups: BTreeMap<u32, FailingGroup>,
+    failing_groups: BTreeMap<u64, FailingGroup>,
     lookups: VecDeque<(Lookup, Sent)>,
     turns: Turns,
     /// How many requests were acknowledged.
@@ -180,7 +180,7 @@ impl Delivery {
             apart_not_before: 0,
             apart_turn: 0,
             to_read: VecDeque::new(),
-            probed: random.u32(..),
+            probed: random.u64(..),
             failing: VecDeque::new(),
             batches_fail_since: None,
             parked: Vec::new(),
@@ -344,7 +344,7 @@ impl Delivery {
         if full { Some(0) } else { due }
     }
 
-    fn suspected(&self) -> HashSet<u32> {
+    fn suspected(&self) -> HashSet<u64> {
         self.suspects.iter().flatten().map(Sent::group).collect()
     }
 

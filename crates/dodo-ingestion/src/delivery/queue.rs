@@ -142,7 +142,7 @@ impl Queue {
         })
     }
 
-    pub(crate) fn groups(&self) -> impl Iterator<Item = u32> {
+    pub(crate) fn groups(&self) -> impl Iterator<Item = u64> {
         self.waiting.iter().map(|item| item.meta.group)
     }
 

@@ -34,7 +34,7 @@ impl Sent {
         RecordRef { spool: self.spool, seq: self.item.meta.seq }
     }
 
-    pub(super) fn group(&self) -> u32 {
+    pub(super) fn group(&self) -> u64 {
         self.item.meta.group
     }
 }
@@ -43,15 +43,15 @@ impl Sent {
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     /// How many records of a group were refused alone since one of it was taken, and since all stopped.
-    alone: HashMap<u32, u32>,
+    alone: HashMap<u64, u32>,
     /// The groups that were first refused alone since any record was taken.
-    since_taken: BTreeSet<u32>,
+    since_taken: BTreeSet<u64>,
     systemic: bool,
 }
 
 impl Refusals {
     /// A record was refused in a request of its own. True when that makes the refusals systemic.
-    pub(super) fn refused_alone(&mut self, group: u32) -> bool {
+    pub(super) fn refused_alone(&mut self, group: u64) -> bool {
         let refused = self.alone.entry(group).or_default();
         *refused += 1;
         if *refused == 1 {
@@ -68,12 +68,12 @@ impl Refusals {
     }
 
     /// A record of a group was refused while everything was.
-    pub(super) fn doubt(&mut self, group: u32) {
+    pub(super) fn doubt(&mut self, group: u64) {
         self.alone.entry(group).or_default();
     }
 
     /// Whether a group was refused while everything was, and since then neither refused alone nor taken.
-    pub(super) fn is_doubted(&self, group: u32) -> bool {
+    pub(super) fn is_doubted(&self, group: u64) -> bool {
         self.alone.get(&group) == Some(&0)
     }
 
@@ -98,7 +98,7 @@ impl Refusals {
     }
 
     /// Whether the records of a group travel in requests of their own.
-    pub(super) fn is_apart(&self, group: u32) -> bool {
+    pub(super) fn is_apart(&self, group: u64) -> bool {
         self.alone.contains_key(&group)
     }
 
@@ -108,7 +108,7 @@ impl Refusals {
     }
 
     /// Whether what is refused of a group is set aside together.
-    pub(super) fn is_condemned(&self, group: u32) -> bool {
+    pub(super) fn is_condemned(&self, group: u64) -> bool {
         self.alone.get(&group).is_some_and(|refused| *refused >= ALONE_TO_CONDEMN)
     }
 }
@@ -116,7 +116,7 @@ impl Refusals {
 /// Splits what was refused together in two that are about equal: between groups where there are
 /// several, else by halves. Each part keeps the order.
 pub(super) fn split(mut records: Vec<Sent>) -> [Vec<Sent>; 2] {
-    let mut sizes: BTreeMap<u32, usize> = BTreeMap::new();
+    let mut sizes: BTreeMap<u64, usize> = BTreeMap::new();
     for sent in &records {
         *sizes.entry(sent.group()).or_default() += 1;
     }

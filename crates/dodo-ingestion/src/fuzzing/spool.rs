@@ -117,7 +117,7 @@ impl Sender {
         let damage = self.damage.len();
         for reads in 0.. {
             // Each comes upon a record or damage, however little of that.
-            let most = bytes / 44 + self.damage.len() - damage + 2;
+            let most = bytes / 48 + self.damage.len() - damage + 2;
             assert!(reads <= most, "{reads} reads of {bytes} bytes");
             let from = drain.position();
             let read = drain.read(self.limits.0, self.limits.1).unwrap();

@@ -1,19 +1,19 @@
 //! Bytes on disk: the segment header and the record frame. All numbers are little-endian.
 //!
 //! ```text
-//! segment header, 40 bytes            record, 44 bytes and a body
+//! segment header, 40 bytes            record, 48 bytes and a body
 //!   0  magic "DODOSPL\n"                0  body length         u32
 //!   8  format version       u16         4  CRC-32C             u32  of salt, all after it, length
 //!  10  oldest reader        u16         8  sequence number     u64
 //!  12  salt                 u32        16  accepted at         i64  ms since 1970
 //!  16  first sequence       u64        24  occurred at         i64  ms since 1970
 //!  24  first sequence of               32  delay               u32  ms until it is due
-//!      the segment before   u64        36  group               u32
-//!  32  allotted bytes       u32        40  kind                u8
+//!      the segment before   u64        36  group               u64
+//!  32  allotted bytes       u32        44  kind                u8
 //!  36  CRC-32C of 0..36     u32
-//!                                      41  metadata pairs      u8
-//!                                      42  length of the id    u16
-//!                                      44  event id, then the event's JSON without a timestamp
+//!                                      45  metadata pairs      u8
+//!                                      46  length of the id    u16
+//!                                      48  event id, then the event's JSON without a timestamp
 //! ```
 //!
 //! The salt is a random number of the segment's own, so that a stale block of another segment,
@@ -37,7 +37,7 @@ const MAPPED: u16 = 2;
 
 pub(crate) const SEGMENT_HEADER_BYTES: usize = 40;
 const SEGMENT_CRC_AT: usize = SEGMENT_HEADER_BYTES - 4;
-pub(crate) const RECORD_HEADER_BYTES: usize = 44;
+pub(crate) const RECORD_HEADER_BYTES: usize = 48;
 /// No event that passes validation comes near it; a length beyond it is damage.
 pub(crate) const MAX_BODY_BYTES: usize = 1 << 20;
 
@@ -69,7 +69,7 @@ pub(crate) struct Header {
     pub(crate) accepted_at: WallMs,
     pub(crate) occurred_at: WallMs,
     pub(crate) delay_ms: u32,
-    pub(crate) group: u32,
+    pub(crate) group: u64,
     pub(crate) kind: Kind,
     pub(crate) metadata_pairs: u8,
     pub(crate) id_len: u16,
@@ -88,7 +88,7 @@ pub(crate) struct Draft {
     frame: Vec<u8>,
     pub(crate) occurred_at: WallMs,
     pub(crate) delay_ms: u32,
-    pub(crate) group: u32,
+    pub(crate) group: u64,
     pub(crate) kind: Kind,
     pub(crate) metadata_pairs: u8,
     id_len: u16,
@@ -133,10 +133,10 @@ impl Draft {
         frame[16..24].copy_from_slice(&accepted_at.to_le_bytes());
         frame[24..32].copy_from_slice(&self.occurred_at.to_le_bytes());
         frame[32..36].copy_from_slice(&self.delay_ms.to_le_bytes());
-        frame[36..40].copy_from_slice(&self.group.to_le_bytes());
-        frame[40] = self.kind as u8;
-        frame[41] = self.metadata_pairs;
-        frame[42..44].copy_from_slice(&self.id_len.to_le_bytes());
+        frame[36..44].copy_from_slice(&self.group.to_le_bytes());
+        frame[44] = self.kind as u8;
+        frame[45] = self.metadata_pairs;
+        frame[46..48].copy_from_slice(&self.id_len.to_le_bytes());
         let crc = record_crc(salt, frame);
         frame[4..8].copy_from_slice(&crc.to_le_bytes());
         frame
@@ -165,10 +165,10 @@ pub(crate) fn parse_record(bytes: &[u8], salt: u32) -> Parsed {
         return Parsed::Incomplete;
     }
     let body_len = u32_at(bytes, 0);
-    let id_len = u16::from_le_bytes([bytes[42], bytes[43]]);
+    let id_len = u16::from_le_bytes([bytes[46], bytes[47]]);
     // A flush has no body: it is committed when its checksum is right.
     let bad = if body_len == 0 { Parsed::Uncommitted } else { Parsed::Bad };
-    let Some(kind) = Kind::from_byte(bytes[40]) else { return bad };
+    let Some(kind) = Kind::from_byte(bytes[44]) else { return bad };
     let seq = u64_at(bytes, 8);
     // No record has the last number: the one after it would have none.
     if body_len as usize > MAX_BODY_BYTES || u32::from(id_len) > body_len || seq == Seq::MAX {
@@ -180,9 +180,9 @@ pub(crate) fn parse_record(bytes: &[u8], salt: u32) -> Parsed {
         accepted_at: u64_at(bytes, 16).cast_signed(),
         occurred_at: u64_at(bytes, 24).cast_signed(),
         delay_ms: u32_at(bytes, 32),
-        group: u32_at(bytes, 36),
+        group: u64_at(bytes, 36),
         kind,
-        metadata_pairs: bytes[41],
+        metadata_pairs: bytes[45],
         id_len,
     };
     match bytes.get(..header.frame_len()) {

@@ -105,7 +105,7 @@ impl Delivery {
 
     /// Whether there is a call that can show whether it is right to refuse these.
     fn may_control(&self, records: &[Sent]) -> bool {
-        let is_other = |group: &u32| records.iter().all(|sent| sent.group() != *group);
+        let is_other = |group: &u64| records.iter().all(|sent| sent.group() != *group);
         let suspected = self.suspected();
         records.len() > 1 || self.groups_beyond_suspicion().iter().chain(&suspected).any(is_other)
     }
@@ -122,7 +122,7 @@ impl Delivery {
         let Some((_, records)) = self.failing.front_mut() else {
             return self.return_to_queues(control, now);
         };
-        let groups: Vec<u32> = records.iter().map(Sent::group).collect();
+        let groups: Vec<u64> = records.iter().map(Sent::group).collect();
         let (own, others): (Vec<Sent>, Vec<Sent>) =
             control.into_iter().partition(|sent| groups.contains(&sent.group()));
         // Before the others: the next control is another one.

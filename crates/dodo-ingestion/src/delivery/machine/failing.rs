@@ -70,7 +70,7 @@ impl Delivery {
     }
 
     /// The groups on which the server fails, as far as is known.
-    pub(super) fn groups_that_fail(&self) -> HashSet<u32> {
+    pub(super) fn groups_that_fail(&self) -> HashSet<u64> {
         let parked = self.parked.iter().map(|(_, sent)| sent.group());
         let apart = self.failing_groups.keys().copied();
         parked.chain(apart).collect()
@@ -96,7 +96,7 @@ impl Delivery {
     /// One record that is not of the groups of the first set, if need be one under suspicion; one of the set
     /// itself where there is none.
     fn take_control(&mut self) -> Option<Sent> {
-        let groups: HashSet<u32> = self.failing.front()?.1.iter().map(Sent::group).collect();
+        let groups: HashSet<u64> = self.failing.front()?.1.iter().map(Sent::group).collect();
         let is_other = |group| !groups.contains(&group);
         self.take_any_due(is_other).or_else(|| self.take_any_suspect(is_other)).or_else(|| {
             let (_, records) = self.failing.front_mut()?;
@@ -104,7 +104,7 @@ impl Delivery {
         })
     }
 
-    fn take_any_suspect(&mut self, fits: impl Fn(u32) -> bool) -> Option<Sent> {
+    fn take_any_suspect(&mut self, fits: impl Fn(u64) -> bool) -> Option<Sent> {
         let all = self.suspects.iter().enumerate();
         let fit = all.flat_map(|(set, records)| {
             let at = records.iter().enumerate().filter(|(_, sent)| fits(sent.group()));

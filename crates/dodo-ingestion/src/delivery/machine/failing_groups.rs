@@ -42,7 +42,7 @@ impl FailingGroup {
 
 impl Delivery {
     /// A record was parked, and its group is to cost the others nothing.
-    pub(super) fn part_group(&mut self, group: u32, now: Now) {
+    pub(super) fn part_group(&mut self, group: u64, now: Now) {
         let failing = self.failing_groups.entry(group).or_insert_with(|| FailingGroup::new(now));
         failing.failed_alone(self.acknowledged, now);
         for (set, mut records) in std::mem::take(&mut self.failing) {
@@ -54,12 +54,12 @@ impl Delivery {
     }
 
     /// Whether one record of a group is tried at a time.
-    pub(super) fn goes_alone(&self, group: u32) -> bool {
+    pub(super) fn goes_alone(&self, group: u64) -> bool {
         self.failing_groups.get(&group).is_some_and(|failing| failing.alone > 0)
     }
 
     /// Until when a group that travels apart waits because the server fails on it.
-    pub(super) fn group_not_before(&self, group: u32) -> MonoMs {
+    pub(super) fn group_not_before(&self, group: u64) -> MonoMs {
         self.failing_groups.get(&group).map_or(0, |failing| failing.not_before)
     }
 

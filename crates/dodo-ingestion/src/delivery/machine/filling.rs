@@ -13,7 +13,7 @@ impl Delivery {
     /// left groups in doubt, nor while so much waits that nothing else may be read soon.
     pub(super) fn apart_due(&self, now: Now) -> Option<MonoMs> {
         let not_before = self.apart.keys().map(|group| self.group_not_before(*group)).min()?;
-        let is_doubted = |group: &u32| self.refusals.is_doubted(*group);
+        let is_doubted = |group: &u64| self.refusals.is_doubted(*group);
         let hurries = now.mono < self.apart_not_before
             && (self.apart.keys().any(is_doubted) || self.bytes_aside() > MAX_BYTES_ASIDE / 2);
         Some(not_before.max(if hurries { now.mono } else { self.apart_not_before }))
@@ -112,8 +112,8 @@ impl Delivery {
     }
 
     /// The groups of which records wait that are under no suspicion.
-    pub(super) fn groups_beyond_suspicion(&self) -> HashSet<u32> {
-        let mut groups: HashSet<u32> = self.queues.values().flat_map(Queue::groups).collect();
+    pub(super) fn groups_beyond_suspicion(&self) -> HashSet<u64> {
+        let mut groups: HashSet<u64> = self.queues.values().flat_map(Queue::groups).collect();
         let suspected = self.suspected();
         groups.retain(|group| {
             !suspected.contains(group)
@@ -124,7 +124,7 @@ impl Delivery {
     }
 
     /// Takes any one record that waits, of a group that fits and is under no suspicion.
-    pub(super) fn take_any_due(&mut self, fits: impl Fn(u32) -> bool) -> Option<Sent> {
+    pub(super) fn take_any_due(&mut self, fits: impl Fn(u64) -> bool) -> Option<Sent> {
         let groups = self.groups_beyond_suspicion();
         self.take_any_queued(|meta| groups.contains(&meta.group) && fits(meta.group))
     }

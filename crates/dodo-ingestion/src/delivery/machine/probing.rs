@@ -47,21 +47,21 @@ impl Delivery {
     }
 
     /// The group after the one that was probed last; one that was not refused, if there is any.
-    fn next_group(&self) -> Option<u32> {
+    fn next_group(&self) -> Option<u64> {
         let queued = || self.queues.values().flat_map(Queue::groups);
         let all = || queued().chain(self.apart.keys().copied());
-        let after = |group: &u32| (*group <= self.probed, *group);
+        let after = |group: &u64| (*group <= self.probed, *group);
         let fresh = queued().filter(|group| !self.refusals.is_apart(*group)).min_by_key(after);
         fresh.or_else(|| all().min_by_key(after))
     }
 
-    pub(super) fn next_queued_group(&self) -> Option<u32> {
-        let after = |group: &u32| (*group <= self.probed, *group);
+    pub(super) fn next_queued_group(&self) -> Option<u64> {
+        let after = |group: &u64| (*group <= self.probed, *group);
         self.queues.values().flat_map(Queue::groups).min_by_key(after)
     }
 
     /// The first record of a group.
-    fn take_of(&mut self, group: u32) -> Vec<Sent> {
+    fn take_of(&mut self, group: u64) -> Vec<Sent> {
         if let Some(mut records) = self.apart.remove(&group) {
             let first = records.remove(0);
             if !records.is_empty() {

@@ -33,8 +33,8 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn group(&self, seq: u64) -> u32 {
-        (seq % self.groups) as u32
+    pub(super) fn group(&self, seq: u64) -> u64 {
+        seq % self.groups
     }
 
     pub(super) fn new(late: LatePolicy) -> Self {
@@ -425,7 +425,7 @@ fn a_new_key_is_tried_at_once_also_if_the_old_one_is_refused_after_it_came() {
 }
 
 /// Answers every request by the groups it holds, until all is done or so many requests were made.
-fn run(world: &mut World, requests: usize, bad_group: impl Fn(u32) -> bool) {
+fn run(world: &mut World, requests: usize, bad_group: impl Fn(u64) -> bool) {
     let mut answered = world.sent.len() - usize::from(world.delivery.under_way.is_some());
     while answered < requests {
         if world.sent.len() == answered {

@@ -9,7 +9,7 @@ use crate::disk::{Disk, MemoryDisk, Open};
 use crate::spool::{Namespace, Record, Seq, SpoolName};
 
 const SEGMENT_HEADER: usize = 40;
-const RECORD_HEADER: usize = 44;
+const RECORD_HEADER: usize = 48;
 const MAX_BODY: usize = 1 << 20;
 const MAX_TOTAL: usize = 64 << 10;
 const MAX_FILES: usize = 64;
@@ -21,7 +21,7 @@ pub(super) struct Fields {
     pub(super) accepted_at: i64,
     pub(super) occurred_at: i64,
     pub(super) delay_ms: u32,
-    pub(super) group: u32,
+    pub(super) group: u64,
     pub(super) kind: u8,
     pub(super) metadata_pairs: u8,
     pub(super) id_len: u16,
@@ -98,8 +98,8 @@ fn whole(bytes: &[u8], salt: u32) -> Option<(Seq, usize)> {
     let header = bytes.get(..RECORD_HEADER)?;
     let body = number(&header[..4]) as usize;
     let plausible = body <= MAX_BODY
-        && matches!(header[40], 1 | 2)
-        && number(&header[42..44]) as usize <= body
+        && matches!(header[44], 1 | 2)
+        && number(&header[46..48]) as usize <= body
         && number(&header[8..16]) < Seq::MAX;
     let rest = plausible.then(|| bytes.get(8..RECORD_HEADER + body)).flatten()?;
     let crc = crc32c::crc32c(&[&salt.to_le_bytes()[..], rest, &header[..4]].concat());
@@ -263,7 +263,7 @@ impl Directory {
                     accepted_at: at as i64,
                     occurred_at: (at as i64).wrapping_neg(),
                     delay_ms: at as u32,
-                    group: at as u32,
+                    group: at,
                     kind,
                     metadata_pairs: at as u8,
                     id_len,

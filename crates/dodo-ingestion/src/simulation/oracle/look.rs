@@ -11,7 +11,7 @@ use crate::simulation::disk::Machine;
 use crate::simulation::process::NAMESPACE;
 
 const SEGMENT_HEADER: usize = 40;
-const RECORD_HEADER: usize = 44;
+const RECORD_HEADER: usize = 48;
 const ZEROS: [u8; 1024] = [0; 1024];
 
 impl Oracle {
@@ -171,7 +171,7 @@ fn records(segment: &[u8]) -> Vec<(u64, Range<usize>)> {
     };
     let whole = |at: usize| {
         // Most of what is none is the room for records that were never written.
-        if !matches!(segment.get(at + 40), Some(1 | 2)) {
+        if !matches!(segment.get(at + 44), Some(1 | 2)) {
             return None;
         }
         let end = (at + RECORD_HEADER).saturating_add(number(at, 4)? as usize);

@@ -38,7 +38,7 @@ fn twenty_unknown_customers_among_a_thousand_hardly_slow_the_known() {
 }
 
 /// Whether a group is bad.
-pub(super) type Bad<'a> = &'a dyn Fn(u32) -> bool;
+pub(super) type Bad<'a> = &'a dyn Fn(u64) -> bool;
 /// What a request is answered that holds a record of a bad one.
 pub(super) type How<'a> = &'a dyn Fn() -> Answer;
 
@@ -108,7 +108,7 @@ fn whoever_says_of_every_call_that_it_is_too_large_refuses_everything() {
     assert_eq!(world.delivery.trouble(), Some(Trouble::Systemic));
     // A call that may really be too large says nothing of the others.
     let mut world = World::new(LatePolicy::Restamp);
-    let large = |seq: u64| Meta { json_bytes: 100_000, group: seq as u32, ..meta(seq, 0) };
+    let large = |seq: u64| Meta { json_bytes: 100_000, group: seq, ..meta(seq, 0) };
     world.unread.entry(0).or_default().extend((0..12).map(large));
     world.handle(Input::Tick);
     while world.aside.len() < 12 {
@@ -120,9 +120,9 @@ fn whoever_says_of_every_call_that_it_is_too_large_refuses_everything() {
 }
 
 /// Brings about a stop by customers who stay unknown: group 0 and those up to `bad`.
-fn stopped_by(world: &mut World, bad: u32) {
-    for seq in 0..u64::from(bad) * 250 {
-        let meta = Meta { group: seq as u32 % bad, ..meta(seq, 1_000) };
+fn stopped_by(world: &mut World, bad: u64) {
+    for seq in 0..bad * 250 {
+        let meta = Meta { group: seq % bad, ..meta(seq, 1_000) };
         world.unread.entry(0).or_default().push_back(meta);
     }
     world.handle(Input::Tick);
@@ -152,11 +152,11 @@ fn probe(world: &mut World, most: usize, is_bad: impl Fn(u64) -> bool) -> usize 
 }
 
 /// Bad customers fill the window of the first spool, and good calls come behind them in it, and in another.
-fn known_behind_unknown(bad: u32, spool: SpoolId) {
+fn known_behind_unknown(bad: u64, spool: SpoolId) {
     const GOOD: u64 = 1_000_000;
     let mut world = World::new(LatePolicy::Restamp);
     stopped_by(&mut world, bad);
-    let metas = (0..500).map(|n| Meta { group: 1_000 + n as u32 % 5, ..meta(GOOD + n, 1_000) });
+    let metas = (0..500).map(|n| Meta { group: 1_000 + n % 5, ..meta(GOOD + n, 1_000) });
     world.unread.entry(spool).or_default().extend(metas);
     if spool > 0 {
         world.handle(Input::Available { spool, metas: Vec::new() });
@@ -189,16 +189,16 @@ fn while_all_are_refused_each_group_is_tried_in_turn() {
     let mut probed = Vec::new();
     for _ in 0..40 {
         wait_for_request(&mut world);
-        probed.push(world.last()[0] as u32 % 20);
+        probed.push(world.last()[0] % 20);
         world.answer(refused());
     }
-    let all: BTreeSet<u32> = (0..20).collect();
+    let all: BTreeSet<u64> = (0..20).collect();
     assert_eq!(probed[20..].iter().copied().collect::<BTreeSet<_>>(), all, "{probed:?}");
     assert_eq!(probed[..12].iter().collect::<BTreeSet<_>>().len(), 12, "the others first");
     assert_eq!((world.settled.len(), world.aside.len()), (0, 8));
     // Any of them may be made known.
     let known = *probed.iter().min().unwrap();
-    assert!(probe(&mut world, 20, |seq| seq as u32 % 20 != known) <= 20);
+    assert!(probe(&mut world, 20, |seq| seq % 20 != known) <= 20);
 }
 
 #[test]
@@ -230,7 +230,7 @@ fn what_needs_a_lookup_is_looked_up_while_all_are_refused() {
 fn three_hundred_unknown_customers_among_a_thousand_do_not_stop_the_known() {
     let mut world = World::new(LatePolicy::Restamp);
     world.groups = 1_000;
-    let bad = |group: u32| group % 10 < 3;
+    let bad = |group: u64| group % 10 < 3;
     world.append(200_000);
     let start = world.now.mono;
     let known = (0..world.appended).filter(|seq| !bad(world.group(*seq))).count();

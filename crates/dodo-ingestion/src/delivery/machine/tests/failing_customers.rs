@@ -7,7 +7,7 @@ use super::*;
 fn customers_the_server_fails_on_hardly_slow_the_others() {
     let failing = || response(500, "oops");
     let conflict = || response(409, "");
-    let ways: [(How<'_>, u32, f64); 6] = [
+    let ways: [(How<'_>, u64, f64); 6] = [
         (&failing, 1_000, 1.1),
         (&failing, 200, 1.1),
         (&failing, 50, 1.5),
