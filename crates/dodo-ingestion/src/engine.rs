@@ -6,7 +6,7 @@
 //! [`Delivery`](crate::delivery::Delivery) asks for. Everyone else watches the cursor of its own
 //! spool while somebody waits for it.
 //!
-//! This is the only module that starts a thread.
+//! No other module starts a thread, but for the one that a look-up of a host name has in `transport`.
 
 mod opening;
 mod records;

@@ -180,6 +180,12 @@ impl Settlement {
         state.flushes_appended += 1;
     }
 
+    /// The record before this one, where it is a flush: nothing came since that another would make due.
+    pub(crate) fn flush_before(&self, next_seq: Seq) -> Option<Seq> {
+        let last = self.state().flushes.back().copied();
+        last.filter(|flush| flush + 1 == next_seq)
+    }
+
     /// Notes why records were not billed; before [`Settlement::advance`] passes it.
     pub(crate) fn reject(&self, rejection: Rejection) {
         let counter = if rejection.is_lost() { &self.lost } else { &self.dead_lettered };

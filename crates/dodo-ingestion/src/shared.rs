@@ -186,6 +186,9 @@ impl Shared {
     /// Makes everything that was appended due. Returns the record to wait for: where there is no room
     /// for one that hurries the others, the last of them.
     pub(crate) fn append_flush(&self, now: Now) -> Result<Seq> {
+        if let Some(seq) = self.settlement.flush_before(self.writer.next_seq()) {
+            return Ok(seq);
+        }
         match self.writer.append(&mut Draft::flush(), now.wall) {
             Ok(seq) => {
                 self.settlement.flush_appended(seq);

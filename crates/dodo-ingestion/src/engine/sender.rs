@@ -229,7 +229,7 @@ impl Sender {
     }
 
     fn beat(&mut self, now: Now) {
-        self.beats += 1;
+        self.beats = self.beats.wrapping_add(1);
         let beat = Beat { count: self.beats, trouble: trouble::code(self.delivery.trouble()) };
         if let Err(error) = show_life(&*self.lock, beat) {
             self.alarm_storage("the sign of life cannot be written", &error, now);

@@ -153,6 +153,32 @@ fn flush(process: &mut Process, now: u64) {
 }
 
 #[test]
+fn flushes_without_a_call_in_between_are_one_record() {
+    let (dir, server) = (tempdir().unwrap(), Server::default());
+    server.go_away(true);
+    let mut process = Process::start(dir.path(), &server, at(0), &[]);
+    let flush = |now| process.shared.append_flush(at(now)).unwrap();
+    process.track(at(0));
+    assert_eq!([0, 1, 2].map(flush), [1; 3]);
+    process.track(at(3));
+    assert_eq!([3, 4].map(flush), [3; 2]);
+    process.serve(at(5));
+    server.go_away(false);
+    process.serve(at(HOUR_MS));
+    assert_eq!((process.settled(), server.taken()), (4, 2));
+}
+
+#[test]
+fn whatever_stands_in_the_senders_lock_calls_are_sent() {
+    let (dir, server) = (tempdir().unwrap(), Server::default());
+    let mut process = Process::start(dir.path(), &server, at(0), &[]);
+    std::fs::write(dir.path().join("sender.lock"), [0xff; 9]).unwrap();
+    process.track(at(0));
+    process.serve(at(1));
+    assert_eq!(server.taken(), 1);
+}
+
+#[test]
 fn three_senders_in_a_row_know_of_all_requests_of_the_last_minute() {
     let (dir, server) = (tempdir().unwrap(), Server::default());
     let set = &[("requests_per_minute", "20"), ("requests_per_second", "20")];
