@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::{ApiCall, Event, ObjectStorage, StreamBytes, TimeRange};
 use crate::process::PerProcess;
 use crate::receipt::Receipt;
-use crate::settlement::Waiting;
+use crate::settlement::{Waiting, block_on};
 use crate::shared::Shared;
 use crate::spool::Seq;
 use crate::stats::Stats;
@@ -249,27 +249,13 @@ impl Ingestion {
     /// # Errors
     /// As [`flush`](Self::flush).
     pub fn blocking_flush(&self, timeout: impl Into<Option<Duration>>) -> Result<()> {
-        let timeout = timeout.into().unwrap_or(DEFAULT_FLUSH_TIMEOUT);
-        if self.0.is_closed() {
-            return Err(Error::closed());
-        }
-        self.blocking_settle(timeout, deadline(timeout))
+        block_on(self.flush(timeout))
     }
 
     async fn settle(&self, timeout: Duration, until: Instant) -> Result<()> {
         let Some(flush) = self.begin_flush()? else { return Ok(()) };
         let Flush { shared, waiting, seq, missing } = flush;
         let settled = waiting.until_settled(seq, until).await;
-        if settled.is_none() {
-            return Err(timed_out(shared, timeout));
-        }
-        shared.settlement.flushed(missing)
-    }
-
-    fn blocking_settle(&self, timeout: Duration, until: Instant) -> Result<()> {
-        let Some(flush) = self.begin_flush()? else { return Ok(()) };
-        let Flush { shared, waiting, seq, missing } = flush;
-        let settled = waiting.block_until_settled(seq, until);
         if settled.is_none() {
             return Err(timed_out(shared, timeout));
         }
@@ -314,20 +300,7 @@ impl Ingestion {
     /// # Errors
     /// As [`close`](Self::close).
     pub fn blocking_close(&self, timeout: impl Into<Option<Duration>>) -> Result<()> {
-        if self.0.is_closed() {
-            return Ok(());
-        }
-        let timeout = timeout.into().unwrap_or(DEFAULT_FLUSH_TIMEOUT);
-        let until = deadline(timeout);
-        let mut flushed = self.blocking_settle(timeout, until);
-        let closing = Closing::begin(&self.0);
-        if flushed.is_ok() {
-            flushed = self.blocking_settle(timeout, until);
-        }
-        if let Some(released) = closing.0.leave() {
-            released.block_until_settled(Seq::MAX, deadline(RELEASE_TIMEOUT));
-        }
-        flushed
+        block_on(self.close(timeout))
     }
 
     /// How long the natural end of the host program may wait for calls to be billed.

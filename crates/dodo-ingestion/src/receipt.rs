@@ -8,7 +8,7 @@ use crate::engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ingestion::{DEFAULT_FLUSH_TIMEOUT, deadline};
 use crate::process::OfProcess;
-use crate::settlement::Settlement;
+use crate::settlement::{Settlement, block_on};
 use crate::shared::Shared;
 use crate::spool::Seq;
 
@@ -92,13 +92,7 @@ impl Receipt {
     /// # Errors
     /// As [`delivered`](Self::delivered).
     pub fn blocking_delivered(&self, timeout: impl Into<Option<Duration>>) -> Result<()> {
-        let timeout = timeout.into().unwrap_or(DEFAULT_FLUSH_TIMEOUT);
-        let inherited = self.inherited()?;
-        let settlement = self.settlement(inherited.as_ref());
-        let waiting = settlement.wait();
-        self.wake_engine();
-        let outcome = waiting.block_until_settled(self.seq, deadline(timeout));
-        outcome.unwrap_or_else(|| Err(unsettled(settlement, timeout)))
+        block_on(self.delivered(timeout))
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use self::waiters::{Waiter, Waiters};
 use crate::delivery::Trouble;
@@ -23,6 +23,8 @@ use crate::spool::{Rejection, Seq};
 
 /// So many rejections are remembered for receipts. Older ones are among the dead letters only.
 const MAX_REJECTIONS: usize = 10_000;
+/// How often a thread that is blocked looks again by itself.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Default)]
 pub(crate) struct Settlement {
@@ -343,27 +345,25 @@ impl Waiting<'_> {
         Unforked::new(self.over(seq, deadline)).await?;
         self.outcome(seq)
     }
+}
 
-    /// The same, blocking this thread.
-    pub(crate) fn block_until_settled(
-        &self,
-        seq: Seq,
-        deadline: Instant,
-    ) -> Option<Result<(), Error>> {
-        struct Unpark(Thread);
+/// Blocks this thread for a wait. It looks at the deadline by itself.
+pub(crate) fn block_on<T>(wait: impl Future<Output = T>) -> T {
+    struct Unpark(Thread);
 
-        impl Wake for Unpark {
-            fn wake(self: Arc<Self>) {
-                self.0.unpark();
-            }
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
         }
+    }
 
-        let waker = Waker::from(Arc::new(Unpark(thread::current())));
-        let mut over = pin!(self.over(seq, deadline));
-        while over.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
-            thread::park_timeout(deadline.saturating_duration_since(Instant::now()));
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut wait = pin!(wait);
+    loop {
+        if let Poll::Ready(over) = wait.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return over;
         }
-        self.outcome(seq)
+        thread::park_timeout(LOOK_AGAIN);
     }
 }
 

@@ -16,6 +16,7 @@ use crate::alarm::AlarmKind;
 use crate::disk::Open;
 use crate::error::ErrorKind;
 use crate::event::ApiCall;
+use crate::settlement::block_on;
 use crate::wake::Wake;
 
 const HOUR_MS: u64 = 3_600_000;
@@ -45,7 +46,7 @@ fn what_calls_would_wait_for_is_done_for_as_many_as_came_since_the_last_time() {
 
 fn outcome(process: &Process, seq: u64) -> Option<ErrorKind> {
     let waiting = process.shared.settlement.wait();
-    let outcome = waiting.block_until_settled(seq, Instant::now() + Duration::from_secs(120));
+    let outcome = block_on(waiting.until_settled(seq, Instant::now() + Duration::from_secs(120)));
     outcome.expect("it is settled").err().map(|error| error.kind())
 }
 

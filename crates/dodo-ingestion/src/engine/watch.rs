@@ -110,6 +110,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::settlement::block_on;
 
     #[test]
     fn a_call_that_may_have_been_damaged_in_a_spool_that_is_gone_is_not_taken_for_billed() {
@@ -126,7 +127,8 @@ mod tests {
             let watch = Watch { dir, settlement: Arc::downgrade(&settlement) };
             watch.look(&mut Outcomes::default(), &settlement).unwrap();
             let outcome = |seq| {
-                let outcome = settlement.wait().block_until_settled(seq, Instant::now()).unwrap();
+                let outcome =
+                    block_on(settlement.wait().until_settled(seq, Instant::now())).unwrap();
                 outcome.map_err(|error| (error.kind(), error.may_be_billed())).err()
             };
             [9, 10, 11, 12, 13].map(outcome)

@@ -1,5 +1,4 @@
 use super::*;
-use std::time::Duration;
 
 fn refused(seq: Seq) -> Rejection {
     let (kind, message) = ("rejected".into(), String::new());
@@ -167,7 +166,7 @@ fn whoever_waits_hears_of_their_record_however_the_threads_run() {
                     let settlement = &settlement;
                     scope.spawn(move || {
                         for seq in (thread..RECORDS).step_by(4) {
-                            let outcome = settlement.wait().block_until_settled(seq, deadline);
+                            let outcome = block_on(settlement.wait().until_settled(seq, deadline));
                             let rejected = outcome.expect("heard of it").is_err();
                             assert_eq!(rejected, seq % 7 == 0, "record {seq}");
                         }

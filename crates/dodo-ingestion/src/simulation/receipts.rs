@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::world::{HOUR_MS, World};
+use crate::settlement::block_on;
 
 impl World {
     /// What a process knows to be settled is as it tells its callers.
@@ -13,7 +14,7 @@ impl World {
         while let Some((seq, call)) = process.receipts.front().copied().filter(|it| it.0 < settled)
         {
             process.receipts.pop_front();
-            let verdict = settlement.wait().block_until_settled(seq, Instant::now());
+            let verdict = block_on(settlement.wait().until_settled(seq, Instant::now()));
             let verdict = verdict.expect("it is settled").map_err(|error| error.kind());
             self.oracle.told(&self.machine, call, verdict);
         }
