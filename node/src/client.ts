@@ -24,6 +24,19 @@ export interface IngestResponse {
 
 const REQUIRED = ['event_id', 'customer_id', 'event_name'] as const;
 
+/** The same event in the names of this package. */
+function ours(event: DodoEvent): Event {
+  const {
+    event_id: eventId,
+    customer_id: customerId,
+    event_name: eventName,
+    timestamp,
+    metadata,
+    ...others
+  } = event;
+  return { ...others, eventId, customerId, eventName, timestamp, metadata };
+}
+
 /** Sends events and waits until the billing API has acknowledged them. */
 export class DodoClient implements AsyncDisposable {
   readonly #ingestion: Ingestion;
@@ -59,8 +72,7 @@ export class DodoClient implements AsyncDisposable {
     const leave = signal && whenAborted(signal, () => answered.abort(signal.reason));
     const wait = { timeout, signal: answered.signal };
     try {
-      // The core has the billing API's own names.
-      const receipts = events.map((event) => this.#ingestion.track(event as unknown as Event));
+      const receipts = events.map((event) => this.#ingestion.track(ours(event)));
       await Promise.all(receipts);
       // The flush makes them due; what became of each, its receipt knows.
       this.#ingestion.flush(wait).catch(() => {});

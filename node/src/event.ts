@@ -66,6 +66,12 @@ export function encode(event: Event): Encoded {
   };
   // A name that is not ours crosses as it is, for the core to refuse.
   for (const [name, value] of Object.entries(others)) {
+    // One of the core's own names would take the place of ours, as of a row that is spread into the call.
+    if (Object.hasOwn(fields, name)) {
+      throw new ValidationError(`${name}: is no field of an event; write it in camelCase`, {
+        field: name,
+      });
+    }
     fields[name] = written(name, value);
   }
   if (typeof timestamp === 'object' && isDate(timestamp) && Number.isNaN(timestamp.getTime())) {

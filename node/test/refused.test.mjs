@@ -30,6 +30,11 @@ const CALLS = [
   ['eventName', { customerId, eventName: Symbol('name') }],
   ['customer', { customerId, customer: 'x' }],
   ['customer', { customerId, customer: () => 'x' }],
+  // The core's own names are none of ours, and name nobody else.
+  ['customer_id', { customerId, customer_id: 'cus_other' }],
+  ['customer_id', { customer_id: customerId }],
+  ['event_id', { customerId, eventId: 'mine', event_id: 'other' }],
+  ['event_name', { customerId, event_name: 'other' }],
   ['metadata', { customerId, metadata: new Map([['n', 1]]) }],
   ['metadata.n', { customerId, metadata: { n: Number.NaN } }],
 ];
