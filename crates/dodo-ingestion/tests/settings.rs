@@ -155,7 +155,10 @@ fn calls_that_no_process_delivers_are_told_of_with_the_way_out() {
     let [told] = &abandoned(with(NEW_KEY))[..] else { panic!("told once") };
     let expected =
         format!("{} (about {} KiB)", left.display(), bytes(&left.join("spools")).div_ceil(1024));
-    assert!(told.starts_with("calls of another account wait, and no process of it runs"), "{told}");
+    assert!(
+        told.starts_with("calls of another account, environment or address wait, and no"),
+        "{told}"
+    );
     assert!(told.ends_with(&expected), "{told}");
     fs::remove_dir_all(&left).unwrap();
 

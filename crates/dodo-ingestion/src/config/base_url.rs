@@ -60,7 +60,11 @@ impl BaseUrl {
                     "plain http to another machine sends the API key in the clear; use https, or set allow_http in test_mode",
                 );
             }
-            other => return wrong(&format!("{other}:// is not http or https; use https")),
+            other => {
+                return wrong(&format!(
+                    "begins with {other}: and not with https://, or http:// for this machine"
+                ));
+            }
         }
         if url.host().is_none() {
             return wrong("has no host");
@@ -126,7 +130,8 @@ mod tests {
         }
         for (bad, word) in [
             ("http://meter.internal", "allow_http"),
-            ("ftp://x", "https"),
+            ("ftp://x", "begins with ftp: and not with https://"),
+            ("localhost:4040", "or http:// for this machine"),
             ("test.dodopayments.com", "not a URL"),
             ("https://key@host", "api_key"),
             ("https://user:secret@host:99999", "not a URL"),

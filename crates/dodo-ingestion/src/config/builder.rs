@@ -212,6 +212,11 @@ pub(crate) fn digest(text: &str) -> String {
 
 /// So that it stays where it is when the host goes to another directory, as a daemon does.
 fn absolute(directory: &str) -> Result<PathBuf> {
+    if directory == "~" || directory.starts_with("~/") {
+        let message =
+            format!("{directory:?} is no path outside of a shell; write the home directory out");
+        return Err(Error::configuration("spool_dir", message));
+    }
     std::path::absolute(directory).map_err(|error| {
         Error::configuration("spool_dir", format!("{directory:?} has no absolute path: {error}"))
     })
@@ -308,6 +313,7 @@ mod tests {
             ("event_name", "".into(), "is required"),
             ("base_url", true.into(), "must be text"),
             ("spool_dir", "/a\0b".into(), "NUL"),
+            ("spool_dir", "~/spool".into(), "write the home directory out"),
             ("spool_dir", "/caf\u{fffd}".into(), "UTF-8"),
             ("account", "a\u{fffd}".into(), "UTF-8"),
         ] {
@@ -370,7 +376,7 @@ mod tests {
                 "allow_http",
                 "must be true or false, not \"TRUE\"",
             ),
-            ("DODO_PAYMENTS_BASE_URL", "ftp://x", "base_url", "ftp:// is not http"),
+            ("DODO_PAYMENTS_BASE_URL", "ftp://x", "base_url", "begins with ftp:"),
             ("DODO_INGESTION_EVENT_NAME", &long, "event_name", "256 characters"),
         ] {
             let env = |name: &str| match name {

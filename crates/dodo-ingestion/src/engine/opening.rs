@@ -76,7 +76,8 @@ pub(super) fn tell_of_abandoned(alarms: &Alarms, namespace: &Namespace, now: Mon
     let abandoned: Vec<String> = abandoned.collect();
     if !abandoned.is_empty() {
         let message = format!(
-            "calls of another account wait, and no process of it runs: start one. If only its key \
+            "calls of another account, environment or address wait, and no process of these runs: \
+             start one, or remove the directory if nobody is to be billed for them. If only the key \
              was rotated, set account to what follows the second - of the directory's name: a new \
              key then finds its old calls. {}",
             abandoned.join(", ")
