@@ -66,6 +66,7 @@ pageTest('an empty meter says how to begin, and the first event appears without 
   const curl = await page.locator('#curl').textContent();
   assert.match(curl, new RegExp(`curl ${meter.url}/events/ingest`));
   assert.match(await page.locator('#environment').textContent(), /DODO_PAYMENTS_BASE_URL=http/);
+  assert.match(await page.locator('#empty').textContent(), /one of the meter's own keys, if it was given any/);
 
   // What the page says to send is taken.
   const body = /-d '(.*)'$/s.exec(curl)[1];
@@ -408,6 +409,16 @@ pageTest('the keyboard alone reaches filters, tables and charts as tables', asyn
   await walk(() => page.evaluate(() => document.activeElement.matches('#by-endpoint tbody a')));
   await page.keyboard.press('Enter');
   await page.waitForURL(/endpoint=/);
+});
+
+pageTest('a legend keeps its colours where a system forces its own', async (meter) => {
+  await meter.ingest([event()]);
+  const page = await open(meter, '/', { forcedColors: 'active' });
+  await shows(page, '#calls', '1');
+  const drawn = await page
+    .locator('.legend li:not(.when)')
+    .evaluateAll((keys) => keys.map((key) => getComputedStyle(key, '::before').forcedColorAdjust));
+  assert.deepEqual(drawn, Array(7).fill('none'));
 });
 
 pageTest('two hundred thousand events are shown as soon as they are there', async (meter) => {

@@ -154,6 +154,7 @@ impl Serve {
         }
         // By themselves, so that a refusal has the right name.
         Options { keys: keys.clone(), ..Options::default() }.validate().context(named)?;
+        let any_key = keys.is_empty();
         let options = Options {
             data: self.data,
             keys,
@@ -176,7 +177,8 @@ impl Serve {
         // Before the data: a start that fails for its address has made and changed no file.
         let listener = runtime.block_on(Listener::bind(self.listen))?;
         let meter = Meter::open(options)?;
-        let served = runtime.block_on(serve(&meter, listener, self.json, self.until_stdin_closes));
+        let served =
+            runtime.block_on(serve(&meter, listener, self.json, any_key, self.until_stdin_closes));
         // Dropped, it would wait for whatever still reads or writes the data.
         runtime.shutdown_background();
         served
@@ -187,12 +189,13 @@ async fn serve(
     meter: &Meter,
     listener: Listener,
     json: bool,
+    any_key: bool,
     until_stdin_closes: bool,
 ) -> anyhow::Result<()> {
     // Before anybody is told that the server is ready: who waits for that may stop it at once.
     let mut stop = Stop::listen()?;
     let server = listener.serve(meter);
-    announce(server.address(), json).context("cannot write to standard output")?;
+    announce(server.address(), json, any_key).context("cannot write to standard output")?;
     tokio::select! {
         () = stop.asked() => {}
         () = input_closed(), if until_stdin_closes => {}
@@ -250,7 +253,7 @@ fn trimmed<'a, C: FromIterator<String>>(words: impl Iterator<Item = &'a str>) ->
     words.map(str::trim).filter(|word| !word.is_empty()).map(ToOwned::to_owned).collect()
 }
 
-fn announce(address: SocketAddr, json: bool) -> std::io::Result<()> {
+fn announce(address: SocketAddr, json: bool, any_key: bool) -> std::io::Result<()> {
     let url = format!("http://{}", reachable(address));
     let mut out = std::io::stdout().lock();
     if json {
@@ -262,6 +265,9 @@ fn announce(address: SocketAddr, json: bool) -> std::io::Result<()> {
         writeln!(out)?;
         writeln!(out, "Send a program's calls here:")?;
         writeln!(out, "  export DODO_PAYMENTS_BASE_URL={url}")?;
+        if any_key {
+            writeln!(out, "  export DODO_PAYMENTS_API_KEY=any")?;
+        }
     }
     out.flush()
 }

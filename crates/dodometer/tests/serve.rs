@@ -264,7 +264,7 @@ fn without_json_it_says_where_to_look() {
         dodometer(&["--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn().unwrap();
     let lines: Vec<String> = BufReader::new(serving.stdout.take().unwrap())
         .lines()
-        .take(5)
+        .take(6)
         .collect::<Result<_, _>>()
         .unwrap();
     serving.kill().unwrap();
@@ -273,4 +273,5 @@ fn without_json_it_says_where_to_look() {
     assert!(url.starts_with("http://127.0.0.1:") && !url.ends_with(":0"), "{lines:?}");
     assert_eq!(lines[0], format!("page      {url}/"));
     assert_eq!(lines[4].trim(), format!("export DODO_PAYMENTS_BASE_URL={url}"));
+    assert_eq!(lines[5].trim(), "export DODO_PAYMENTS_API_KEY=any");
 }

@@ -67,11 +67,11 @@ pub(crate) fn sim(workspace: &Workspace, seeds: &Seeds) -> Result<ExitCode> {
 }
 
 pub(crate) fn build(workspace: &Workspace, profile: &str, packages: &[&str]) -> Result<bool> {
-    let mut build = workspace.cargo(["build", "--quiet", "--locked", "--profile", profile]);
+    let mut build = workspace.cargo(["build", "--locked", "--profile", profile]);
     for package in packages {
         build.args(["--package", package]);
     }
-    eprintln!("building {}: minutes the first time, then nothing", packages.join(" and "));
+    eprintln!("building {}: this takes minutes the first time", packages.join(" and "));
     Ok(build.status().with_context(|| process::describe(&build))?.success())
 }
 
