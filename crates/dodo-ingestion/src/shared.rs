@@ -1,7 +1,7 @@
 //! What the handles of one namespace and its engine task share.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::alarm::{AlarmKind, Alarms};
@@ -25,6 +25,8 @@ pub(crate) struct Shared {
     pub(crate) alarms: Alarms,
     pub(crate) wake: Wake,
     pub(crate) counters: Counters,
+    /// What delivers the calls on a full disk, where this is in memory instead.
+    beside: OnceLock<Arc<Self>>,
     key: Mutex<ApiKey>,
     use_: Mutex<Use>,
 }
@@ -60,6 +62,7 @@ impl Shared {
             alarms: Alarms::default(),
             wake: Wake::default(),
             counters: Counters::default(),
+            beside: OnceLock::new(),
             key: Mutex::new(key),
             use_: Mutex::new(Use { clients: 1, closed: false, ended: false }),
         }
@@ -76,8 +79,16 @@ impl Shared {
 
     /// The newest client's key is the one that counts.
     pub(crate) fn set_key(&self, key: ApiKey) {
+        if let Some(beside) = self.beside.get() {
+            beside.set_key(key.clone());
+        }
         *Self::lock(&self.key) = key;
         self.wake.now();
+    }
+
+    /// Has it know of each key, and of the end.
+    pub(crate) fn serve_beside(&self, beside: Arc<Self>) {
+        _ = self.beside.set(beside);
     }
 
     /// Counts one more client, and says how many there were. `None` when this namespace serves none any
@@ -104,6 +115,12 @@ impl Shared {
         state.closed = last && closed;
         drop(state);
         self.wake.now();
+        if last
+            && closed
+            && let Some(beside) = self.beside.get()
+        {
+            beside.leave(true);
+        }
         last
     }
 

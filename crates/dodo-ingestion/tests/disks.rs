@@ -20,7 +20,7 @@ use std::time::Duration;
 use dodo_ingestion::{AlarmKind, ApiCall, Builder, Durability, ErrorKind, Ingestion};
 use mounts::child::say;
 use mounts::{in_own_mounts, mount, mount_ext4, mount_tmpfs, run};
-use support::{PATIENT, Server, client, eventually, hears, listening};
+use support::{PATIENT, Server, client, error, eventually, hears, listening};
 use tempfile::tempdir;
 
 const NOBODY: u32 = 65_534;
@@ -101,6 +101,7 @@ fn child_process() {
             full_at_a_record_and_at_a_roll(&disk);
             full_at_the_cursor(&disk);
             full_at_a_dead_letter(&disk);
+            full_at_the_start(&disk);
         }
         "overlay" => {
             let Some(disk) = mount_overlay(&dir) else { return };
@@ -330,6 +331,27 @@ fn full_at_a_dead_letter(disk: &Path) {
     };
     assert_eq!(letters().lines().filter(is_it).count(), 1, "{}", letters());
     calls.settle(&ingestion, &server);
+}
+
+/// The disk has no room for another spool: what lies there is delivered, and makes some.
+fn full_at_the_start(disk: &Path) {
+    let server = Server::start();
+    server.script([error(503)]);
+    let builder = || small(&server, disk).account("start").linger(NEVER);
+    let ingestion = builder().build().unwrap();
+    let mut calls = Calls::default();
+    calls.track_all(&ingestion, 50);
+    ingestion.blocking_close(Duration::ZERO).unwrap_err();
+    assert_eq!(server.billed(), 0);
+    let ballast = Ballast::fill(disk);
+    let (ingestion, told) = listening(builder());
+    hears(&told, AlarmKind::MemoryOnly);
+    eventually("what was left is billed", || server.billed() == 50);
+    calls.track_all(&ingestion, 5);
+    let spools = namespace(disk, "start").join("spools");
+    eventually("its spool is removed", || spools.read_dir().unwrap().next().is_none());
+    calls.settle(&ingestion, &server);
+    ballast.free();
 }
 
 fn container_layer(disk: &Path) {

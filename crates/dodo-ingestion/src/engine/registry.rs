@@ -69,10 +69,8 @@ pub(crate) fn open(
         return Ok(shared);
     }
 
-    let ids = IdSource::new().map_err(|error| {
-        Error::storage("the kernel gives no random numbers", io::Error::other(error.to_string()))
-    })?;
-    let Opened { namespace, owned, fallback, notices } = create(wanted, &name, parent, &ids)?;
+    let ids = new_ids()?;
+    let Opened { namespace, owned, fallback, full, notices } = create(wanted, &name, parent, &ids)?;
     let memory = fallback.is_some() || wanted.durability == Durability::Memory;
     let max_bytes = wanted.max_spool_bytes;
     let settings = WriterSettings {
@@ -81,6 +79,9 @@ pub(crate) fn open(
     };
     let writer = Writer::new(namespace.clone(), owned, settings);
     let shared = Arc::new(Shared::new(wanted.clone(), writer, ids, config.api_key.clone()));
+    if let Some(full) = full {
+        shared.serve_beside(serve_full(full, &shared, on_alarm.clone())?);
+    }
     if let Some((number, callback)) = on_alarm {
         shared.alarms.add_callback(number, callback);
     }
@@ -103,6 +104,12 @@ pub(crate) fn open(
     Ok(shared)
 }
 
+fn new_ids() -> Result<IdSource> {
+    IdSource::new().map_err(|error| {
+        Error::storage("the kernel gives no random numbers", io::Error::other(error.to_string()))
+    })
+}
+
 pub(crate) fn is_in_memory(dir: &Path) -> bool {
     dir.starts_with(IN_MEMORY)
 }
@@ -113,6 +120,8 @@ struct Opened {
     owned: Owned,
     /// Why it is in memory against the caller's wish.
     fallback: Option<String>,
+    /// The one on a disk that has no room for a spool.
+    full: Option<Namespace>,
     notices: Vec<Notice>,
 }
 
@@ -136,8 +145,8 @@ fn create(
                 owned = namespace.create_spool(spool_name());
             }
         }
-        let (fallback, notices) = (None, Vec::new());
-        Ok::<_, io::Error>(Opened { namespace, owned: owned?, fallback, notices })
+        let (fallback, full, notices) = (None, None, Vec::new());
+        Ok::<_, io::Error>(Opened { namespace, owned: owned?, fallback, full, notices })
     };
     let in_memory = |fallback: Option<String>| {
         let opened = on(Arc::new(MemoryDisk::default()), PathBuf::from(IN_MEMORY))
@@ -157,8 +166,11 @@ fn create(
         };
     };
     let dir = parent.join("dodo-ingestion").join(name);
-    let opened = match SystemDisk.prepare(&Namespace::dirs(&dir), &config.allow_filesystem) {
-        Ok(notices) => on(Arc::new(SystemDisk), dir).map(|opened| Opened { notices, ..opened }),
+    let prepare = || SystemDisk.prepare(&Namespace::dirs(&dir), &config.allow_filesystem);
+    let opened = match prepare() {
+        Ok(notices) => {
+            on(Arc::new(SystemDisk), dir.clone()).map(|opened| Opened { notices, ..opened })
+        }
         Err(Unfit::Failed(error)) => Err(error),
         Err(Unfit::Refused(why)) => return Err(Error::configuration("spool_dir", why)),
     };
@@ -169,9 +181,35 @@ fn create(
                 .with_field("spool_dir"))
         }
         Err(error) => {
-            in_memory(Some(format!("spool_dir {} cannot be used: {error}", parent.display())))
+            let is_full = error.kind() == io::ErrorKind::StorageFull && prepare().is_ok();
+            let open = || Namespace::open(Arc::new(SystemDisk), dir.clone()).ok();
+            let full = is_full.then(open).flatten();
+            let why = format!("spool_dir {} cannot be used: {error}", parent.display());
+            in_memory(Some(why)).map(|opened| Opened { full, ..opened })
         }
     }
+}
+
+/// Delivers what lies on a full disk, which makes room there. This process's own calls are not among it.
+fn serve_full(
+    namespace: Namespace,
+    own: &Shared,
+    on_alarm: Option<(u64, AlarmCallback)>,
+) -> Result<Arc<Shared>> {
+    let ids = new_ids()?;
+    let none = Namespace::open(Arc::new(MemoryDisk::default()), PathBuf::from(IN_MEMORY)).and_then(
+        |memory| Ok((memory.create_spool(SpoolName(ids.next(clock::now().wall)))?, memory)),
+    );
+    let (owned, memory) =
+        none.map_err(|error| Error::storage("the spool cannot be made in memory", error))?;
+    let settings = WriterSettings { max_bytes: own.config.max_spool_bytes, sync: false };
+    let writer = Writer::new(memory, owned, settings);
+    let shared = Arc::new(Shared::new(own.config.clone(), writer, ids, own.key()));
+    if let Some((number, callback)) = on_alarm {
+        shared.alarms.add_callback(number, callback);
+    }
+    serve(Job::Serve { shared: shared.clone(), namespace })?;
+    Ok(shared)
 }
 
 /// `<environment>-<hash of scheme, host and port>-<account>`.

@@ -318,11 +318,13 @@ impl Task {
     /// Lets go of the spool; removes it if there is nothing in it.
     pub(crate) fn end(self, now: Now) {
         let writer = &self.shared.writer;
-        let empty = writer.close() <= self.shared.settlement.settled();
+        let dir = writer.dir();
+        let empty = writer.close() <= self.shared.settlement.settled()
+            && dir.starts_with(self.namespace.dir());
         // Without the sender's lock, the sender removes it once this process lets go of it.
         if empty
             && self.sender.as_ref().is_some_and(|sender| !sender.is_deposed())
-            && let Err(error) = remove_spool(&**self.namespace.disk(), &writer.dir())
+            && let Err(error) = remove_spool(&**self.namespace.disk(), &dir)
         {
             self.alarm_storage("an empty spool cannot be removed", &error, now);
         }
