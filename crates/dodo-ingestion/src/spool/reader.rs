@@ -252,6 +252,11 @@ impl Reader {
                     Some(passed) if info.previous == passed => {
                         self.lose_up_to(passed, first, found);
                     }
+                    // No power loss set the cursor back: what stands at it was removed by somebody else.
+                    None if owner_alive && info.previous < first => {
+                        self.next = self.next.max(info.previous);
+                        self.lose_up_to(info.previous, first, found);
+                    }
                     _ => self.next = self.next.max(first),
                 }
                 self.open = Some(OpenSegment::new(info, file));
@@ -373,6 +378,23 @@ mod tests {
             read.extend(found.damage.iter().map(|damage| damage.segment));
         }
         assert_eq!(read, damaged);
+    }
+
+    #[test]
+    fn what_a_segment_held_that_was_removed_of_a_living_owner_was_lost() {
+        let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::default());
+        let writer = writer(&disk);
+        let append = || writer.append(&mut Draft::event("id"), 1_000).unwrap();
+        append();
+        let dir = writer.dir();
+        disk.remove_file(&dir.join(segment_name(0))).unwrap();
+        writer.look_after(1_000, 60_000).unwrap();
+        append();
+        for (alive, lost) in [(true, Some(0..1)), (false, None)] {
+            let mut reader = Reader::new(disk.clone(), dir.clone(), 0);
+            let found = reader.read(9, usize::MAX, alive).unwrap();
+            assert_eq!((found.records.len(), found.lost.first().cloned()), (1, lost));
+        }
     }
 
     #[test]
