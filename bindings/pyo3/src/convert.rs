@@ -238,7 +238,9 @@ fn system_time(value: &Bound<'_, PyAny>) -> PyResult<SystemTime> {
     // Not the difference of a subclass, which may be anything.
     let difference = py.get_type::<PyDateTime>().call_method1("__sub__", (value, epoch));
     let since = difference.map_err(|_| {
-        invalid(py, "timestamp", "timestamp: a datetime without a time zone is ambiguous")
+        let message =
+            "timestamp: a datetime without a time zone is ambiguous; give it one, such as timezone.utc";
+        invalid(py, "timestamp", message)
     })?;
     let since: Duration = since
         .extract()

@@ -10,7 +10,7 @@ use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use clap::builder::{OsStringValueParser, RangedU64ValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use dodometer_server::{
@@ -175,7 +175,9 @@ impl Serve {
             .build()
             .context("no runtime could be started")?;
         // Before the data: a start that fails for its address has made and changed no file.
-        let listener = runtime.block_on(Listener::bind(self.listen))?;
+        let listener = runtime.block_on(Listener::bind(self.listen)).map_err(|error| {
+            anyhow!("{:#}; give --listen another one", anyhow::Error::from(error))
+        })?;
         let meter = Meter::open(options)?;
         let served =
             runtime.block_on(serve(&meter, listener, self.json, any_key, self.until_stdin_closes));

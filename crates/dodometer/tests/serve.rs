@@ -206,6 +206,7 @@ fn what_cannot_be_served_is_said_clearly() {
     let address = taken.local_addr().unwrap().to_string();
     let error = fails(&["--listen", &address]);
     assert!(error.contains(&format!("cannot listen on {address}")), "{error}");
+    assert!(error.contains("give --listen another one"), "{error}");
 }
 
 #[test]
