@@ -4,3 +4,10 @@
  * @internal
  */
 export const { now } = Date;
+
+/**
+ * The timers, likewise: with those of a test, what waits for the core would never be over.
+ *
+ * @internal
+ */
+export const { setTimeout, clearTimeout } = globalThis;

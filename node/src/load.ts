@@ -9,6 +9,12 @@ import { addonOf } from './addons';
 import type { Native } from './native';
 
 const FILE = 'dodo_ingestion.node';
+
+if (typeof __dirname === 'undefined') {
+  // Only a bundler makes an ES module of this file.
+  const way = 'https://github.com/dodopayments/dodo-ingestion/blob/main/node/README.md#bundlers';
+  throw new Error(`dodo-ingestion is to stay outside of a bundle, as its addon does: ${way}`);
+}
 const BUILT = join(__dirname, '..', 'native', FILE);
 
 const { name, optionalDependencies: packages = {} } = require('../package.json') as {

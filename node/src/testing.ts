@@ -20,12 +20,15 @@ import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
-import { setTimeout as sleep } from 'node:timers/promises';
+import * as timers from 'node:timers/promises';
 import { now } from './clock';
 import { findDodometer } from './dodometer';
 import { ClosedError, TimeoutError } from './errors';
 import { Ingestion, type IngestionOptions } from './ingestion';
 import { checkNames } from './nearest';
+
+// A test may put its own in the place of Node's later.
+const { setTimeout: sleep } = timers;
 
 const STARTS_WITHIN = 20_000;
 const WAITS = 10_000;

@@ -1,3 +1,4 @@
+import { clearTimeout, setTimeout } from './clock';
 import { ConfigurationError, fromNative, TimeoutError } from './errors';
 import { native } from './load';
 import type { Handle } from './native';

@@ -2,7 +2,9 @@
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 
 const cwd = new URL('..', import.meta.url);
 
@@ -26,3 +28,16 @@ for (const condition of ['edge-light', 'workerd', 'browser']) {
     }
   });
 }
+
+test('in a bundle that is an ES module', () => {
+  const path = fileURLToPath(new URL('dist/load.js', cwd));
+  const script = `
+    import { createRequire } from 'node:module';
+    const require = createRequire(${JSON.stringify(path)});
+    const exports = {};
+    ${readFileSync(path, 'utf8')}
+  `;
+  const args = ['--input-type=module', '-e', script];
+  const { stderr } = spawnSync(process.execPath, args, { cwd, encoding: 'utf8' });
+  assert.match(stderr, /dodo-ingestion is to stay outside of a bundle.*#bundlers/);
+});

@@ -38,8 +38,17 @@ test('what an app bills can be looked at', async () => {
 test('the clock of a test is not that by which events are waited for', async (t) => {
   const meter = await startMeter();
   t.after(() => meter.stop());
-  t.mock.timers.enable({ apis: ['Date'] });
+  t.mock.timers.enable();
   await assert.rejects(meter.events({ count: 1, timeout: 100 }), TimeoutError);
+  const client = meter.connect();
+  let found;
+  client.expect(
+    new Promise((resolve) => {
+      found = resolve;
+    }),
+  );
+  await assert.rejects(client.flush({ timeout: 100 }), TimeoutError);
+  found();
 });
 
 test('a meter that is stopped keeps no client', async () => {
