@@ -157,10 +157,11 @@ def _litestar_catch_all(scope: Mapping[str, Any], template: str) -> str | None:
     """Give what Litestar leaves out of a template: that it takes any rest of a path."""
     if not template.endswith("}"):
         return None
-    rest = template[template.rfind("/") : -1] + ":path}"
     # Those of the handler, without what its controller and routers stand at.
     paths = getattr(scope.get("route_handler"), "paths", ())
-    taken = any(path.endswith(rest) for path in paths)
+    taken = any(
+        path.endswith(":path}") and template.endswith(re.sub(r":\w+}", "}", path)) for path in paths
+    )
     return template[:-1] + ":path}" if taken else None
 
 

@@ -233,6 +233,22 @@ FRAMEWORKS: dict[str, tuple[Any, Callable[[Ingestion], Any]]] = {
 }
 
 
+def test_another_path_of_the_same_handler_takes_no_rest(meter: Meter) -> None:
+    @litestar.get(["/rest/{name:path}", "/secret/{name:str}"])
+    async def named() -> litestar.Response[None]:
+        return litestar.Response(None, status_code=404)
+
+    ingestion = open_client(meter, "litestar-paths")
+    app: Any = litestar.Litestar([named], logging_config=None, openapi_config=None)
+    metered: Any = MeterMiddleware(app, ingestion=ingestion, customer="x-customer-id")
+    with asgi(metered) as port:
+        site = Site("litestar-paths", port, ingestion, meter)
+        assert site.call("GET", "/secret/path", site.customer("named"))[0] == 404
+        event = site.event(site.customer("named"))
+    assert (event["event_name"], event["metadata"]["endpoint"]) == ("api_call", "/secret/{name}")
+    ingestion.close(timeout=WITHIN)
+
+
 @pytest.fixture
 def urls() -> Iterator[None]:
     before = settings.ROOT_URLCONF
