@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 import pytest
 
 from dodo_ingestion import Ingestion, track_api_call
+from dodo_ingestion.errors import ClosedError
 from dodo_ingestion.testing import Meter
 
 pytest_plugins = ["pytester"]
@@ -253,3 +254,14 @@ def test_a_meter_that_is_not_stopped_ends_with_its_process(end: str) -> None:
 def test_a_program_that_does_not_serve() -> None:
     with pytest.raises(RuntimeError, match="does not serve: it ended with 2"):
         Meter("--nonsense").start()
+
+
+def test_a_program_that_has_ended_is_named() -> None:
+    meter = Meter().start()
+    ingestion = meter.connect()
+    meter._end()
+    with pytest.raises(ConnectionError, match=f"the meter at {meter.url} has ended"):
+        meter.events()
+    meter.stop()
+    with pytest.raises(ClosedError):
+        track_api_call(ingestion, customer_id="cus_1")

@@ -132,7 +132,8 @@ class Meter:
     def disconnect(self) -> None:
         """Close the clients that were connected here. Faults end first: none holds up the close."""
         if self._clients:
-            self._ask("DELETE", "/_dev/faults")
+            with contextlib.suppress(ConnectionError):
+                self._ask("DELETE", "/_dev/faults")
         for client in self._clients:
             with contextlib.suppress(IngestionError):
                 client.close(timeout=_WAITS)
@@ -224,6 +225,8 @@ class Meter:
         except urllib.error.HTTPError as error:
             with error:
                 raise ValueError(f"{method} {path}: {error.read().decode()}") from None
+        except (urllib.error.URLError, ConnectionError) as error:
+            raise ConnectionError(f"the meter at {self.url} has ended: {error}") from None
         return json.loads(answer) if answer else None
 
 
