@@ -1,6 +1,7 @@
 """The tracker, with models that are built like LangChain's."""
 
 import asyncio
+import copy
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 
@@ -43,8 +44,39 @@ class ChatModel:
         for piece in self.stream(asked):
             yield piece
 
-    def bind_tools(self, _tools: list[object]) -> "ChatModel":
-        return ChatModel(*self._counts)
+    def transform(self, asked: Iterator[str]) -> Iterator[AIMessageChunk]:
+        yield from self.stream("".join(asked))
+
+    def batch(self, asked: list[str]) -> list[AIMessageChunk]:
+        return [self.invoke(each) for each in asked]
+
+    def bind_tools(self, _tools: list[object]) -> "Bound":
+        return Bound(self)
+
+    def with_retry(self) -> "Bound":
+        return Bound(self)
+
+    def __or__(self, then: Callable[[AIMessageChunk], object]) -> "Sequence":
+        return Sequence(self, then)
+
+
+@dataclass
+class Bound:
+    """Asks the model that it was made of."""
+
+    bound: ChatModel
+
+    def invoke(self, asked: str) -> AIMessageChunk:
+        return self.bound.invoke(asked)
+
+
+@dataclass
+class Sequence:
+    first: ChatModel
+    then: Callable[[AIMessageChunk], object]
+
+    def stream(self, asked: str) -> Iterator[object]:
+        yield from map(self.then, self.first.transform(iter([asked])))
 
 
 async def read_async(model: ChatModel) -> None:
@@ -56,7 +88,11 @@ CALLS: dict[str, Callable[[ChatModel], object]] = {
     "invoke": lambda model: model.invoke("Hello?"),
     "ainvoke": lambda model: asyncio.run(model.ainvoke("Hello?")),
     "astream": lambda model: asyncio.run(read_async(model)),
+    "batch": lambda model: model.batch(["Hello?"]),
     "bind_tools": lambda model: model.bind_tools([]).invoke("Hello?"),
+    "with_retry": lambda model: model.with_retry().invoke("Hello?"),
+    "a chain": lambda model: list((model | str).stream("Hello?")),
+    "a copy": lambda model: copy.deepcopy(model).invoke("Hello?"),
 }
 
 

@@ -60,10 +60,23 @@ _ANSWERING = frozenset(
 """Those of them that return nothing but a model's answer."""
 _RAW = ("with_raw_response", "with_streaming_response")
 _UNSEEN = ("caches", "sessions", *_RAW)
-_LEADING = frozenset(
-    {"bind", "bind_tools", "copy", "fork", "thread", "with_middleware", "with_options"}
-)
+_LEADING = frozenset({"copy", "fork", "model_copy", "thread", "with_middleware", "with_options"})
 """Those that return another client, or a part of one."""
+_COMPOSING = frozenset(
+    {
+        "abatch",
+        "atransform",
+        "batch",
+        "bind",
+        "bind_tools",
+        "pipe",
+        "transform",
+        "with_config",
+        "with_fallbacks",
+        "with_retry",
+    }
+)
+"""Those of LangChain's that ask the model by `invoke` and `stream`, or make what does."""
 _SNAPSHOTS = ("current_message_snapshot", "current_completion_snapshot", "current_run")
 
 
@@ -302,10 +315,21 @@ class _Client(_Proxy):
             return self._meter.asking(name, value)
         if name in _LEADING and callable(value):
             return self._meter.leading(value)
+        if name in _COMPOSING and getattr(value, "__self__", None) is self._target:
+            return value.__func__.__get__(self)
         return _Client(value, self._meter) if self._meter.is_part(value) else value
 
     def __copy__(self) -> Any:
         return _Client(copy.copy(self._target), self._meter)
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return _Client(copy.deepcopy(self._target, memo), self._meter)
+
+    def __or__(self, other: Any) -> Any:
+        return self.__class__.__or__(self, other)
+
+    def __ror__(self, other: Any) -> Any:
+        return self.__class__.__ror__(self, other)
 
     def __enter__(self) -> Any:
         self._target.__enter__()

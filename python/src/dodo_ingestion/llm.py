@@ -383,18 +383,18 @@ class LLMTracker:
         `send_message_stream`, `create_and_poll`, `create_and_stream`, `create_and_run`,
         `create_and_run_poll`, `create_and_run_stream`, `submit_tool_outputs`,
         `submit_tool_outputs_and_poll`, `submit_tool_outputs_stream`, `edit` and `compact` return,
-        Ollama's `chat`, and LangChain's models by `invoke`, `ainvoke` and `astream`, at any depth,
-        awaited or not. A stream is handed on piece by piece, and billed at its end, where it is
-        left or when the program ends, by what the provider has told until then. OpenAI's chat tells
-        it only with `stream_options={"include_usage": True}`, in its last piece; a stream without
-        usage is logged and not billed, and so is an answer of which it is expected, such as those
-        of Gemini's `embed_content`, which tells none. Close a stream that you leave before you
-        close the `Ingestion`. Not billed is what goes by `with_raw_response`,
-        `with_streaming_response` and Anthropic's `tool_runner`, LangChain's `batch`, `generate` and
-        `with_structured_output`, and what `responses.retrieve`, `interactions.get`, and `retrieve`
-        and `poll` of OpenAI's runs tell of what was still at work: `track` takes it. Nor is an
-        answer that `parse` itself refuses, but for those of OpenAI's chat that were cut: their
-        error has them. Nor are sessions over a WebSocket, nor what is under `sessions`, whose
+        Ollama's `chat`, and LangChain's models by `invoke`, `batch` and their async kin, also in a
+        chain, at any depth, awaited or not. A stream is handed on piece by piece, and billed at its
+        end, where it is left or when the program ends, by what the provider has told until then.
+        OpenAI's chat tells it only with `stream_options={"include_usage": True}`, in its last
+        piece; a stream without usage is logged and not billed, and so is an answer of which it is
+        expected, such as those of Gemini's `embed_content`, which tells none. Close a stream that
+        you leave before you close the `Ingestion`. Not billed is what goes by `with_raw_response`,
+        `with_streaming_response` and Anthropic's `tool_runner`, LangChain's `astream_events`,
+        `generate` and `with_structured_output`, and what `responses.retrieve`, `interactions.get`,
+        and `retrieve` and `poll` of OpenAI's runs tell of what was still at work: `track` takes it.
+        Nor is an answer that `parse` itself refuses, but for those of OpenAI's chat that were cut:
+        their error has them. Nor are sessions over a WebSocket, nor what is under `sessions`, whose
         events tell the usage of the whole session again and again, nor the tokens of another model
         that Anthropic's advisor tool asks. Where Gemini's library calls functions by itself, an
         answer that is no stream tells the usage of the last round alone.
