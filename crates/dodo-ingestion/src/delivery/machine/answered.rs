@@ -103,7 +103,7 @@ impl Delivery {
                 }
                 self.count_restamped(&request, actions);
                 let twins = self.take_twins(&request.records);
-                let records = request.records.iter().map(Sent::at).chain(twins).collect();
+                let records = request.records.iter().chain(&twins).map(Sent::at).collect();
                 actions.push(Action::Settle { records });
             }
             Verdict::Retry { after_ms, limited, unanswered, failing, words } => {
@@ -309,7 +309,8 @@ impl Delivery {
             }
             (Purpose::Apart, [first, ..]) if self.refusals.is_condemned(first.group()) => {
                 let cause = Cause { by_group: true, ..cause };
-                for sent in &request.records {
+                let twins = self.take_twins_apart(first.group(), &request.records);
+                for sent in request.records.iter().chain(&twins) {
                     self.set_aside(*sent, cause.clone(), now, actions);
                 }
             }

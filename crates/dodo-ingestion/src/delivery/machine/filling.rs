@@ -3,10 +3,14 @@
 use std::collections::HashSet;
 
 use super::{
-    APART_SHARE, Delivery, EVENTS_PER_REQUEST, MAX_BYTES_ASIDE, MINUTE, Meta, MonoMs, Now,
-    RecordRef, Sent, SpoolId, cost,
+    APART_SHARE, Delivery, EVENTS_PER_REQUEST, MAX_BYTES_ASIDE, MINUTE, Meta, MonoMs, Now, Sent,
+    SpoolId, cost,
 };
 use crate::delivery::queue::Queue;
+
+fn ids(records: &[Sent]) -> HashSet<u64> {
+    records.iter().map(|sent| sent.item.meta.id_hash).collect()
+}
 
 impl Delivery {
     /// When a group that travels apart may go. The tenth of the budget does not hold while a stop has
@@ -66,6 +70,7 @@ impl Delivery {
 
     /// Takes what waits, in equal shares of the spools as far as it goes.
     pub(super) fn fill(&mut self) -> Vec<Sent> {
+        self.part_queued();
         let mut records = Vec::new();
         let mut ids = HashSet::with_capacity(EVENTS_PER_REQUEST);
         let mut bytes = self.size.bytes();
@@ -88,9 +93,6 @@ impl Delivery {
                 took_some |= !taken.is_empty();
                 records.extend(taken.into_iter().map(|item| Sent { spool: *spool, item }));
             }
-            if self.refusals.any_apart() || !self.failing_groups.is_empty() {
-                self.part(&mut records);
-            }
             if !took_some || records.len() == EVENTS_PER_REQUEST {
                 break;
             }
@@ -101,12 +103,26 @@ impl Delivery {
 
     /// Takes what waits under the ids of records that were taken: the API counts an id once, and a request
     /// carries it once. Each of many would need a request of its own.
-    pub(super) fn take_twins(&mut self, taken: &[Sent]) -> Vec<RecordRef> {
-        let ids: HashSet<u64> = taken.iter().map(|sent| sent.item.meta.id_hash).collect();
+    pub(super) fn take_twins(&mut self, taken: &[Sent]) -> Vec<Sent> {
+        let ids = ids(taken);
         let mut twins = Vec::new();
         for (spool, queue) in &mut self.queues {
             let items = queue.take_all(|meta| ids.contains(&meta.id_hash));
-            twins.extend(items.iter().map(|item| RecordRef { spool: *spool, seq: item.meta.seq }));
+            twins.extend(items.into_iter().map(|item| Sent { spool: *spool, item }));
+        }
+        let groups: Vec<u64> = self.apart.keys().copied().collect();
+        twins.extend(groups.iter().flat_map(|group| self.take_twins_apart(*group, taken)));
+        twins
+    }
+
+    /// Of those, what is of a group that travels apart.
+    pub(super) fn take_twins_apart(&mut self, group: u64, of: &[Sent]) -> Vec<Sent> {
+        let Some(records) = self.apart.get_mut(&group) else { return Vec::new() };
+        let ids = ids(of);
+        let is_twin = |sent: &mut Sent| ids.contains(&sent.item.meta.id_hash);
+        let twins = records.extract_if(.., is_twin).collect();
+        if records.is_empty() {
+            self.apart.remove(&group);
         }
         twins
     }
@@ -136,6 +152,21 @@ impl Delivery {
             let item = queue.take_any(random, &fits)?;
             Some(Sent { spool: *spool, item })
         })
+    }
+
+    /// Moves what waits in the queues of groups that travel apart: also those under one id, which would fill the
+    /// queues.
+    fn part_queued(&mut self) {
+        let (refusals, failing) = (&self.refusals, &self.failing_groups);
+        if !refusals.any_apart() && failing.is_empty() {
+            return;
+        }
+        let is_apart = |group| refusals.is_apart(group) || failing.contains_key(&group);
+        for (spool, queue) in &mut self.queues {
+            for item in queue.take_all(|meta| is_apart(meta.group)) {
+                self.apart.entry(item.meta.group).or_default().push(Sent { spool: *spool, item });
+            }
+        }
     }
 
     /// Moves the records of groups that travel apart to where they wait.

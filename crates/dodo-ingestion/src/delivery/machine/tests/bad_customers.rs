@@ -241,3 +241,22 @@ fn three_hundred_unknown_customers_among_a_thousand_do_not_stop_the_known() {
     }
     println!("the known calls were settled after {} s", (world.now.mono - start) / 1_000);
 }
+
+#[test]
+fn many_calls_with_one_id_of_an_unknown_customer_delay_nobody() {
+    let mut world = World::new(LatePolicy::Restamp);
+    let is_bad = |seq: u64| seq % 4 == 3;
+    let metas = (0..60_000).map(|seq| {
+        let (group, id_hash) = if is_bad(seq) { (3, 7) } else { (4 + seq % 10, seq) };
+        Meta { group, json_bytes: 700, id_hash, ..meta(seq, 0) }
+    });
+    world.unread.entry(0).or_default().extend(metas);
+    world.handle(Input::Tick);
+    while world.settled.len() < 45_000 {
+        assert!(world.sent.len() < 100, "{} settled", world.settled.len());
+        until_request(&mut world);
+        let holds_bad = world.last().iter().any(|seq| is_bad(*seq));
+        world.answer(if holds_bad { response(400, "") } else { ok() });
+    }
+    assert!(world.aside.iter().all(|(seq, _)| is_bad(*seq)));
+}
