@@ -22,9 +22,9 @@ pub(crate) struct Shared {
     pub(crate) writer: Writer,
     pub(crate) settlement: Settlement,
     pub(crate) ids: IdSource,
-    pub(crate) alarms: Alarms,
+    pub(crate) alarms: Arc<Alarms>,
     pub(crate) wake: Wake,
-    pub(crate) counters: Counters,
+    pub(crate) counters: Arc<Counters>,
     /// What delivers the calls on a full disk, where this is in memory instead.
     beside: OnceLock<Arc<Self>>,
     key: Mutex<ApiKey>,
@@ -59,9 +59,9 @@ impl Shared {
             writer,
             settlement: Settlement::default(),
             ids,
-            alarms: Alarms::default(),
+            alarms: Arc::default(),
             wake: Wake::default(),
-            counters: Counters::default(),
+            counters: Arc::default(),
             beside: OnceLock::new(),
             key: Mutex::new(key),
             use_: Mutex::new(Use { clients: 1, closed: false, ended: false }),
@@ -84,6 +84,12 @@ impl Shared {
         }
         *Self::lock(&self.key) = key;
         self.wake.now();
+    }
+
+    /// What delivers beside this one: it is told and counted as this one's.
+    pub(crate) fn new_beside(&self, writer: Writer, ids: IdSource) -> Self {
+        let (alarms, counters) = (self.alarms.clone(), self.counters.clone());
+        Self { alarms, counters, ..Self::new(self.config.clone(), writer, ids, self.key()) }
     }
 
     /// Has it know of each key, and of the end.
@@ -115,12 +121,6 @@ impl Shared {
         state.closed = last && closed;
         drop(state);
         self.wake.now();
-        if last
-            && closed
-            && let Some(beside) = self.beside.get()
-        {
-            beside.leave(true);
-        }
         last
     }
 
@@ -130,6 +130,9 @@ impl Shared {
         let settled = || self.settlement.settled() >= self.writer.next_seq();
         if state.clients == 0 && (state.closed || settled()) {
             state.ended = true;
+            if let Some(beside) = self.beside.get() {
+                beside.leave(true);
+            }
         }
         state.ended
     }

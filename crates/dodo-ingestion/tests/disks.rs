@@ -20,6 +20,7 @@ use std::time::Duration;
 use dodo_ingestion::{AlarmKind, ApiCall, Builder, Durability, ErrorKind, Ingestion};
 use mounts::child::say;
 use mounts::{in_own_mounts, mount, mount_ext4, mount_tmpfs, run};
+use rustix::fs::{FlockOperation, flock};
 use support::{PATIENT, Server, client, error, eventually, hears, listening};
 use tempfile::tempdir;
 
@@ -102,6 +103,7 @@ fn child_process() {
             full_at_the_cursor(&disk);
             full_at_a_dead_letter(&disk);
             full_at_the_start(&disk);
+            who_delivers_from_a_full_disk_is_one_with_the_client(&disk);
         }
         "overlay" => {
             let Some(disk) = mount_overlay(&dir) else { return };
@@ -352,6 +354,37 @@ fn full_at_the_start(disk: &Path) {
     eventually("its spool is removed", || spools.read_dir().unwrap().next().is_none());
     calls.settle(&ingestion, &server);
     ballast.free();
+}
+
+/// What is delivered there beside a client's own calls is told and counted as theirs, and ends with it.
+fn who_delivers_from_a_full_disk_is_one_with_the_client(disk: &Path) {
+    let server = Server::start();
+    server.script([error(503)]);
+    let builder = || small(&server, disk).account("beside").linger(NEVER);
+    let ingestion = builder().build().unwrap();
+    let mut calls = Calls::default();
+    calls.track_all(&ingestion, 50);
+    ingestion.blocking_close(Duration::ZERO).unwrap_err();
+    let ballast = Ballast::fill(disk);
+    server.script([401; 5].map(error));
+    let (first, first_told) = listening(builder());
+    let (second, second_told) = listening(builder());
+    hears(&second_told, AlarmKind::Authentication);
+    let stats = second.stats();
+    assert!(stats.requests > 0, "{stats:?}");
+    first.blocking_close(PATIENT).unwrap();
+    first_told.lock().unwrap().clear();
+    drop(second);
+    ballast.free();
+    let lock = namespace(disk, "beside").join("sender.lock");
+    let lock = fs::File::options().write(true).open(lock).unwrap();
+    let free = || flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok();
+    eventually("the sender is gone", free);
+    drop(lock);
+    let ingestion = builder().build().unwrap();
+    eventually("what was left is billed", || server.billed() == 50);
+    calls.settle(&ingestion, &server);
+    assert!(first_told.lock().unwrap().is_empty());
 }
 
 fn container_layer(disk: &Path) {

@@ -79,11 +79,11 @@ pub(crate) fn open(
     };
     let writer = Writer::new(namespace.clone(), owned, settings);
     let shared = Arc::new(Shared::new(wanted.clone(), writer, ids, config.api_key.clone()));
-    if let Some(full) = full {
-        shared.serve_beside(serve_full(full, &shared, on_alarm.clone())?);
-    }
     if let Some((number, callback)) = on_alarm {
         shared.alarms.add_callback(number, callback);
+    }
+    if let Some(full) = full {
+        shared.serve_beside(serve_full(full, &shared)?);
     }
     serve(Job::Serve { shared: shared.clone(), namespace: namespace.clone() })?;
     open.insert(place, Open { shared: Arc::downgrade(&shared), newest: client });
@@ -191,11 +191,8 @@ fn create(
 }
 
 /// Delivers what lies on a full disk, which makes room there. This process's own calls are not among it.
-fn serve_full(
-    namespace: Namespace,
-    own: &Shared,
-    on_alarm: Option<(u64, AlarmCallback)>,
-) -> Result<Arc<Shared>> {
+/// It is told and counted as theirs.
+fn serve_full(namespace: Namespace, own: &Shared) -> Result<Arc<Shared>> {
     let ids = new_ids()?;
     let none = Namespace::open(Arc::new(MemoryDisk::default()), PathBuf::from(IN_MEMORY)).and_then(
         |memory| Ok((memory.create_spool(SpoolName(ids.next(clock::now().wall)))?, memory)),
@@ -204,10 +201,7 @@ fn serve_full(
         none.map_err(|error| Error::storage("the spool cannot be made in memory", error))?;
     let settings = WriterSettings { max_bytes: own.config.max_spool_bytes, sync: false };
     let writer = Writer::new(memory, owned, settings);
-    let shared = Arc::new(Shared::new(own.config.clone(), writer, ids, own.key()));
-    if let Some((number, callback)) = on_alarm {
-        shared.alarms.add_callback(number, callback);
-    }
+    let shared = Arc::new(own.new_beside(writer, ids));
     serve(Job::Serve { shared: shared.clone(), namespace })?;
     Ok(shared)
 }
