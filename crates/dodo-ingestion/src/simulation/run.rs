@@ -24,7 +24,7 @@ const fn found_by(fault: Fault) -> (u64, &'static str) {
         Fault::SettleWithoutADeadLetter => (1, "was told Ok"),
         Fault::LoseTheFirstOfASegment => (0, "was told Err(Storage)"),
         Fault::IgnoreTheBudget => (0, "in a second"),
-        Fault::ForgetTheBudget => (458, "96 requests in a minute"),
+        Fault::ForgetTheBudget => (482, "96 requests in a minute"),
         Fault::SetAsideWithoutALookup => (47, "set aside for certain"),
         Fault::ResendAfterADay => (7, "was billed 2 times"),
         Fault::TrustTheClock => (7, "was billed 2 times"),

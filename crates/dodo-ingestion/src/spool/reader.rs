@@ -252,9 +252,12 @@ impl Reader {
                     Some(passed) if info.previous == passed => {
                         self.lose_up_to(passed, first, found);
                     }
-                    // No power loss set the cursor back: what stands at it was removed by somebody else.
+                    // No power loss set the cursor back: what stands at it was removed by somebody else. One that
+                    // stands at the start may be that of a spool that others began, or be lost.
                     None if owner_alive && info.previous < first => {
-                        self.next = self.next.max(info.previous);
+                        if self.next == 0 {
+                            self.next = info.previous;
+                        }
                         self.lose_up_to(info.previous, first, found);
                     }
                     _ => self.next = self.next.max(first),
@@ -395,6 +398,25 @@ mod tests {
             let found = reader.read(9, usize::MAX, alive).unwrap();
             assert_eq!((found.records.len(), found.lost.first().cloned()), (1, lost));
         }
+    }
+
+    #[test]
+    fn what_several_segments_held_that_were_removed_of_a_living_owner_was_lost() {
+        let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::default());
+        let writer = writer(&disk);
+        let append = || writer.append(&mut Draft::event("id"), 1_000).unwrap();
+        let dir = writer.dir();
+        append();
+        for _ in 0..3 {
+            append();
+            let last = *segments(&*disk, &dir).unwrap().last().unwrap();
+            disk.remove_file(&dir.join(segment_name(last))).unwrap();
+            writer.look_after(1_000, 60_000).unwrap();
+        }
+        append();
+        let mut reader = Reader::new(disk.clone(), dir.clone(), 1);
+        let found = reader.read(9, usize::MAX, true).unwrap();
+        assert_eq!((found.records.len(), found.lost.first().cloned()), (1, Some(1..4)));
     }
 
     #[test]
