@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dodo_ingestion::{Batch, BatchConfig, Builder, Event, Ingestion, Receipt};
+use dodo_ingestion::{Batch, BatchConfig, Builder, Event, Ingestion};
 
 use crate::convert::{Call, Setting};
 use crate::error::Failure;
@@ -37,9 +37,19 @@ impl NativeIngestion {
         Ok(Arc::new(Self(builder.build()?)))
     }
 
-    /// Accepts one call.
-    pub fn track(&self, call: Call) -> Result<Arc<NativeReceipt>> {
-        Ok(Arc::new(NativeReceipt(self.0.track(Event::from(call))?)))
+    /// Accepts one call and returns its receipt's ticket, as an object would have to be finalized.
+    pub fn track(&self, call: Call) -> Result<String> {
+        Ok(self.0.track(Event::from(call))?.ticket())
+    }
+
+    /// The idempotency key of an accepted call.
+    pub fn event_id(&self, ticket: &str) -> Result<String> {
+        Ok(self.0.receipt(ticket)?.event_id().to_owned())
+    }
+
+    /// Waits until the billing API has acknowledged the call.
+    pub async fn delivered(&self, ticket: String, timeout: Option<Duration>) -> Result<()> {
+        Ok(self.0.receipt(&ticket)?.delivered(timeout).await?)
     }
 
     /// Counts and tells a call that could not be converted.
@@ -114,22 +124,5 @@ impl NativeBatch {
     /// Flushes and ends the batch. What is left stays spooled.
     pub async fn cleanup(&self, timeout: Option<Duration>) -> Result<()> {
         Ok(self.0.cleanup(timeout).await?)
-    }
-}
-
-/// The proof that a call was accepted.
-#[derive(uniffi::Object)]
-pub struct NativeReceipt(Receipt);
-
-#[uniffi::export]
-impl NativeReceipt {
-    /// The call's idempotency key.
-    pub fn event_id(&self) -> String {
-        self.0.event_id().to_owned()
-    }
-
-    /// Waits until the billing API has acknowledged the call.
-    pub async fn delivered(&self, timeout: Option<Duration>) -> Result<()> {
-        Ok(self.0.delivered(timeout).await?)
     }
 }

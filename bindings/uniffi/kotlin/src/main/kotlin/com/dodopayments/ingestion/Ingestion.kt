@@ -3,7 +3,6 @@ package com.dodopayments.ingestion
 import com.dodopayments.ingestion.native.AlarmListener
 import com.dodopayments.ingestion.native.NativeBatch
 import com.dodopayments.ingestion.native.NativeIngestion
-import com.dodopayments.ingestion.native.NativeReceipt
 import kotlinx.coroutines.runBlocking
 import java.time.Instant
 import java.util.Collections
@@ -122,7 +121,7 @@ constructor(
         timestamp: Instant? = null,
     ): Receipt {
         val call = converted(native) { call(customerId, metadata, eventId, eventName, timestamp) }
-        return Receipt(calling { native.track(call) })
+        return Receipt(native, calling { native.track(call) })
     }
 
     /** Opens a batch. */
@@ -223,13 +222,14 @@ public class Batch internal constructor(
 
 /** The proof that a call was accepted. */
 public class Receipt internal constructor(
-    private val native: NativeReceipt,
+    private val native: NativeIngestion,
+    private val ticket: String,
 ) {
     /** The call's idempotency key. */
-    public val eventId: String get() = native.eventId()
+    public val eventId: String get() = calling { native.eventId(ticket) }
 
     /** Returns when the billing API has acknowledged the call; throws why it never will. */
-    public suspend fun delivered(timeout: Duration? = null): Unit = waiting { native.delivered(limit(timeout)) }
+    public suspend fun delivered(timeout: Duration? = null): Unit = waiting { native.delivered(ticket, limit(timeout)) }
 
     /** The blocking form of [delivered]. */
     public fun blockingDelivered(timeout: Duration? = null): Unit = runBlocking { delivered(timeout) }
