@@ -223,6 +223,9 @@ mod tests {
             let text = fs::read_to_string(workspace.path(manifest)).unwrap();
             assert!(text.lines().any(|known| known.trim_end() == line), "{manifest}: no {line}");
         }
+        let kotlin = workspace.path("bindings/uniffi/kotlin/README.md");
+        let artifact = format!("`com.dodopayments:ingestion:{VERSION}`");
+        assert!(fs::read_to_string(kotlin).unwrap().contains(&artifact), "no {artifact}");
         let own = fs::read_to_string(workspace.path("crates/dodometer/npm/package.json")).unwrap();
         assert!(
             !own.contains("\"version\""),

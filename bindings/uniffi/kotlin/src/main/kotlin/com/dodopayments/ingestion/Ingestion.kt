@@ -12,7 +12,8 @@ import kotlin.time.toKotlinDuration
 
 /**
  * The options of a client. Those without a parameter of their own go into [options], by the names of the documentation:
- * the core defines them, and refuses what it does not know. One that is `null` counts as absent.
+ * the core defines them, and refuses what it does not know. One that is `null` counts as absent; one that is given in both
+ * places is refused.
  */
 public class IngestionConfig
 @Throws(IngestionException::class)
@@ -30,7 +31,9 @@ constructor(
 ) {
     internal val settings =
         listOf("api_key" to apiKey, "environment" to environment, "base_url" to baseUrl, "event_name" to eventName)
-            .plus(options.toList())
+            .onEach { (name, value) ->
+                if (value != null && options[name] != null) throw unconvertible("configuration", name, "is given twice")
+            }.plus(options.toList())
             .mapNotNull { (name, value) -> value?.let { setting(name, it) } }
 }
 

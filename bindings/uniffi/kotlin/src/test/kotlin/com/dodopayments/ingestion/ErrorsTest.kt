@@ -49,6 +49,7 @@ class ErrorsTest {
         listOf(
             mapOf("event_name" to "api_call", "lingr" to 1) to "lingr",
             mapOf("event_name" to "api_call", "environment" to "staging") to "environment",
+            mapOf("event_name" to "api_call", "api_key" to "another") to "api_key",
             mapOf("event_name" to "api_call", "linger" to 5000) to "linger",
             mapOf("event_name" to "api_call", "linger" to 1.hours) to "linger",
             mapOf("event_name" to "api_call", "linger" to (-1).seconds) to "linger",

@@ -79,9 +79,8 @@ class Meter : BeforeAllCallback {
                 IngestionConfig(
                     apiKey = "dodo_test_kotlin",
                     environment = "test_mode",
-                    baseUrl = url,
                     eventName = "api_call",
-                    options = mapOf("durability" to "memory") + options,
+                    options = mapOf("base_url" to url, "durability" to "memory") + options,
                     onAlarm = { _, _ -> },
                 )
             return Ingestion(config)
