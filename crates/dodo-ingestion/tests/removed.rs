@@ -45,7 +45,12 @@ fn parts(dir: &TempDir) -> [PathBuf; 4] {
 fn remove(place: &Path, dir: &TempDir) {
     let aside = dir.path().join("aside");
     fs::rename(place, &aside).unwrap();
-    fs::remove_dir_all(aside).unwrap();
+    remove_all(&aside);
+}
+
+/// Its process may be making a file in it just then.
+fn remove_all(dir: &Path) {
+    eventually("it is removed", || fs::remove_dir_all(dir).is_ok());
 }
 
 /// Puts something in the place of a directory, in one step.
@@ -53,13 +58,13 @@ fn remove(place: &Path, dir: &TempDir) {
 fn replace(place: &Path, by: &Path) {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     renameat_with(CWD, by, CWD, place, RenameFlags::EXCHANGE).unwrap();
-    fs::remove_dir_all(by).unwrap();
+    remove_all(by);
 }
 
 /// Puts something in the place of a directory.
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
 fn replace(place: &Path, by: &Path) {
-    fs::remove_dir_all(place).unwrap();
+    remove_all(place);
     fs::rename(by, place).unwrap();
 }
 
