@@ -17,11 +17,12 @@ function main() {
     fail(error.message);
     return;
   }
-  const child = spawn(binary, process.argv.slice(2), { stdio: 'inherit' });
   const handlers = SIGNALS.map((signal) => [signal, () => hears(signal) || child.kill(signal)]);
+  // Before the program can say that it is ready: who waits for that may interrupt it at once.
   for (const [signal, handler] of handlers) {
     process.on(signal, handler);
   }
+  const child = spawn(binary, process.argv.slice(2), { stdio: 'inherit' });
   child.on('error', (error) => fail(`${binary} cannot be started: ${error.message}`));
   child.on('exit', (code, signal) => {
     for (const [name, handler] of handlers) {
