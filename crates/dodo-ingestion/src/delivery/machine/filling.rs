@@ -70,7 +70,7 @@ impl Delivery {
 
     /// Takes what waits, in equal shares of the spools as far as it goes.
     pub(super) fn fill(&mut self) -> Vec<Sent> {
-        self.part_queued();
+        self.part_queues();
         let mut records = Vec::new();
         let mut ids = HashSet::with_capacity(EVENTS_PER_REQUEST);
         let mut bytes = self.size.bytes();
@@ -155,18 +155,21 @@ impl Delivery {
     }
 
     /// Moves what waits in the queues of groups that travel apart: also those under one id, which would fill the
-    /// queues.
-    fn part_queued(&mut self) {
+    /// queues. Says whether there was any.
+    pub(super) fn part_queues(&mut self) -> bool {
         let (refusals, failing) = (&self.refusals, &self.failing_groups);
         if !refusals.any_apart() && failing.is_empty() {
-            return;
+            return false;
         }
         let is_apart = |group| refusals.is_apart(group) || failing.contains_key(&group);
+        let mut parts = false;
         for (spool, queue) in &mut self.queues {
             for item in queue.take_all(|meta| is_apart(meta.group)) {
+                parts = true;
                 self.apart.entry(item.meta.group).or_default().push(Sent { spool: *spool, item });
             }
         }
+        parts
     }
 
     /// Moves the records of groups that travel apart to where they wait.

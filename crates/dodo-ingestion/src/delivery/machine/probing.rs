@@ -19,7 +19,8 @@ impl Delivery {
         if let Some(lookup) = self.take_lookup(now) {
             return Some(lookup);
         }
-        if self.part_queues() {
+        // As far as memory allows.
+        if self.bytes_aside() <= MAX_BYTES_ASIDE && self.part_queues() {
             return None;
         }
         let records = match self.next_group() {
@@ -30,20 +31,6 @@ impl Delivery {
             None => self.take_parked(now)?.1,
         };
         Some((Purpose::Probe, records))
-    }
-
-    /// Moves what waits of groups that travel apart out of the queues, as far as memory allows.
-    fn part_queues(&mut self) -> bool {
-        let mut records = Vec::new();
-        if self.bytes_aside() <= MAX_BYTES_ASIDE {
-            for (spool, queue) in &mut self.queues {
-                let parted = queue.take_all(|meta| self.refusals.is_apart(meta.group));
-                records.extend(parted.into_iter().map(|item| Sent { spool: *spool, item }));
-            }
-        }
-        let parts = !records.is_empty();
-        self.part(&mut records);
-        parts
     }
 
     /// The group after the one that was probed last; one that was not refused, if there is any.
